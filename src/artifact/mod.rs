@@ -1,0 +1,3 @@
+//! The on-disk result and its provenance: tables, arrays and the manifest. Computes nothing.
+
+pub mod rows;

@@ -1,0 +1,1 @@
+//! Which sites are read, and which are edited.

@@ -1,0 +1,3 @@
+//! Devices: buffers, the list of operations, and the one forward program over them.
+
+pub mod statistics;

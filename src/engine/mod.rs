@@ -1,0 +1,1 @@
+//! Passes over blocks: devices, resume, merge order, memory plan. Decides nothing scientific.

@@ -1,0 +1,3 @@
+//! The `electrode` program.
+
+fn main() {}

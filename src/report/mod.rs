@@ -1,0 +1,1 @@
+//! Pages drawn from artifacts alone; deletable, always remade.
