@@ -1,1 +1,6 @@
 //! All integration tests in one binary: one link, one set of helpers.
+
+mod golden {
+    mod forward;
+    mod interventions;
+}

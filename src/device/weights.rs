@@ -122,7 +122,7 @@ impl<O: Ops> Loader<'_, O> {
                 let norm = transform
                     .map(|t| self.norm(t.norm, Param::HeadNormWeight, Param::HeadNormBias))
                     .transpose()?;
-                let last = if self.model.tied() {
+                let last = if self.model.head_is_tied() {
                     let bias = bias.map(|b| self.model.tensor(b)).transpose()?.map(|b| b.data);
                     self.ops.tied(tokens, bias)?
                 } else {
