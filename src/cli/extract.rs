@@ -21,7 +21,7 @@ pub struct ExtractArgs {
     #[arg(long, value_name = "FILE")]
     pub corpus: Option<PathBuf>,
     /// With --corpus: how the subwords of a word become one row
-    #[arg(long, value_enum, requires = "corpus", value_name = "POOL")]
+    #[arg(long, value_enum, conflicts_with = "ids", value_name = "POOL")]
     pub pool: Option<WordPool>,
     /// Site names and globs, separated by commas: layers.*.mlp_act,embeddings
     #[arg(long, value_delimiter = ',', required = true, value_name = "GLOB")]

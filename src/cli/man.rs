@@ -24,7 +24,7 @@ pub(super) fn run(args: ManArgs) -> Result<()> {
                 "see `electrode --help` for the subcommands",
             )
         })?;
-        command = command.display_name(format!("electrode-{name}"));
+        command = command.display_name(format!("electrode-{name}")).version(super::VERSION);
     }
     let mut page = Vec::new();
     clap_mangen::Man::new(command).render(&mut page).map_err(Error::io("manual page", "write"))?;
