@@ -155,3 +155,26 @@ pub const KEYS: &[Key] = &[
     optional("device.name", Kind::Text, "`auto` or `cpu`; not part of the identity"),
     optional("device.threads", Kind::Integer(1, 4096), "CPU threads; not part of the identity"),
 ];
+
+/// The reference of all keys as a table in Markdown, as it stands in the README.
+pub fn reference() -> String {
+    let mut out = String::from("| key | value | meaning (default) |\n|---|---|---|\n");
+    for key in KEYS {
+        let meaning = if key.required {
+            format!("**required**: {}", key.meaning)
+        } else {
+            key.meaning.to_owned()
+        };
+        let value = match key.kind.expected() {
+            long if long.starts_with("one of") => long.replace('"', "`"),
+            other => other,
+        };
+        out += &format!(
+            "| `{}` | {} | {} |\n",
+            key.path,
+            value.replace(&i64::MAX.to_string(), "2^63 - 1"),
+            meaning
+        );
+    }
+    out
+}

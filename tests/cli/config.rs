@@ -269,3 +269,10 @@ proptest! {
         prop_assert!(matches!(answer, Ok(_) | Err(Error::Config { .. })), "{answer:?}");
     }
 }
+
+#[test]
+fn the_readme_lists_every_key() {
+    let readme = include_str!("../../README.md");
+    let reference = electrode::config::keys::reference();
+    assert!(readme.contains(&reference), "put this into README.md, Run files:\n{reference}");
+}
