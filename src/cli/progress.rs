@@ -116,14 +116,7 @@ fn draw_bar(label: &str) -> ProgressBar {
 
 /// Of [`STEPS`]; NaN is 0.
 fn steps(share: f64) -> u64 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "clamped between 0 and a small constant"
-    )]
-    let steps = (share.clamp(0.0, 1.0) * STEPS as f64) as u64;
-    steps
+    (share.clamp(0.0, 1.0) * STEPS as f64) as u64
 }
 
 /// Rate and time left, counted from where this attempt began: a resumed run has not done in a
@@ -144,7 +137,6 @@ impl Meter {
         self.last = (tokens, share);
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     fn rate(&self, now: Instant) -> f64 {
         let done = self.last.0.saturating_sub(self.first.map_or(0, |first| first.0));
         done as f64 / now.duration_since(self.start).as_secs_f64().max(1e-3)
