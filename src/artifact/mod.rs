@@ -1,3 +1,8 @@
 //! The on-disk result and its provenance: tables, arrays and the manifest. Computes nothing.
 
+pub mod atomic;
+pub mod columns;
 pub mod rows;
+pub mod table;
+pub mod tables;
+pub mod words;
