@@ -2,7 +2,11 @@
 
 pub mod atomic;
 pub mod columns;
+pub mod hash;
+pub mod machine;
+pub mod manifest;
 pub mod rows;
+pub mod secrets;
 pub mod table;
 pub mod tables;
 pub mod words;

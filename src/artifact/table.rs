@@ -106,8 +106,8 @@ pub fn visit_table<R: Record>(path: &Path, mut visit: impl FnMut(R)) -> Result<(
     let reader = SerializedFileReader::new(file).map_err(|e| damaged(e.to_string()))?;
     check_version(&reader).map_err(damaged)?;
     let fields = R::fields();
-    let found = find_columns(reader.metadata().file_metadata().schema_descr(), &fields)
-        .map_err(damaged)?;
+    let found =
+        find_columns(reader.metadata().file_metadata().schema_descr(), &fields).map_err(damaged)?;
     for group in 0..reader.num_row_groups() {
         let columns = read_group(&reader, group, &fields, &found)
             .map_err(|e| damaged(format!("row group {group}: {e}")))?;
@@ -208,12 +208,8 @@ fn read_column<T: DataType>(
     let mut reader = get_typed_column_reader::<T>(reader);
     let mut read = 0;
     while read < rows {
-        let (records, _, _) = reader.read_records(
-            rows - read,
-            Some(&mut *levels.0),
-            Some(&mut *levels.1),
-            values,
-        )?;
+        let (records, _, _) =
+            reader.read_records(rows - read, Some(&mut *levels.0), Some(&mut *levels.1), values)?;
         if records == 0 {
             break;
         }
@@ -245,7 +241,11 @@ impl Source<'_> {
         let at = self.next;
         self.next += 1;
         let column = self.columns.get(at).expect("a row takes as many cells as it has fields");
-        assert!(column.field.shape == shape, "{}: a row takes the shape it says", column.field.name);
+        assert!(
+            column.field.shape == shape,
+            "{}: a row takes the shape it says",
+            column.field.name
+        );
         (column, &mut self.places[at])
     }
 

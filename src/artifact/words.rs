@@ -38,18 +38,28 @@ pub fn write_words(
 ) -> Result<u64> {
     let fields = fields(path, columns)?;
     let labels = columns.len();
-    write_columns(path, run_id, fields, rows.map(|row| move |sink: &mut Sink<'_>| {
-        assert!(row.labels.len() == labels, "a word has a value or none for each label column");
-        sink.one(row.document);
-        sink.one(row.sentence);
-        sink.one(row.position);
-        sink.text(row.form);
-        sink.maybe_text(row.document_id);
-        sink.maybe_text(row.sentence_id);
-        for label in row.labels {
-            sink.maybe_text(label);
-        }
-    }))
+    write_columns(
+        path,
+        run_id,
+        fields,
+        rows.map(|row| {
+            move |sink: &mut Sink<'_>| {
+                assert!(
+                    row.labels.len() == labels,
+                    "a word has a value or none for each label column"
+                );
+                sink.one(row.document);
+                sink.one(row.sentence);
+                sink.one(row.position);
+                sink.text(row.form);
+                sink.maybe_text(row.document_id);
+                sink.maybe_text(row.sentence_id);
+                for label in row.labels {
+                    sink.maybe_text(label);
+                }
+            }
+        }),
+    )
 }
 
 fn fields(path: &Path, columns: &[String]) -> Result<Vec<Field>> {
