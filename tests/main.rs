@@ -1,8 +1,19 @@
 //! All integration tests in one binary: one link, one set of helpers.
 
 mod cli;
+mod engine {
+    mod segment;
+}
 mod golden {
     mod forward;
     mod interventions;
 }
+mod kernels {
+    mod class_sums;
+    mod histogram;
+    mod sample_rows;
+    mod top_tokens;
+}
+mod laws;
+mod model;
 mod tidy;

@@ -4,6 +4,7 @@ pub mod cpu;
 pub mod forward;
 pub mod ops;
 mod positions;
+pub mod rows;
 pub mod site_view;
 pub mod statistics;
 mod weights;

@@ -2,6 +2,10 @@
 //! `device/<device>/<stem>.rs`. Nothing here allocates: tensors are made once, by [`Ops::tensor`],
 //! and only their number of rows changes from batch to batch.
 
+use std::sync::Arc;
+
+use super::rows::BatchRows;
+use super::statistics::{SiteStatistics, StatisticsPlan};
 use crate::error::Result;
 use crate::model::{Activation, NormSpec};
 
@@ -17,6 +21,8 @@ pub trait Ops {
     type Table;
     /// A short vector of weights.
     type Vector;
+    /// The running statistics of one site, where the device keeps them.
+    type Statistics;
 
     /// A tensor with room for `rows` rows.
     fn tensor(&self, rows: usize, cols: usize) -> Result<Self::Tensor>;
@@ -88,6 +94,18 @@ pub trait Ops {
     fn pool(&self, how: Pooling, rows: RowRuns<'_>, x: &Self::Tensor, out: &mut Self::Tensor);
     /// edit: writes into a site, see [`Edit`].
     fn edit(&self, edit: &Edit, x: &mut Self::Tensor);
+
+    /// Empty statistics of a site.
+    fn statistics(&self, plan: &Arc<StatisticsPlan>) -> Result<Self::Statistics>;
+    /// class_sums, histogram, top_tokens, sample_rows: adds one batch of a site.
+    fn update_statistics(
+        &self,
+        statistics: &mut Self::Statistics,
+        rows: &BatchRows,
+        x: &Self::Tensor,
+    );
+    /// Hands a block's statistics to the host.
+    fn take_statistics(&self, statistics: Self::Statistics) -> SiteStatistics;
 }
 
 /// A norm with its weights on the device.

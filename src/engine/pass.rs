@@ -54,7 +54,7 @@ impl PassStates {
     pub fn load(folder: &Path, run_id: RunId, plan: &RunPlan) -> Result<Self> {
         let Loaded { nodes, damage } = load_folder(folder, run_id)?;
         for damage in &damage {
-            tracing::warn!(%damage, "a stored state is unusable; its blocks are done again");
+            tracing::warn!(?damage, "a stored state is unusable; its blocks are done again");
         }
         let mut tree = Tree::new();
         for stored in nodes {

@@ -13,7 +13,7 @@ use crate::corpus::block::Counts;
 use crate::device::ops::{Ops, Pooling, RowRuns};
 use crate::device::rows::BatchRows;
 use crate::device::site_view::{SiteView, SiteVisitor};
-use crate::device::statistics::StatisticsPlan;
+use crate::device::statistics::{RowSample, StatisticsPlan};
 use crate::error::{Error, Result};
 use crate::id::Site;
 
@@ -75,6 +75,12 @@ impl<O: Ops> StatisticsWatch<O> {
     pub fn begin(&mut self, batch: &Batch) {
         let source = self.pooling.is_none().then_some(&batch.row_first[..]);
         self.rows = Some(BatchRows::new(batch, source, self.groups));
+    }
+
+    /// The row samples alone, for calibration.
+    pub fn samples(self, ops: &O) -> Vec<(Site, RowSample)> {
+        let sample = |watched: Watched<O>| ops.take_statistics(watched.statistics).sample;
+        self.sites.into_iter().map(|(site, watched)| (site, sample(watched))).collect()
     }
 
     /// Hands the block's statistics over.

@@ -1,22 +1,33 @@
 //! The device of machines without a GPU: f32, vectorised loops, rayon. A file per operation stem;
-//! `unsafe` stands in `dispatch.rs`, `gemm.rs` and `attention.rs` alone.
+//! `unsafe` stands in `dispatch.rs`,
+//! `gemm.rs`, `attention.rs` and `simd.rs` alone.
 
 mod attention;
 mod buffer;
+pub mod class_sums;
 pub mod dispatch;
 mod edit;
 mod embed;
 mod gated_act;
 mod gemm;
+pub mod histogram;
 mod math;
 mod norm;
 mod pool;
 mod residual;
 mod rope;
+pub mod sample_rows;
+pub mod simd;
+pub mod statistics;
+pub mod top_tokens;
 
 pub use buffer::{Matrix, Table, Tensor};
 
+use std::sync::Arc;
+
 use super::ops::{AttentionArgs, Edit, HeadRange, NormWeights, Ops, Pooling, RowRuns};
+use super::rows::BatchRows;
+use super::statistics::{SiteStatistics, StatisticsPlan};
 use crate::error::Result;
 use crate::model::Activation;
 
@@ -29,6 +40,7 @@ impl Ops for CpuDevice {
     type Matrix = Matrix;
     type Table = Table;
     type Vector = Vec<f32>;
+    type Statistics = (Arc<StatisticsPlan>, SiteStatistics);
 
     fn tensor(&self, rows: usize, cols: usize) -> Result<Tensor> {
         Ok(Tensor::new(rows, cols))
@@ -126,5 +138,23 @@ impl Ops for CpuDevice {
 
     fn edit(&self, edit: &Edit, x: &mut Tensor) {
         edit::edit(edit, x);
+    }
+
+    fn statistics(&self, plan: &Arc<StatisticsPlan>) -> Result<Self::Statistics> {
+        Ok((Arc::clone(plan), SiteStatistics::new(plan)))
+    }
+
+    fn update_statistics(
+        &self,
+        (plan, statistics): &mut Self::Statistics,
+        rows: &BatchRows,
+        x: &Tensor,
+    ) {
+        let x = statistics::Activations { x: x.values(), stride: x.cols() };
+        statistics::update_all(plan, statistics, rows, x);
+    }
+
+    fn take_statistics(&self, (_, statistics): Self::Statistics) -> SiteStatistics {
+        statistics
     }
 }
