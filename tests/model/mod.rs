@@ -1,0 +1,8 @@
+//! Tests of the model layer.
+
+mod fixtures;
+mod hostile;
+mod hub;
+mod layout;
+mod sites;
+mod support;
