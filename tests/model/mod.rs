@@ -5,4 +5,5 @@ mod hostile;
 mod hub;
 mod layout;
 mod sites;
+mod specs;
 mod support;

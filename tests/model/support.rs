@@ -115,3 +115,46 @@ pub(super) fn folder(config: &Value, weights: &[u8]) -> TempDir {
 pub(super) fn gpt2() -> TempDir {
     folder(&gpt2_config(), &safetensors_bytes(&gpt2_tensors()))
 }
+
+/// The configuration of a small LLaMA: 8 columns, 4 query heads, 2 key heads, 2 layers.
+pub(super) fn llama_config() -> Value {
+    json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 5,
+        "hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16,
+        "rope_theta": 100.0, "tie_word_embeddings": true,
+    })
+}
+
+/// Its tensors; the number of the tensor is the value of all its elements.
+pub(super) fn llama_tensors() -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let block: [(&str, &[usize]); 12] = [
+        ("input_layernorm.weight", &[8]),
+        ("self_attn.q_proj.weight", &[8, 8]),
+        ("self_attn.k_proj.weight", &[4, 8]),
+        ("self_attn.v_proj.weight", &[4, 8]),
+        ("self_attn.q_proj.bias", &[8]),
+        ("self_attn.k_proj.bias", &[4]),
+        ("self_attn.v_proj.bias", &[4]),
+        ("self_attn.o_proj.weight", &[8, 8]),
+        ("post_attention_layernorm.weight", &[8]),
+        ("mlp.gate_proj.weight", &[6, 8]),
+        ("mlp.up_proj.weight", &[6, 8]),
+        ("mlp.down_proj.weight", &[8, 6]),
+    ];
+    let mut shapes: Vec<(String, Vec<usize>)> = vec![
+        ("model.embed_tokens.weight".to_owned(), vec![5, 8]),
+        ("model.norm.weight".to_owned(), vec![8]),
+    ];
+    for layer in 0..2 {
+        let name = |(name, shape): &(&str, &[usize])| {
+            (format!("model.layers.{layer}.{name}"), shape.to_vec())
+        };
+        shapes.extend(block.iter().map(name));
+    }
+    let fill = |(number, (name, shape)): (u8, (String, Vec<usize>))| {
+        let count = shape.iter().product();
+        (name, shape, vec![f32::from(number); count])
+    };
+    (0..).zip(shapes).map(fill).collect()
+}
