@@ -61,6 +61,8 @@ impl Model {
         let spec = (architecture.describe)(&settings, &keys)?;
         arch::check(&spec, &settings)?;
         let prefix = keys.prefix;
+        // A matrix of its own wins even where the configuration says tied, as in transformers 5:
+        // the two are equal unless somebody trained them apart.
         let own_head = architecture
             .locate(Param::Head, &spec, prefix, &weights)
             .is_some_and(|located| located.is_there(&weights));

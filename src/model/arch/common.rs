@@ -75,7 +75,7 @@ pub(super) fn causal_head(
     let wanted = names.is_empty() || names.iter().any(speaks);
     let there = keys.has(&format!("{own}.weight"));
     if !wanted || !(there || keys.tied) {
-        if names.iter().any(|name| !name.ends_with("Model") || name.ends_with("LMHeadModel")) {
+        if wanted && names.iter().any(|name| !name.ends_with("Model")) {
             tracing::warn!(?names, "no language head in the checkpoint: logits cannot be had");
         }
         return Ok(HeadSpec::None);

@@ -44,26 +44,22 @@ pub(super) fn positions(
     legacy: &Legacy,
 ) -> Result<PositionSpec> {
     let rope = read(settings, legacy)?;
-    let heads = f64::from(u32::try_from(head_width).unwrap_or(u32::MAX));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked below")]
-    let rotated = (heads * rope.share) as usize;
+    let wide = || format!("heads of {head_width} columns cannot be rotated");
+    let head_width =
+        u16::try_from(head_width).map_err(|_| unsupported(settings, "head_dim", wide()))?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    let rotated = (f64::from(head_width) * rope.share) as u16;
     if rotated < 2 || rotated % 2 != 0 || rotated > head_width {
         let what = format!("rotates {rotated} of a head's {head_width} columns");
         return Err(settings.wrong(legacy.share, what, "correct the value: an even number"));
     }
-    let step = |j: usize| {
-        // The exponent is a float32 quotient, the power is taken of float32 numbers.
-        let index = u16::try_from(2 * j).map_or(f32::MAX, f32::from);
-        let width = u16::try_from(rotated).map_or(f32::MAX, f32::from);
-        let exponent = f64::from(index / width);
-        1.0 / narrow(f64::from(narrow(rope.theta)).powf(exponent))
+    let theta = f64::from(narrow(rope.theta));
+    let frequency = |column: u16| {
+        // The exponent is a float32 quotient and the power a float32 number.
+        let exponent = f32::from(column) / f32::from(rotated);
+        rope.scaling.apply(1.0 / narrow(theta.powf(f64::from(exponent))))
     };
-    if rotated > usize::from(u16::MAX) {
-        let what = format!("heads that rotate {rotated} columns are not supported");
-        return Err(unsupported(settings, "head_dim", what));
-    }
-    let inv_freq = (0..rotated / 2).map(step).map(|f| rope.scaling.apply(f)).collect();
-    Ok(PositionSpec::Rotary { inv_freq })
+    Ok(PositionSpec::Rotary { inv_freq: (0..rotated).step_by(2).map(frequency).collect() })
 }
 
 fn read(settings: &Settings, legacy: &Legacy) -> Result<Rope> {

@@ -50,7 +50,7 @@ fn describe(settings: &Settings, _keys: &Keys) -> Result<ModelSpec> {
     attention.scale = vec![1.0; layers];
     (attention.qkv_bias, attention.out_bias) = (false, false);
     let (gated, activation) = feed_forward(settings)?;
-    let max_distance = settings.count_or(&["relative_attention_max_distance"], 128)?;
+    let (buckets, max_distance) = distances(settings)?;
     Ok(ModelSpec {
         architecture: "t5".to_owned(),
         vocab: settings.count(&["vocab_size"])?,
@@ -58,11 +58,7 @@ fn describe(settings: &Settings, _keys: &Keys) -> Result<ModelSpec> {
         layers,
         max_tokens: None,
         embedding: plain_embedding(width),
-        positions: PositionSpec::Relative {
-            buckets: settings.count_or(&["relative_attention_num_buckets"], 32)?,
-            max_distance,
-            bidirectional: true,
-        },
+        positions: PositionSpec::Relative { buckets, max_distance, bidirectional: true },
         attention,
         mlp: MlpSpec { width: settings.count(&["d_ff"])?, activation, gated, bias: false },
         block: BlockSpec::PreNorm,
@@ -72,6 +68,19 @@ fn describe(settings: &Settings, _keys: &Keys) -> Result<ModelSpec> {
         head: HeadSpec::None,
         bos: settings.token("bos_token_id")?,
     })
+}
+
+/// Buckets, and the distance from which on all share one. Half of each direction's buckets hold
+/// one distance each, the others grow with the logarithm, which needs room between the two.
+fn distances(settings: &Settings) -> Result<(usize, usize)> {
+    let buckets = settings.count_or(&["relative_attention_num_buckets"], 32)?;
+    let max_distance = settings.count_or(&["relative_attention_max_distance"], 128)?;
+    if buckets % 4 != 0 || max_distance <= buckets / 4 {
+        let what = format!("{buckets} buckets up to a distance of {max_distance}");
+        let remedy = "a multiple of 4, and a distance of more than a quarter of it";
+        return Err(settings.wrong("relative_attention_num_buckets", what, remedy));
+    }
+    Ok((buckets, max_distance))
 }
 
 /// `feed_forward_proj` is `ACT` or `gated-ACT`; "gated-gelu" has always meant the tanh form.
