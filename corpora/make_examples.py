@@ -6,7 +6,7 @@
 EWT_DEV    en_ewt-ud-dev.conllu of UD_English-EWT, commit 15d613d8
 POLARITY   sentence polarity dataset v1.0 as JSONL of id, text, label
 SUBJECTIVITY  subjectivity dataset v1.0, likewise
-NOVELS     one paragraph a line, with Jane Austen's Emma in it
+NOVELS     one paragraph a line, with Emma and Moby-Dick in it
 
 Running it again gives the same bytes (the Parquet file: with the same pyarrow).
 """
@@ -84,5 +84,8 @@ table = pyarrow.table({
 pyarrow.parquet.write_table(table, examples / "subjectivity.parquet", compression="zstd")
 
 lines = novels.split("\n")
-start = next(i for i, line in enumerate(lines) if line.startswith("Emma Woodhouse, handsome"))
-(examples / "emma.txt").write_text("\n".join(lines[start:start + 60]) + "\n", "utf-8")
+openings = [("emma", "Emma Woodhouse, handsome", 60), ("moby-dick", "Call me Ishmael", 40)]
+for name, opening, paragraphs in openings:
+    start = next(i for i, line in enumerate(lines) if line.startswith(opening))
+    text = "\n".join(lines[start:start + paragraphs]) + "\n"
+    (examples / f"{name}.txt").write_text(text, "utf-8")

@@ -29,8 +29,14 @@ const CONFIG_MAY: [&str; 3] = ["error", "id", "corpus"];
 const MAX_LINES: usize = 400;
 const BANNED: [&str; 6] =
     ["dbg!(", "todo!(", "unimplemented!(", ".unwrap()", " println!(", " print!("];
-const MAY_BE_UNSAFE: [&str; 3] =
-    ["src/model/mapped.rs", "src/device/cpu/simd.rs", "src/device/cpu/gemm.rs"];
+/// Each with its reason; another file needs one as good.
+const MAY_BE_UNSAFE: [(&str, &str); 5] = [
+    ("src/model/mapped.rs", "the system maps a file that others may change"),
+    ("src/device/cpu/dispatch.rs", "calls code compiled for a feature that was just detected"),
+    ("src/device/cpu/simd.rs", "likewise, for the statistics"),
+    ("src/device/cpu/gemm.rs", "the GEMM takes pointers and strides"),
+    ("src/device/cpu/attention.rs", "threads write interleaved columns of one tensor"),
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -193,7 +199,7 @@ fn unsafe_code_stays_where_it_is_allowed() {
         code(text).filter(|(_, line)| hits(line)).map(|(i, _)| i).collect()
     };
     for name in files(&["src"], &[".rs"]) {
-        if !MAY_BE_UNSAFE.contains(&name.as_str()) {
+        if !MAY_BE_UNSAFE.iter().any(|(allowed, _)| *allowed == name) {
             let lines = unsafe_lines(&read(&name));
             assert!(lines.is_empty(), "{name} is unsafe at {lines:?}");
         }
@@ -208,7 +214,12 @@ fn nothing_names_a_machine_or_a_registry() {
     let folders = ["root", "home", "work"].map(|folder| format!("/{folder}/"));
     let packages = [["pypi.org/", "simple"].concat(), ["files.python", "hosted"].concat()];
     let marks: Vec<_> = hosts.into_iter().chain(folders).chain(packages).collect();
-    let broken = |text: &str| marks.iter().find(|mark| text.contains(*mark)).cloned();
+    // The home of nobody in particular, in tests about paths.
+    let placeholder = ["/ho", "me/someone"].concat();
+    let broken = |text: &str| {
+        let text = text.replace(&placeholder, "");
+        marks.iter().find(|mark| text.contains(*mark)).cloned()
+    };
     let folders =
         ["src", "tests", "configs", "examples", "benches", "docs", ".ci", "corpora", "models"];
     let mut names = files(&folders, &[".rs", ".toml", ".md", ".py", ".sh", "/run"]);

@@ -2,6 +2,7 @@
 
 mod config;
 mod config_table;
+mod inspect;
 mod shell;
 
 use std::process::{Command, Stdio};
