@@ -134,14 +134,14 @@ mod tests {
         let pair = |k: &str, v: &str| (k.to_string(), v.to_string());
         let given = [
             pair("HF_TOKEN", "hf_abcdefghijklmnopqrstuvwxyz"),
-            pair("HF_HOME", "/home/someone/hub"),
+            pair("HF_HOME", "/srv/someone/hub"),
             pair("HF_HUB_CACHE", "https://me:secret@example.org/x"),
-            pair("LANG", "/home/someoneelse"),
+            pair("LANG", "/srv/someoneelse"),
         ];
-        let kept = select(given.into_iter(), "/home/someone");
+        let kept = select(given.into_iter(), "/srv/someone");
         assert_eq!(kept.len(), 3);
         assert_eq!(kept["HF_HOME"], "~/hub");
         assert_eq!(kept["HF_HUB_CACHE"], "https://***@example.org/x");
-        assert_eq!(kept["LANG"], "/home/someoneelse");
+        assert_eq!(kept["LANG"], "/srv/someoneelse");
     }
 }

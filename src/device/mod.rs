@@ -1,5 +1,6 @@
 //! Devices: buffers, the list of operations, and the one forward program over them.
 
+mod block;
 pub mod cpu;
 pub mod forward;
 pub mod ops;
