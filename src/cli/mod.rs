@@ -1,1 +1,3 @@
 //! Arguments, exit codes, and the only `println!`.
+
+pub mod rank;
