@@ -1,0 +1,352 @@
+//! The table of methods. The command line, the documentation and the tests are made from it.
+
+use super::baselines;
+use super::call::MethodCall;
+use super::corpus_based::{
+    average_precision, class_means, correlation, firing_entropy, mask_overlap, mutual_information,
+    top_contexts, top_words,
+};
+use super::rank::ScoreNeuron;
+use super::ranking::Ranking;
+use super::source::Source;
+use super::visualization;
+use crate::error::Result;
+
+/// Where a method stands in the survey (Sajjad, Durrani & Dalvi 2022).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Looks at a neuron over a text.
+    Visualization,
+    /// From a neuron to what moves it.
+    ConceptSearch,
+    /// From a concept to its neurons.
+    NeuronSearch,
+    /// Knows nothing; to compare with.
+    Baseline,
+}
+
+impl Family {
+    /// As the survey calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Visualization => "visualization",
+            Self::ConceptSearch => "corpus-based, concept search",
+            Self::NeuronSearch => "corpus-based, neuron search",
+            Self::Baseline => "baseline",
+        }
+    }
+}
+
+/// What a setting may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Takes {
+    /// A number from `low` to `high`.
+    Number {
+        /// Smallest allowed.
+        low: f64,
+        /// Largest allowed.
+        high: f64,
+    },
+    /// A whole number from `low`.
+    Whole {
+        /// Smallest allowed.
+        low: u32,
+    },
+    /// `true` or `false`; the key alone means true.
+    Flag,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// The name of a method that ranks.
+    Ranker,
+}
+
+/// One setting of a method.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Param {
+    /// Its key.
+    pub name: &'static str,
+    /// What it may be.
+    pub takes: Takes,
+    /// Its value when not given.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// How a method is run.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Neuron by neuron.
+    PerNeuron(ScoreNeuron),
+    /// Over all neurons at once.
+    Whole(fn(&MethodCall, &dyn Source) -> Result<Ranking>),
+}
+
+/// One method.
+#[derive(Clone, Copy, Debug)]
+pub struct Method {
+    /// As users write it.
+    pub name: &'static str,
+    /// Its place in the survey.
+    pub family: Family,
+    /// One line.
+    pub summary: &'static str,
+    /// Where it comes from.
+    pub paper: &'static str,
+    /// Its settings.
+    pub params: &'static [Param],
+    /// Needs a label column; without, it is run once per corpus.
+    pub needs_labels: bool,
+    /// Needs the order of the values (histograms in a run), with these settings.
+    pub needs_order: fn(&MethodCall) -> bool,
+    /// Kept rows at the ends of each neuron (`statistics.top`, `.bottom`) are read.
+    pub needs_top: bool,
+    /// What runs it.
+    pub kind: Kind,
+}
+
+const fn flag(name: &'static str, default: &'static str, meaning: &'static str) -> Param {
+    Param { name, takes: Takes::Flag, default, meaning }
+}
+
+const fn share(name: &'static str, default: &'static str, meaning: &'static str) -> Param {
+    Param { name, takes: Takes::Number { low: 0.0, high: 1.0 }, default, meaning }
+}
+
+const fn whole(
+    name: &'static str,
+    low: u32,
+    default: &'static str,
+    meaning: &'static str,
+) -> Param {
+    Param { name, takes: Takes::Whole { low }, default, meaning }
+}
+
+const STD: Param = flag("std", "false", "divide by the standard deviation");
+
+/// A row with everything at its most common value.
+const PLAIN: Method = Method {
+    name: "",
+    family: Family::NeuronSearch,
+    summary: "",
+    paper: "",
+    params: &[],
+    needs_labels: true,
+    needs_order: |_| false,
+    needs_top: false,
+    kind: Kind::PerNeuron(class_means::mean_difference),
+};
+
+/// Every method, grouped by family.
+pub const METHODS: &[Method] = &[
+    Method {
+        name: "meandiff",
+        summary: "mean with the concept minus mean without",
+        paper: "baseline in Gurnee et al. 2023, arXiv 2305.01610",
+        params: &[
+            flag("std", "false", "divide by the pooled standard deviation (Cohen's d)"),
+            flag("abs", "true", "rank by magnitude; false ranks the largest increase first"),
+        ],
+        kind: Kind::PerNeuron(class_means::mean_difference),
+        ..PLAIN
+    },
+    Method {
+        name: "probeless",
+        summary: "sum of distances between class means, for each class and overall",
+        paper: "Antverg & Belinkov 2022, arXiv 2110.07483",
+        params: &[STD],
+        kind: Kind::PerNeuron(class_means::probeless),
+        ..PLAIN
+    },
+    Method {
+        name: "selectivity",
+        summary: "difference of means over the neuron's range",
+        paper: "Na et al. 2019, arXiv 1902.07249",
+        params: &[flag("robust", "false", "range between the 0.1 and 99.9 percentiles")],
+        needs_order: |call| call.flag("robust"),
+        kind: Kind::PerNeuron(class_means::selectivity),
+        ..PLAIN
+    },
+    Method {
+        name: "ccmas",
+        summary: "(mean - mean of other classes) / their sum, for non-negative activations",
+        paper: "Morcos et al. 2018, arXiv 1803.06959",
+        kind: Kind::PerNeuron(class_means::class_selectivity),
+        ..PLAIN
+    },
+    Method {
+        name: "ap",
+        summary: "average precision of the neuron as a detector of the class",
+        paper: "Suau et al. 2020, arXiv 2005.07647",
+        needs_order: |_| true,
+        kind: Kind::PerNeuron(average_precision::precision),
+        ..PLAIN
+    },
+    Method {
+        name: "ap2",
+        summary: "average precision in the better of two directions",
+        paper: "Zhang et al. 2023, arXiv 2305.18390",
+        params: &[flag("complement", "false", "the paper's max(AP(y), AP(1 - y)) instead of -x")],
+        needs_order: |_| true,
+        kind: Kind::PerNeuron(average_precision::predictivity),
+        ..PLAIN
+    },
+    Method {
+        name: "auroc",
+        summary: "area under the ROC curve, ranked by its distance from 1/2",
+        paper: "Mann & Whitney 1947",
+        needs_order: |_| true,
+        kind: Kind::PerNeuron(average_precision::auroc),
+        ..PLAIN
+    },
+    Method {
+        name: "iou",
+        summary: "overlap of the rows where the neuron fires with those of the class",
+        paper: "Mu & Andreas 2020, arXiv 2006.14032",
+        params: &[
+            Param {
+                name: "tau",
+                takes: Takes::Number { low: f64::MIN, high: f64::MAX },
+                default: "0",
+                meaning: "fires where x > tau; instead of alpha",
+            },
+            share("alpha", "0.05", "fires in this share of the rows, above its quantile"),
+            flag("two-sided", "false", "also try the low end, and keep the better"),
+            Param {
+                name: "measure",
+                takes: Takes::OneOf(&["iou", "precision", "recall"]),
+                default: "iou",
+                meaning: "what the overlap is divided by: the union, the firings, the class",
+            },
+        ],
+        needs_order: mask_overlap::needs_order,
+        kind: Kind::PerNeuron(mask_overlap::iou),
+        ..PLAIN
+    },
+    Method {
+        name: "iou-neurox",
+        summary: "what NeuroX calls IoU: average precision after |x| < 0.05 is set to 0",
+        paper: "parity with NeuroX, arXiv 2305.17073; on a matrix only",
+        needs_order: |_| true,
+        kind: Kind::PerNeuron(average_precision::neurox),
+        ..PLAIN
+    },
+    Method {
+        name: "corr",
+        summary: "correlation with the class, or with the number a class stands for",
+        paper: "Bau et al. 2019, arXiv 1811.01157",
+        params: &[
+            flag("spearman", "false", "of ranks instead of values"),
+            flag("numeric", "false", "class names are numbers: an overall ranking with them"),
+        ],
+        needs_order: |call| call.flag("spearman"),
+        kind: Kind::PerNeuron(correlation::correlation),
+        ..PLAIN
+    },
+    Method {
+        name: "fstat",
+        summary: "F of the analysis of variance, for each class and overall",
+        paper: "Fisher 1925; in Gurnee et al. 2023, arXiv 2305.01610",
+        kind: Kind::PerNeuron(class_means::f_statistic),
+        ..PLAIN
+    },
+    Method {
+        name: "mi",
+        summary: "mutual information with the class in bits, for each class and overall",
+        paper: "bias by Miller & Madow 1955; in Gurnee et al. 2023, arXiv 2305.01610",
+        params: &[
+            whole("bins", 2, "32", "bins of equal mass"),
+            flag("normalised", "false", "divide by the entropy of the label"),
+        ],
+        needs_order: |_| true,
+        kind: Kind::PerNeuron(mutual_information::mutual_information),
+        ..PLAIN
+    },
+    Method {
+        name: "lape",
+        summary: "entropy of firing over corpora: neurons of one language or domain",
+        paper: "Tang et al. 2024, arXiv 2402.16438",
+        params: &[
+            share("filter", "0.95", "must fire more than this share of all probabilities"),
+            share("share", "0.01", "share of all neurons that is selected"),
+            share("bar", "0.95", "belongs to a corpus above this share of all probabilities"),
+        ],
+        kind: Kind::Whole(firing_entropy::lape),
+        ..PLAIN
+    },
+    Method {
+        name: "topctx",
+        family: Family::ConceptSearch,
+        summary: "the rows where the neuron is most active",
+        paper: "Kadar et al. 2017, arXiv 1602.08952; Na et al. 2019, arXiv 1902.07249",
+        params: &[
+            whole("k", 1, "30", "rows per neuron"),
+            Param {
+                name: "side",
+                takes: Takes::OneOf(&["top", "bottom", "abs", "z"]),
+                default: "top",
+                meaning: "largest x, -x, |x|, or (x - mean)/sd",
+            },
+        ],
+        needs_labels: false,
+        needs_top: true,
+        kind: Kind::Whole(top_contexts::top_contexts),
+        ..PLAIN
+    },
+    Method {
+        name: "topword",
+        family: Family::ConceptSearch,
+        summary: "word types that move the neuron; the labels are the words",
+        paper: "Dalvi et al. 2019, arXiv 1812.09355 (NeuroX get_top_words)",
+        params: &[
+            share("threshold", "0.1", "kept above this, where the best word has 1"),
+            whole("min_count", 1, "1", "occurrences a word needs"),
+            whole("max", 0, "20", "words per neuron; 0 for all"),
+        ],
+        kind: Kind::Whole(top_words::top_words),
+        ..PLAIN
+    },
+    Method {
+        name: "viz",
+        family: Family::Visualization,
+        summary: "centre and scale that colour the neuron over a text",
+        paper: "Karpathy et al. 2015, arXiv 1506.02078",
+        params: &[
+            Param {
+                name: "percentile",
+                takes: Takes::Number { low: 50.0, high: 100.0 },
+                default: "99.9",
+                meaning: "of |x - centre|, becomes full colour",
+            },
+            flag("signed", "true", "centre 0; false centres on the median"),
+        ],
+        needs_labels: false,
+        needs_order: |_| true,
+        kind: Kind::Whole(visualization::scales),
+        ..PLAIN
+    },
+    Method {
+        name: "random",
+        family: Family::Baseline,
+        summary: "a seeded permutation",
+        paper: "baseline in Antverg & Belinkov 2022, arXiv 2110.07483",
+        params: &[whole("seed", 0, "0", "of the permutation")],
+        kind: Kind::Whole(baselines::random),
+        ..PLAIN
+    },
+    Method {
+        name: "bottom",
+        family: Family::Baseline,
+        summary: "another method's ranking from its end",
+        paper: "baseline in Antverg & Belinkov 2022, arXiv 2110.07483",
+        params: &[Param {
+            name: "of",
+            takes: Takes::Ranker,
+            default: "probeless",
+            meaning: "the method that is reversed",
+        }],
+        needs_order: |call| MethodCall::parse(&call.text("of")).is_ok_and(|of| of.needs_order()),
+        kind: Kind::Whole(baselines::bottom),
+        ..PLAIN
+    },
+];
