@@ -48,6 +48,9 @@ pub struct Manifest {
     pub timings: Timings,
     /// Allowed variables only, secrets masked.
     pub environment: BTreeMap<String, String>,
+    /// What a reader of the rankings must know: dropped classes, approximations.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// The other files of the run folder.
     pub outputs: Vec<FileFacts>,
 }

@@ -2,6 +2,7 @@
 //! stderr is everything else.
 
 pub mod completions;
+mod device;
 pub mod extract;
 pub mod inspect;
 pub mod logging;

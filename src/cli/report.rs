@@ -12,6 +12,7 @@ pub struct ReportArgs {
     pub folder: PathBuf,
 }
 
-pub(super) fn run(_args: ReportArgs) -> Result<()> {
-    super::not_yet("report")
+pub(super) fn run(args: ReportArgs) -> Result<()> {
+    let page = crate::report::build(&args.folder)?;
+    super::output::print(&format!("{}\n", page.display()))
 }

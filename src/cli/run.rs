@@ -1,10 +1,14 @@
 //! `electrode run`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use super::output;
+use super::progress::Progress;
+use super::{device, output};
 use crate::config::RunConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::run::{self, Finished, Prepared};
 
 /// Run a model over a corpus as a run file says: tables, rankings and a report
 #[derive(clap::Args, Debug)]
@@ -39,9 +43,83 @@ impl RunArgs {
 }
 
 pub(super) fn run(args: RunArgs) -> Result<()> {
-    let run = args.resolve()?;
+    let config = args.resolve()?;
+    device::choose(config.device.name.as_deref(), config.model.dtype)?;
+    device::threads(config.device.threads)?;
+    let prepared = Prepared::new(config)?;
     if args.dry_run {
-        return output::print(&format!("# run {}\n{}", run.run_id(), run.to_toml()));
+        return dry_run(&prepared);
     }
-    super::not_yet("run")
+    let stop = stop_flag()?;
+    let mut stage: Option<(&'static str, Progress)> = None;
+    let mut report = |name: &'static str, tokens: u64, share: f64| {
+        if stage.as_ref().is_none_or(|(current, _)| *current != name) {
+            tracing::debug!(stage = name);
+            stage = Some((name, Progress::new(name)));
+        }
+        if let Some((_, progress)) = &mut stage {
+            progress.update(tokens, share);
+        }
+    };
+    let finished = run::run(&prepared, &stop, &mut report)?;
+    drop(stage);
+    output::print(&summary(&finished))
+}
+
+/// Set by TERM and INT: the run stops between two batches, and resumes when started again.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        // A second signal ends the process at once.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(Error::io("signal handler", "create"))?;
+    }
+    Ok(stop)
+}
+
+fn dry_run(prepared: &Prepared) -> Result<()> {
+    let memory = run::memory_plan(prepared)?;
+    let plan = &prepared.plan;
+    let neurons: usize =
+        prepared.sites.iter().map(|site| prepared.model.spec.site_width(*site)).sum();
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    output::print(&format!(
+        "# run {}\n# corpus: {} documents, {} words, {} blocks, {} label groups\n\
+         # sites: {} with {} neurons\n\
+         # memory: {} = weights {} + forward pass {} + {} states of {}\n{}",
+        prepared.run_id_hex(),
+        plan.documents,
+        plan.words,
+        plan.blocks.len(),
+        plan.labels.groups(),
+        prepared.sites.len(),
+        neurons,
+        mib(memory.total()),
+        mib(memory.weights),
+        mib(memory.workspace),
+        memory.states,
+        mib(memory.statistics),
+        prepared.config.to_toml(),
+    ))
+}
+
+fn summary(finished: &Finished) -> String {
+    let counts = &finished.counts;
+    let resumed = match finished.resumed_blocks {
+        0 => String::new(),
+        blocks => format!(", {blocks} blocks from earlier attempts"),
+    };
+    format!(
+        "{} documents, {} tokens, {} rows ({} words dropped, {} truncated, {} rows excluded)\n\
+         {:.0} tokens/s{resumed}\n{}\n",
+        counts.documents,
+        counts.tokens,
+        counts.rows,
+        counts.dropped_words,
+        counts.truncated_words,
+        counts.excluded_rows,
+        finished.tokens_per_second,
+        finished.report.display(),
+    )
 }
