@@ -1,10 +1,13 @@
 //! One batch of one site into its running statistics. Threads share the columns: each walks all
 //! rows in order for its own neurons, so the bits do not depend on the number of threads.
 
+use std::cell::RefCell;
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::class_sums::ClassSums;
-use super::histogram::Histogram;
+use super::histogram::{Histogram, HistogramScratch};
 use super::sample_rows;
 use super::simd::{Kernel, dispatch};
 use super::top_tokens::TopChunk;
@@ -12,9 +15,11 @@ use crate::corpus::batch::Batch;
 use crate::device::statistics::{SiteStatistics, StatisticsPlan};
 use crate::id::RowId;
 
-/// Neurons per task: their part of 2,048 rows stays in the second-level cache while each
-/// statistic walks it.
+/// Neurons per task.
 pub(crate) const CHUNK: usize = 64;
+/// Rows at a time: a chunk of a tile, 256 KB, stays in the second-level cache while each
+/// statistic walks it.
+const TILE: usize = 1024;
 
 /// Who the rows of a batch are, and the rows of each group. Made once per batch, read by all its
 /// sites.
@@ -25,15 +30,80 @@ pub struct BatchRows<'a> {
     /// Row of the activations that each row is, `[R]`.
     pub(crate) source: Vec<u32>,
     /// Where each row's groups start, `[R + 1]`.
-    pub(crate) group_starts: &'a [u32],
+    group_starts: &'a [u32],
     /// Label groups, row by row.
-    pub(crate) groups: &'a [u32],
-    /// Where the members of each group start, `[G1 + 1]`; group 0 is all rows.
-    member_starts: Vec<usize>,
-    /// Rows of the activations, group by group, in row order.
-    members: Vec<u32>,
+    groups: &'a [u32],
+    /// Rows in each group, `[G1]`.
+    counts: Vec<u64>,
+    tiles: Vec<Tile>,
     /// Rows come in ascending order of their ids.
     pub(crate) ascending: bool,
+}
+
+/// Neighbouring rows of a batch, numbered from 0.
+#[derive(Clone, Debug)]
+pub(crate) struct Tile {
+    /// Which rows of the batch.
+    pub(crate) rows: Range<usize>,
+    /// Where the members of each group start, `[G1 + 1]`; group 0 is all rows.
+    member_starts: Vec<u32>,
+    /// Rows, group by group, each in order.
+    members: Vec<u32>,
+    /// The first group of each row, as an index among all G1: 0 for a row without one.
+    pub(crate) first_groups: Vec<u32>,
+    /// (row, group index) for each row's groups after its first.
+    pub(crate) other_groups: Vec<(u32, u32)>,
+}
+
+impl Tile {
+    fn new<'a>(
+        rows: Range<usize>,
+        group_count: usize,
+        groups_of: impl Fn(usize) -> &'a [u32],
+    ) -> Self {
+        // A counting sort of (row, group) pairs by group: stable, so members stay in row order.
+        let mut member_starts = vec![0; group_count + 2];
+        let (mut first_groups, mut other_groups) = (Vec::new(), Vec::new());
+        member_starts[1] = number(rows.len());
+        for (row, at) in (0..).zip(rows.clone()) {
+            let mut groups = groups_of(at).iter().map(|group| group + 1);
+            first_groups.push(groups.next().unwrap_or(0));
+            other_groups.extend(groups.map(|group| (row, group)));
+            for &group in groups_of(at) {
+                member_starts[group as usize + 2] += 1;
+            }
+        }
+        for group in 1..member_starts.len() {
+            member_starts[group] += member_starts[group - 1];
+        }
+        let mut next = member_starts.clone();
+        let mut members = vec![0; member_starts[group_count + 1] as usize];
+        for (row, at) in (0..).zip(rows.clone()) {
+            for group in std::iter::once(0).chain(groups_of(at).iter().map(|group| group + 1)) {
+                let place = &mut next[group as usize];
+                members[*place as usize] = row;
+                *place += 1;
+            }
+        }
+        Self { rows, member_starts, members, first_groups, other_groups }
+    }
+
+    /// Number of groups, that of all rows included.
+    #[inline(always)]
+    pub(crate) fn groups1(&self) -> usize {
+        self.member_starts.len() - 1
+    }
+
+    /// Rows of a group, in order.
+    #[inline(always)]
+    pub(crate) fn members(&self, group: usize) -> &[u32] {
+        &self.members[self.member_starts[group] as usize..self.member_starts[group + 1] as usize]
+    }
+}
+
+/// Rows and groups of a batch are numbered in 32 bits.
+fn number(n: usize) -> u32 {
+    u32::try_from(n).expect("a batch has fewer than 2^32 rows")
 }
 
 impl<'a> BatchRows<'a> {
@@ -53,29 +123,27 @@ impl<'a> BatchRows<'a> {
         assert_eq!(group_starts[ids.len()] as usize, groups.len());
         let source = match source {
             Some(source) => source.to_vec(),
-            None => (0..ids.len()).map(|r| u32::try_from(r).expect("rows fit u32")).collect(),
+            None => (0..number(ids.len())).collect(),
         };
         assert_eq!(source.len(), ids.len());
-        // A counting sort of (row, group) pairs by group: stable, so members stay in row order.
-        let mut member_starts = vec![0; group_count + 2];
-        member_starts[1] = ids.len();
-        for &group in groups {
-            member_starts[group as usize + 2] += 1;
-        }
-        for g in 1..member_starts.len() {
-            member_starts[g] += member_starts[g - 1];
-        }
-        let mut members = source.clone();
-        members.resize(ids.len() + groups.len(), 0);
-        let mut next = member_starts.clone();
-        for (r, &row) in source.iter().enumerate() {
-            for &group in &groups[group_starts[r] as usize..group_starts[r + 1] as usize] {
-                members[next[group as usize + 1]] = row;
-                next[group as usize + 1] += 1;
+        let mut rows = Self {
+            ids,
+            source,
+            group_starts,
+            groups,
+            counts: vec![0; group_count + 1],
+            tiles: Vec::new(),
+            ascending: ids.is_sorted_by(|a, b| a < b),
+        };
+        for start in (0..ids.len()).step_by(TILE) {
+            let range = start..(start + TILE).min(ids.len());
+            let tile = Tile::new(range, group_count, |row| rows.groups_of(row));
+            for (group, count) in rows.counts.iter_mut().enumerate() {
+                *count += tile.members(group).len() as u64;
             }
+            rows.tiles.push(tile);
         }
-        let ascending = ids.is_sorted_by(|a, b| a < b);
-        Self { ids, source, group_starts, groups, member_starts, members, ascending }
+        rows
     }
 
     /// Rows of a batch whose activations are per token, with words represented by one of theirs:
@@ -94,20 +162,8 @@ impl<'a> BatchRows<'a> {
         self.ids.is_empty()
     }
 
-    /// Number of groups, that of all rows included.
-    pub(crate) fn groups1(&self) -> usize {
-        self.member_starts.len() - 1
-    }
-
-    /// Rows of the activations that belong to a group (0 is all rows), in row order.
-    #[inline(always)]
-    pub(crate) fn members(&self, group: usize) -> &[u32] {
-        &self.members[self.member_starts[group]..self.member_starts[group + 1]]
-    }
-
     /// Label groups of a row.
-    #[inline(always)]
-    pub(crate) fn groups_of(&self, row: usize) -> &[u32] {
+    pub(crate) fn groups_of(&self, row: usize) -> &'a [u32] {
         &self.groups[self.group_starts[row] as usize..self.group_starts[row + 1] as usize]
     }
 }
@@ -121,28 +177,27 @@ pub struct Activations<'a> {
     pub stride: usize,
 }
 
-/// Some columns of the activations.
+/// A chunk of a tile, gathered into neighbouring memory: rows of the activations lie whole pages
+/// apart and would push each other out of the caches.
 #[derive(Clone, Copy)]
-pub(crate) struct Columns<'a> {
-    pub(crate) all: Activations<'a>,
-    pub(crate) first: usize,
+pub(crate) struct Packed<'a> {
+    /// Rows of the tile; columns from `len` on mean nothing.
+    pub(crate) rows: &'a [[f32; CHUNK]],
+    /// Columns of the chunk.
     pub(crate) len: usize,
 }
 
-impl<'a> Columns<'a> {
-    /// These columns of one row.
-    #[inline(always)]
-    pub(crate) fn row(&self, row: u32) -> &'a [f32] {
-        &self.all.x[row as usize * self.all.stride + self.first..][..self.len]
-    }
+/// Memory of one thread for the work on one chunk.
+struct Scratch {
+    packed: Vec<[f32; CHUNK]>,
+    histogram: HistogramScratch,
+}
 
-    /// `L` of these columns, from the `at`-th, of one row.
-    #[inline(always)]
-    pub(crate) fn lanes<const L: usize>(&self, row: u32, at: usize) -> &'a [f32; L] {
-        self.all.x[row as usize * self.all.stride + self.first + at..]
-            .first_chunk()
-            .expect("a row has all columns")
-    }
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        packed: vec![[0.0; CHUNK]; TILE],
+        histogram: HistogramScratch::new(TILE),
+    });
 }
 
 /// All statistics of some neighbouring neurons.
@@ -151,28 +206,45 @@ struct Chunk<'a> {
     histogram: Option<Histogram<'a>>,
     top: Option<TopChunk<'a, false>>,
     bottom: Option<TopChunk<'a, true>>,
-    columns: Columns<'a>,
+    /// First of its columns.
+    first: usize,
+    len: usize,
 }
 
 /// The work of one thread: a chunk over all rows of the batch.
 struct ChunkUpdate<'a, 'b> {
     chunk: &'b mut Chunk<'a>,
     rows: &'b BatchRows<'a>,
+    x: Activations<'b>,
+    scratch: &'b mut Scratch,
 }
 
 impl Kernel for ChunkUpdate<'_, '_> {
     #[inline(always)]
     fn run(self) {
-        let Chunk { sums, histogram, top, bottom, columns } = self.chunk;
-        sums.update(self.rows, columns);
-        if let Some(histogram) = histogram {
-            histogram.update(self.rows, columns);
-        }
-        if let Some(top) = top {
-            top.update(self.rows, columns);
-        }
-        if let Some(bottom) = bottom {
-            bottom.update(self.rows, columns);
+        let Chunk { sums, histogram, top, bottom, first, len } = self.chunk;
+        for tile in &self.rows.tiles {
+            let source = &self.rows.source[tile.rows.clone()];
+            for (packed, &row) in self.scratch.packed.iter_mut().zip(source) {
+                let start = row as usize * self.x.stride + *first;
+                match self.x.x[start..].first_chunk() {
+                    // A fixed length is copied without a call.
+                    Some(row) if *len == CHUNK => *packed = *row,
+                    _ => packed[..*len].copy_from_slice(&self.x.x[start..start + *len]),
+                }
+            }
+            let x = Packed { rows: &self.scratch.packed[..source.len()], len: *len };
+            sums.update(tile, x);
+            if let Some(histogram) = histogram {
+                histogram.update(tile, x, &mut self.scratch.histogram);
+            }
+            let ids = &self.rows.ids[tile.rows.clone()];
+            if let Some(top) = top {
+                top.update(ids, self.rows.ascending, x);
+            }
+            if let Some(bottom) = bottom {
+                bottom.update(ids, self.rows.ascending, x);
+            }
         }
     }
 }
@@ -190,32 +262,28 @@ pub fn update_all(
     rows: &BatchRows<'_>,
     x: Activations<'_>,
 ) {
-    assert_eq!(rows.groups1(), plan.groups + 1);
+    assert_eq!(rows.counts.len(), plan.groups + 1);
     assert!(x.stride >= plan.neurons);
     if rows.is_empty() || plan.neurons == 0 {
         return;
     }
     let last = *rows.source.iter().max().expect("there is a row") as usize;
     assert!(x.x.len() >= last * x.stride + plan.neurons, "a row lies beyond the activations");
-    for (group, count) in statistics.rows.iter_mut().enumerate() {
-        *count += rows.members(group).len() as u64;
+    for (count, add) in statistics.rows.iter_mut().zip(&rows.counts) {
+        *count += add;
     }
     sample_rows::update(plan, &mut statistics.sample, rows, x);
-    chunks(plan, statistics, x)
-        .par_iter_mut()
-        .for_each(|chunk| dispatch(ChunkUpdate { chunk, rows }));
+    chunks(plan, statistics).par_iter_mut().for_each(|chunk| {
+        // Nothing below asks for other tasks, so no thread borrows its scratch twice.
+        SCRATCH.with_borrow_mut(|scratch| dispatch(ChunkUpdate { chunk, rows, x, scratch }));
+    });
 }
 
 /// Cuts the arrays of the statistics by neurons.
-fn chunks<'a>(
-    plan: &'a StatisticsPlan,
-    statistics: &'a mut SiteStatistics,
-    x: Activations<'a>,
-) -> Vec<Chunk<'a>> {
-    let SiteStatistics { histogram, top, bottom, .. } = statistics;
-    let mut histograms = Histogram::split(plan, histogram).into_iter();
-    let mut tops = TopChunk::split(top, CHUNK).into_iter();
-    let mut bottoms = TopChunk::split(bottom, CHUNK).into_iter();
+fn chunks<'a>(plan: &'a StatisticsPlan, statistics: &'a mut SiteStatistics) -> Vec<Chunk<'a>> {
+    let mut histograms = Histogram::split(plan, &mut statistics.histogram).into_iter();
+    let mut tops = TopChunk::split(&mut statistics.top, CHUNK).into_iter();
+    let mut bottoms = TopChunk::split(&mut statistics.bottom, CHUNK).into_iter();
     let sums = ClassSums::split(
         plan,
         (&mut statistics.sum, &mut statistics.square),
@@ -229,7 +297,8 @@ fn chunks<'a>(
             histogram: histograms.next(),
             top: tops.next(),
             bottom: bottoms.next(),
-            columns: Columns { all: x, first: i * CHUNK, len: CHUNK.min(plan.neurons - i * CHUNK) },
+            first: i * CHUNK,
+            len: CHUNK.min(plan.neurons - i * CHUNK),
         })
         .collect()
 }
