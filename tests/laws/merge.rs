@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use electrode::accumulate::Merge;
 use electrode::accumulate::run::RunStatistics;
 use electrode::accumulate::site::RunPlan;
-use electrode::accumulate::Merge;
 use electrode::corpus::block::Counts;
 use electrode::device::statistics::SiteStatistics;
 use electrode::engine::merge::{Node, Tree};
