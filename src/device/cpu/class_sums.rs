@@ -115,8 +115,8 @@ impl<'a> ClassSums<'a> {
         }
     }
 
-    /// Adds the members of a group. A value that is not finite makes the sum of squares not finite
-    /// for good (finite float32 values cannot overflow it): then nothing is kept, and false says so.
+    /// Adds the members of a group. One value that is not finite makes the sum of squares so
+    /// for good (finite float32 values cannot overflow it): nothing is then kept, and false returned.
     #[inline(always)]
     fn add_finite<const L: usize>(
         &mut self,

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::class_sums::ClassSums;
 use super::histogram::{Histogram, HistogramScratch};
 use super::sample_rows;
-use super::simd::{Kernel, dispatch};
+use super::simd::{Kernel, Level, dispatch};
 use super::top_tokens::TopChunk;
 use crate::corpus::batch::Batch;
 use crate::device::statistics::{SiteStatistics, StatisticsPlan};
@@ -262,6 +262,16 @@ pub fn update_all(
     rows: &BatchRows<'_>,
     x: Activations<'_>,
 ) {
+    update_at(Level::best(), plan, statistics, (rows, x));
+}
+
+/// [`update_all`] with a given instruction set.
+fn update_at(
+    level: Level,
+    plan: &StatisticsPlan,
+    statistics: &mut SiteStatistics,
+    (rows, x): (&BatchRows<'_>, Activations<'_>),
+) {
     assert_eq!(rows.counts.len(), plan.groups + 1);
     assert!(x.stride >= plan.neurons);
     if rows.is_empty() || plan.neurons == 0 {
@@ -275,7 +285,7 @@ pub fn update_all(
     sample_rows::update(plan, &mut statistics.sample, rows, x);
     chunks(plan, statistics).par_iter_mut().for_each(|chunk| {
         // Nothing below asks for other tasks, so no thread borrows its scratch twice.
-        SCRATCH.with_borrow_mut(|scratch| dispatch(ChunkUpdate { chunk, rows, x, scratch }));
+        SCRATCH.with_borrow_mut(|scratch| dispatch(level, ChunkUpdate { chunk, rows, x, scratch }));
     });
 }
 
@@ -301,4 +311,46 @@ fn chunks<'a>(plan: &'a StatisticsPlan, statistics: &'a mut SiteStatistics) -> V
             len: CHUNK.min(plan.neurons - i * CHUNK),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    //! Oracle: the baseline version, which tests/kernels hold to the definitions where it is the
+    //! only one; every instruction set must give its bits.
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let (rows, neurons, bins) = (1500_usize, 83, 64);
+        let value = |i: usize| ((i * 2_654_435_761) % 10_007) as f32 / 500.0 - 10.0;
+        let mut x: Vec<f32> = (0..rows * neurons).map(value).collect();
+        x[neurons * 700 + 3] = f32::NAN;
+        let ids: Vec<RowId> = (0..rows as u64).map(RowId).collect();
+        let groups: Vec<u32> = (0..rows as u32).map(|row| row % 5).collect();
+        let starts: Vec<u32> = (0..=rows as u32).collect();
+        let plan = StatisticsPlan {
+            neurons,
+            groups: 5,
+            bins,
+            edges: (0..neurons).flat_map(|_| (1..bins).map(|b| b as f32 / 4.0 - 8.0)).collect(),
+            shift: vec![0.1; neurons],
+            top: 7,
+            bottom: 3,
+            sample: 4,
+            sample_seed: 0,
+        };
+        let rows = BatchRows::new(&ids, None, &starts, &groups, 5);
+        let at = |level| {
+            let mut statistics = SiteStatistics::new(&plan);
+            let x = Activations { x: &x, stride: neurons };
+            update_at(level, &plan, &mut statistics, (&rows, x));
+            statistics
+        };
+        let want = at(Level::Baseline);
+        assert_eq!(want.non_finite.iter().sum::<u32>(), 2);
+        assert!(want.histogram.iter().sum::<u32>() > 0);
+        for level in Level::all() {
+            assert!(at(level) == want, "{level:?}");
+        }
+    }
 }
