@@ -116,7 +116,7 @@ impl<'a> ClassSums<'a> {
     }
 
     /// Adds the members of a group. One value that is not finite makes the sum of squares so
-    /// for good (finite float32 values cannot overflow it): nothing is kept then, and false says so.
+    /// for good (finite float32 values cannot overflow it): nothing is then kept and false says so.
     #[inline(always)]
     fn add_finite<const L: usize>(
         &mut self,
