@@ -1,6 +1,7 @@
 //! Statistics that are filled batch by batch and merged block by block: their laws and their
 //! state on disk. Memory is fixed by the run file, never by the length of the corpus.
 
+pub mod calibrate;
 pub mod codec;
 pub mod merge;
 pub mod run;

@@ -1,7 +1,7 @@
 //! Segments: the append-only files in which an attempt keeps the states of its finished blocks.
 //!
 //! A file is written by one attempt alone, under a name of its own, and never changed in place. It
-//! is a [`Header`](HEADER) of magic, version, run id and their CRC32C, then records: [`RecordHead`],
+//! is a header of magic, version, run id and their CRC32C, then records: a head,
 //! the payload (zstd), and the CRC32C of both. The head has a CRC32C of its own, so that its
 //! lengths can be believed; a record counts only when everything about it is right. All numbers
 //! are little-endian.

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use electrode::accumulate::Merge;
 use electrode::accumulate::run::RunStatistics;
 use electrode::accumulate::site::RunPlan;
-use electrode::accumulate::Merge;
 use electrode::corpus::block::Counts;
 use electrode::device::statistics::SiteStatistics;
 use electrode::engine::merge::{Node, Tree};
@@ -31,7 +31,7 @@ fn assert_close(ours: &SiteStatistics, want: &SiteStatistics) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..<_>::default() })]
 
     #[test]
     fn split(seed in any::<u64>(), rows in 0_usize..120, cut in 0.0..=1.0_f64) {

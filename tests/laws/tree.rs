@@ -41,7 +41,7 @@ fn pairs_are_aligned_and_the_rest_folds_from_the_right() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..<_>::default() })]
 
     #[test]
     fn any_order_and_any_tasks(

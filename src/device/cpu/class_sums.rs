@@ -2,13 +2,13 @@
 //! (A1 to A4 of the accumulators).
 //!
 //! For one group and 16 neurons the running values stay in registers while the group's rows go
-//! by; each value is read once per group it belongs to, mostly from the second-level cache.
+//! by; each value is read once per group it belongs to, from the second-level cache.
 //! Cost per value and group: 2 conversions, 2 differences, 2 products, 4 sums (in vectors of 8),
 //! min, max and a compare.
 
 use super::simd::{ColumnBlock, split_columns};
-use super::statistics::{CHUNK, Columns};
-use crate::device::rows::BatchRows;
+use super::statistics::{CHUNK, Packed};
+use crate::device::rows::Tile;
 use crate::device::statistics::StatisticsPlan;
 
 /// Neurons whose running values are held in registers.
@@ -92,38 +92,38 @@ impl<'a> ClassSums<'a> {
             .collect()
     }
 
-    /// Adds a batch.
+    /// Adds a tile of rows.
     #[inline(always)]
-    pub(crate) fn update(&mut self, rows: &BatchRows, x: &Columns<'_>) {
+    pub(crate) fn update(&mut self, tile: &Tile, x: Packed<'_>) {
         let whole = x.len / LANES * LANES;
         for at in (0..whole).step_by(LANES) {
-            self.update_lanes::<LANES>(rows, x, at);
+            self.update_lanes::<LANES>(tile, x, at);
         }
         for at in whole..x.len {
-            self.update_lanes::<1>(rows, x, at);
+            self.update_lanes::<1>(tile, x, at);
         }
     }
 
-    /// Adds a batch to `L` neurons from the `at`-th on.
+    /// Adds a tile to `L` neurons from the `at`-th on.
     #[inline(always)]
-    fn update_lanes<const L: usize>(&mut self, rows: &BatchRows, x: &Columns<'_>, at: usize) {
-        for group in 0..rows.groups1() {
-            let members = rows.members(group);
+    fn update_lanes<const L: usize>(&mut self, tile: &Tile, x: Packed<'_>, at: usize) {
+        for group in 0..tile.groups1() {
+            let members = tile.members(group);
             // Group 0 sees every row: were all its values finite, so are those of the others.
             if !members.is_empty() && !self.add_finite::<L>(group, members, x, at) {
-                return self.update_checked::<L>(rows, x, at);
+                return self.update_checked::<L>(tile, x, at);
             }
         }
     }
 
-    /// Adds the members of a group. A value that is not finite makes the sum of squares not finite
-    /// for good (finite float32 values cannot overflow it): then nothing is kept, and false says so.
+    /// Adds the members of a group. One value that is not finite makes the sum of squares so
+    /// for good (finite float32 values cannot overflow it): nothing is then kept and false says so.
     #[inline(always)]
     fn add_finite<const L: usize>(
         &mut self,
         group: usize,
         members: &[u32],
-        x: &Columns<'_>,
+        x: Packed<'_>,
         at: usize,
     ) -> bool {
         let shift = self.shift_lanes::<L>(at);
@@ -135,7 +135,7 @@ impl<'a> ClassSums<'a> {
             firing: [0; L],
         };
         for &row in members {
-            running.add(x.lanes::<L>(row, at), &shift);
+            running.add(&lanes(&x.rows[row as usize], at), &shift);
         }
         if !running.square.iter().all(|square| square.is_finite()) {
             return false;
@@ -150,14 +150,14 @@ impl<'a> ClassSums<'a> {
         true
     }
 
-    /// Adds the batch value by value, counting those that are not finite and keeping them out.
+    /// Adds the tile value by value, counting those that are not finite and keeping them out.
     #[cold]
     #[inline(never)]
-    fn update_checked<const L: usize>(&mut self, rows: &BatchRows, x: &Columns<'_>, at: usize) {
+    fn update_checked<const L: usize>(&mut self, tile: &Tile, x: Packed<'_>, at: usize) {
         let shift = self.shift_lanes::<L>(at);
-        for group in 0..rows.groups1() {
-            for &row in rows.members(group) {
-                let values: &[f32; L] = x.lanes(row, at);
+        for group in 0..tile.groups1() {
+            for &row in tile.members(group) {
+                let values: [f32; L] = lanes(&x.rows[row as usize], at);
                 for lane in 0..L {
                     if values[lane].is_finite() {
                         self.add_one(group, at + lane, values[lane], shift[lane]);

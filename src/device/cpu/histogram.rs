@@ -4,16 +4,32 @@
 //! (B x G1 x 4 bytes, 4.6 KB at 64 bins and 17 classes) in the first-level cache.
 
 use super::simd::{PADDED_EDGES, search_bins};
-use super::statistics::{CHUNK, Columns};
-use crate::device::rows::BatchRows;
+use super::statistics::{CHUNK, Packed};
+use crate::device::rows::Tile;
 use crate::device::statistics::StatisticsPlan;
 
 /// Neurons transposed at a time: one cache line of each row.
 const LANES: usize = 16;
-/// Rows at a time, so that the transposed values stay in the second-level cache.
-const TILE: usize = 2048;
 /// No bin: the value is not finite.
 const NONE: u32 = u32::MAX;
+
+/// Memory of one thread.
+pub(crate) struct HistogramScratch {
+    /// `[LANES, stride]`.
+    values: Vec<f32>,
+    /// Rows, and a cache line more: columns a power of two apart would share their places in the
+    /// first-level cache.
+    stride: usize,
+    bins: Vec<u32>,
+}
+
+impl HistogramScratch {
+    /// For tiles of at most `rows` rows.
+    pub(crate) fn new(rows: usize) -> Self {
+        let stride = rows + 16;
+        Self { values: vec![0.0; LANES * stride], stride, bins: vec![0; rows] }
+    }
+}
 
 /// The histograms of some neighbouring neurons.
 pub(crate) struct Histogram<'a> {
@@ -42,33 +58,30 @@ impl<'a> Histogram<'a> {
             .collect()
     }
 
-    /// Adds a batch.
+    /// Adds a tile of rows.
     #[inline(always)]
-    pub(crate) fn update(&mut self, rows: &BatchRows, x: &Columns<'_>) {
-        let tile = TILE.min(rows.len());
-        let mut values = vec![0.0; LANES * tile];
-        let mut bins = vec![0; tile];
-        for start in (0..rows.len()).step_by(TILE) {
-            let end = (start + TILE).min(rows.len());
-            for at in (0..x.len).step_by(LANES) {
-                let lanes = LANES.min(x.len - at);
-                for (r, &row) in rows.source[start..end].iter().enumerate() {
-                    for (lane, &value) in x.row(row)[at..at + lanes].iter().enumerate() {
-                        values[lane * tile + r] = value;
-                    }
+    pub(crate) fn update(&mut self, tile: &Tile, x: Packed<'_>, scratch: &mut HistogramScratch) {
+        let HistogramScratch { values, stride, bins } = scratch;
+        let bins = &mut bins[..x.rows.len()];
+        for at in (0..x.len).step_by(LANES) {
+            for (r, row) in x.rows.iter().enumerate() {
+                let row: &[f32; LANES] = row[at..].first_chunk().expect("chunks have whole lanes");
+                for (lane, &value) in row.iter().enumerate() {
+                    values[lane * *stride + r] = value;
                 }
-                for lane in 0..lanes {
-                    let values = &values[lane * tile..lane * tile + end - start];
-                    self.find_bins(at + lane, values, &mut bins[..end - start]);
-                    self.count(at + lane, &bins[..end - start], rows, start);
-                }
+            }
+            for neuron in at..x.len.min(at + LANES) {
+                let start = (neuron - at) * *stride;
+                let values = &values[start..start + bins.len()];
+                let finite = self.find_bins(neuron, values, bins);
+                self.count(neuron, bins, tile, finite);
             }
         }
     }
 
-    /// The bin of each value of a neuron.
+    /// The bin of each value of a neuron; false if some are not finite and have none.
     #[inline(always)]
-    fn find_bins(&self, neuron: usize, values: &[f32], bins: &mut [u32]) {
+    fn find_bins(&self, neuron: usize, values: &[f32], bins: &mut [u32]) -> bool {
         let edges = &self.edges[neuron * (self.bins - 1)..(neuron + 1) * (self.bins - 1)];
         if edges.len() < PADDED_EDGES {
             let mut padded = [f32::INFINITY; PADDED_EDGES];
@@ -89,44 +102,45 @@ impl<'a> Histogram<'a> {
                 *bin = if value.is_finite() { *bin } else { NONE };
             }
         }
+        finite
     }
 
-    /// Counts the bins of the rows from the `start`-th on, in all rows and in their groups.
+    /// Counts the bins of a tile, in all rows and in their groups.
     ///
     /// A row counts in its first group; all rows then gain what the groups have gained. That saves
     /// one of two increments per value, the dearest part, and is done where the groups' counters
     /// are few beside the rows.
     #[inline(always)]
-    fn count(&mut self, neuron: usize, bins: &[u32], rows: &BatchRows, start: usize) {
-        let size = rows.groups1() * self.bins;
-        let (all, groups) = self.counts[neuron * size..(neuron + 1) * size].split_at_mut(self.bins);
-        let by_first = groups.len() <= 2 * bins.len();
-        if by_first {
-            subtract_columns(all, groups);
+    fn count(&mut self, neuron: usize, bins: &[u32], tile: &Tile, finite: bool) {
+        let (size, width) = (tile.groups1() * self.bins, self.bins);
+        let counts = &mut self.counts[neuron * size..(neuron + 1) * size];
+        if !finite || size > 4 * bins.len() {
+            return count_each(counts, width, bins, tile);
         }
-        for (r, &bin) in bins.iter().enumerate() {
-            if bin == NONE {
-                continue;
-            }
-            let bin = bin as usize;
-            let mut of_row = rows.groups_of(start + r).iter();
-            match of_row.next() {
-                Some(&first) => groups[first as usize * all.len() + bin] += 1,
-                None => all[bin] = all[bin].wrapping_add(1),
-            }
-            if !by_first && rows.groups_of(start + r).len() > 0 {
-                all[bin] += 1;
-            }
+        let (all, groups) = counts.split_at_mut(width);
+        subtract_columns(all, groups);
+        for (&bin, &group) in bins.iter().zip(&tile.first_groups) {
+            let count = &mut counts[group as usize * width + bin as usize];
+            *count = count.wrapping_add(1);
         }
-        if by_first {
-            add_columns(all, groups);
+        let (all, groups) = counts.split_at_mut(width);
+        add_columns(all, groups);
+        // Groups of a row after its first belong to other label columns.
+        for &(row, group) in &tile.other_groups {
+            counts[group as usize * width + bins[row as usize] as usize] += 1;
         }
-        // Second and later groups of a row: other label columns.
-        for (r, &bin) in bins.iter().enumerate() {
+    }
+}
+
+/// Counts one by one, passing over values without a bin.
+#[inline(never)]
+fn count_each(counts: &mut [u32], width: usize, bins: &[u32], tile: &Tile) {
+    for group in 0..tile.groups1() {
+        let counts = &mut counts[group * width..(group + 1) * width];
+        for &row in tile.members(group) {
+            let bin = bins[row as usize];
             if bin != NONE {
-                for &group in rows.groups_of(start + r).iter().skip(1) {
-                    groups[group as usize * all.len() + bin as usize] += 1;
-                }
+                counts[bin as usize] += 1;
             }
         }
     }

@@ -11,9 +11,41 @@ pub(crate) trait Kernel {
     fn run(self);
 }
 
-/// Runs `kernel` with the widest instruction set of this machine. Rust never contracts a product
-/// and a sum into one rounding, so all versions give the same bits.
-pub(crate) fn dispatch(kernel: impl Kernel) {
+/// An instruction set that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Vectors of 512 bits.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// Vectors of 256 bits.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// What every machine of this kind has.
+    Baseline,
+}
+
+impl Level {
+    /// Those of this machine, widest first.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let mut levels = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            levels.extend(has_avx512().then_some(Self::Avx512));
+            levels.extend(has_avx2().then_some(Self::Avx2));
+        }
+        levels.push(Self::Baseline);
+        levels.into_iter()
+    }
+
+    /// The widest of this machine.
+    pub(crate) fn best() -> Self {
+        Self::all().next().expect("there is a baseline")
+    }
+}
+
+/// Runs `kernel` with an instruction set of this machine. Rust never contracts a product and a sum
+/// into one rounding, so all versions give the same bits.
+pub(crate) fn dispatch(level: Level, kernel: impl Kernel) {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
@@ -24,19 +56,27 @@ pub(crate) fn dispatch(kernel: impl Kernel) {
         fn avx2(kernel: impl Kernel) {
             kernel.run();
         }
-        if has_avx512() {
-            // SAFETY: the instructions were found on this machine.
+        if level == Level::Avx512 {
+            assert!(has_avx512());
+            // SAFETY: the instructions were just found on this machine.
             return unsafe { avx512(kernel) };
         }
-        if is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("popcnt")
-        {
-            // SAFETY: the instructions were found on this machine.
+        if level == Level::Avx2 {
+            assert!(has_avx2());
+            // SAFETY: the instructions were just found on this machine.
             return unsafe { avx2(kernel) };
         }
     }
+    assert_eq!(level, Level::Baseline);
     kernel.run();
+}
+
+/// Whether the AVX2 versions may run here.
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("popcnt")
 }
 
 /// Whether the AVX-512 versions may run here.

@@ -4,8 +4,7 @@
 //! A row is compared with the k-th value of each neuron; only a hit touches a list. Hits grow with
 //! the logarithm of the rows: k (1 + ln(rows / k)) per neuron.
 
-use super::statistics::{CHUNK, Columns};
-use crate::device::rows::BatchRows;
+use super::statistics::{CHUNK, Packed};
 use crate::device::statistics::TopTokens;
 use crate::id::RowId;
 
@@ -39,29 +38,26 @@ impl<'a, const BOTTOM: bool> TopChunk<'a, BOTTOM> {
             .collect()
     }
 
-    /// Adds a batch.
+    /// Adds a tile of rows, which are `ids`; `ascending` says that those ascend.
     #[inline(always)]
-    pub(crate) fn update(&mut self, rows: &BatchRows, x: &Columns<'_>) {
-        // What a value must exceed to be of interest; padded columns never are.
+    pub(crate) fn update(&mut self, ids: &[RowId], ascending: bool, x: Packed<'_>) {
+        // What a value must exceed to be of interest; columns that are not there never are.
         let mut threshold = [f32::INFINITY; CHUNK];
         for (neuron, threshold) in threshold[..x.len].iter_mut().enumerate() {
             *threshold = self.threshold(neuron);
         }
         // Where all rows are later than those kept, an equal value never wins. That matters for
         // neurons which are 0 almost everywhere.
-        let strict = rows.ascending && rows.ids.first() > self.latest_row();
-        if strict {
-            for (&source, &id) in rows.source.iter().zip(&rows.ids) {
-                let values = x.row(source);
+        if ascending && ids.first() > self.latest_row() {
+            for (values, &id) in x.rows.iter().zip(ids) {
                 if any_hit(values, &threshold, |x, threshold| key::<BOTTOM>(x) > threshold) {
-                    self.offer_row(values, id, &mut threshold);
+                    self.offer_row(&values[..x.len], id, &mut threshold);
                 }
             }
         } else {
-            for (&source, &id) in rows.source.iter().zip(&rows.ids) {
-                let values = x.row(source);
+            for (values, &id) in x.rows.iter().zip(ids) {
                 if any_hit(values, &threshold, |x, threshold| key::<BOTTOM>(x) >= threshold) {
-                    self.offer_row(values, id, &mut threshold);
+                    self.offer_row(&values[..x.len], id, &mut threshold);
                 }
             }
         }
@@ -128,7 +124,11 @@ pub(crate) fn precedes<const BOTTOM: bool>(a: (f32, RowId), b: (f32, RowId)) -> 
 
 /// Whether any value is a hit.
 #[inline(always)]
-fn any_hit(values: &[f32], threshold: &[f32; CHUNK], hit: impl Fn(f32, f32) -> bool) -> bool {
+fn any_hit(
+    values: &[f32; CHUNK],
+    threshold: &[f32; CHUNK],
+    hit: impl Fn(f32, f32) -> bool,
+) -> bool {
     let mut hits = 0;
     for (&x, &threshold) in values.iter().zip(threshold) {
         hits |= u32::from(hit(x, threshold));
