@@ -153,6 +153,36 @@ fn words_without_tokens_are_counted() {
     assert_eq!((counts.dropped_words, counts.sentences, counts.sequences), (2, 2, 1));
 }
 
+/// SentencePiece's two ways of writing blanks: as a pre-tokenizer (T5), as a normaliser (Llama 2).
+#[test]
+fn blanks_written_as_tokens() {
+    let folder = TempDir::new().expect("temp");
+    let scores: Vec<(&str, f64)> =
+        [("<unk>", 0.0), ("▁", -2.0), ("▁the", -1.0), ("c", -2.0), ("at", -2.0)].into();
+    let metaspace = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": null, "post_processor": null, "decoder": null,
+        "pre_tokenizer": { "type": "Metaspace", "replacement": "▁",
+                           "prepend_scheme": "always", "split": true },
+        "model": { "type": "Unigram", "unk_id": 0, "vocab": scores, "byte_fallback": false }
+    });
+    let mut llama = metaspace.clone();
+    llama["pre_tokenizer"] = serde_json::Value::Null;
+    llama["normalizer"] = serde_json::json!({ "type": "Sequence", "normalizers": [
+        { "type": "Prepend", "prepend": "▁" },
+        { "type": "Replace", "pattern": { "String": " " }, "content": "▁" }
+    ] });
+    for (name, json) in [("t5.json", metaspace), ("llama.json", llama)] {
+        let path = super::write(&folder, name, json.to_string());
+        let tokenizer = Tokenizer::open(&path).expect(name);
+        // ▁ c at | ▁the | ▁ c at: a lone blank is the beginning of the word after it.
+        let document = document(vec![sentence(&["cat", "the", "cat"])]);
+        let of = |pool| rows(&run(&document, &tokenizer, &rules(pool)).0);
+        assert_eq!(of(Pool::Mean), [(0, 0, 3), (1, 3, 1), (2, 4, 3)], "{name}");
+        assert_eq!(of(Pool::Last), [(0, 2, 1), (1, 3, 1), (2, 6, 1)], "{name}");
+    }
+}
+
 #[test]
 fn labels_of_words_sentences_and_missing_ones() {
     let folder = TempDir::new().expect("temp");

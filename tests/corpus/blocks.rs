@@ -141,7 +141,7 @@ fn a_block_is_the_same_however_it_is_reached() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
         let (plan, documents) = pool.install(|| {
             let plan = Plan::make(&rules.config, &rules.concepts, 50, 1).expect("it plans");
-            (plan.hash(), electrode_tokenized(&rules))
+            (plan.hash(), tokenized(&rules))
         });
         assert_eq!(plan, rules.plan.hash());
         assert_eq!(documents, whole.iter().flat_map(|b| b.sequences.clone()).collect::<Vec<_>>());
@@ -149,7 +149,7 @@ fn a_block_is_the_same_however_it_is_reached() {
 }
 
 /// The whole corpus tokenised on the threads of the caller.
-fn electrode_tokenized(rules: &BlockRules) -> Vec<electrode::corpus::block::Sequence> {
+fn tokenized(rules: &BlockRules) -> Vec<electrode::corpus::block::Sequence> {
     let wanted: BTreeSet<u64> = (0..rules.plan.documents).collect();
     let documents = documents(&rules.plan, &rules.config, &wanted).expect("it reads");
     let labels = electrode::corpus::labels::LabelIndex::new(&rules.plan.labels, &rules.concepts);
