@@ -1,6 +1,6 @@
 //! Label strings to group ids: counted while the corpus is planned, looked up while it is run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::block::{Column, Labels};
 use super::config::{ConceptConfig, Missing};
@@ -75,7 +75,8 @@ impl LabelIndex {
 pub(super) struct ColumnCounter<'a> {
     concept: &'a ConceptConfig,
     counts: HashMap<String, u64>,
-    others: Vec<String>,
+    /// Values beside the wanted classes, as far as they are kept.
+    others: BTreeSet<String>,
     on_words: bool,
     on_sentences: bool,
 }
@@ -92,7 +93,7 @@ impl<'a> ColumnCounter<'a> {
     pub(super) fn new(concept: &'a ConceptConfig) -> Self {
         let wanted = concept.classes.iter().flatten().map(|class| (class.clone(), 0));
         let counts = wanted.collect();
-        Self { concept, counts, others: Vec::new(), on_words: false, on_sentences: false }
+        Self { concept, counts, others: BTreeSet::new(), on_words: false, on_sentences: false }
     }
 
     /// Whether the column occurred at all.
@@ -124,10 +125,8 @@ impl<'a> ColumnCounter<'a> {
             return Ok(());
         }
         if self.concept.classes.is_some() {
-            let known =
-                self.others.len() >= MAX_SUGGESTIONS || self.others.iter().any(|o| o == value);
-            if !known {
-                self.others.push(value.to_owned());
+            if self.others.len() < MAX_SUGGESTIONS && !self.others.contains(value) {
+                self.others.insert(value.to_owned());
             }
             return Ok(());
         }
@@ -153,10 +152,9 @@ impl<'a> ColumnCounter<'a> {
     /// The classes, sorted by name.
     pub(super) fn finish(self) -> Result<Counted> {
         self.check_classes()?;
-        let numeric = self
-            .counts
-            .keys()
-            .all(|value| value == MISSING || value.parse::<f64>().is_ok_and(f64::is_finite));
+        let mut values = self.counts.keys().filter(|value| *value != MISSING).peekable();
+        let numeric = values.peek().is_some()
+            && values.all(|value| value.parse::<f64>().is_ok_and(f64::is_finite));
         let mut classes: Vec<(String, u64)> = self.counts.into_iter().collect();
         if let Some(most) = self.concept.most_frequent {
             classes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -179,9 +177,7 @@ impl<'a> ColumnCounter<'a> {
             return Ok(());
         };
         let seen = self.others.iter().map(String::as_str);
-        let mut listed: Vec<&str> = seen.clone().collect();
-        listed.sort_unstable();
-        listed.truncate(40);
+        let listed: Vec<&str> = seen.clone().take(40).collect();
         let what = format!("class '{absent}' never occurs{}", did_you_mean(absent, seen));
         let remedy = format!("leave it out, or choose among: {}", listed.join(", "));
         Err(Error::config(format!("{}.classes", self.place()), what, remedy))

@@ -96,6 +96,7 @@ impl Plan {
             files: sources.iter().map(file_plan).collect::<Result<_>>()?,
             blocks: Vec::new(),
             open: BlockPlan::default(),
+            bad_before: 0,
             block_bytes: config.block_bytes,
             counters: concepts.iter().map(ColumnCounter::new).collect(),
             calibration: Calibration::new(calibration_rows, seed),
@@ -105,7 +106,7 @@ impl Plan {
         while let Some(document) = documents.advance()? {
             maker.add(&document, &documents)?;
         }
-        maker.open.bad = documents.bad() - maker.blocks.iter().map(|b| b.bad).sum::<u64>();
+        maker.open.bad = documents.bad() - maker.bad_before;
         documents.judge()?;
         maker.finish(config, concepts, &sources[0].path)
     }
@@ -177,6 +178,8 @@ struct Maker<'a> {
     blocks: Vec<BlockPlan>,
     /// The block being filled.
     open: BlockPlan,
+    /// Unreadable lines of the blocks before it.
+    bad_before: u64,
     block_bytes: u64,
     counters: Vec<ColumnCounter<'a>>,
     calibration: Calibration,
@@ -205,7 +208,7 @@ impl Maker<'_> {
         block.sentences += document.sentences.len() as u64;
         block.words += words;
         block.bytes += bytes;
-        block.bad = reader.bad() - self.blocks.iter().map(|b| b.bad).sum::<u64>();
+        block.bad = reader.bad() - self.bad_before;
         self.files[reader.file()].documents += 1;
         self.calibration.offer(document.ordinal, if words > 0 { words } else { bytes.div_ceil(5) });
         Ok(())
@@ -213,6 +216,7 @@ impl Maker<'_> {
 
     fn close(&mut self) {
         let next = BlockPlan { index: self.open.index + 1, ..BlockPlan::default() };
+        self.bad_before += self.open.bad;
         self.blocks.push(std::mem::replace(&mut self.open, next));
     }
 

@@ -182,8 +182,10 @@ impl Draft {
         if let Some((first, last)) = number.split_once('-') {
             return self.surface(first, last, form, space_after);
         }
-        if number.contains('.') {
-            return Ok(()); // An empty node of the enhanced graph: it is not in the text.
+        if let Some((word, node)) = number.split_once('.') {
+            // An empty node of the enhanced graph: it is not in the text.
+            let numbers = word.parse::<u32>().is_ok() && node.parse::<u32>().is_ok();
+            return numbers.then_some(()).ok_or_else(|| format!("'{number}' is no number"));
         }
         let position = self.words.len();
         if number.parse() != Ok(position + 1) {

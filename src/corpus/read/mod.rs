@@ -215,7 +215,6 @@ impl Documents {
     /// Refuses a corpus with too many bad lines. Call it when the last document is read.
     pub fn judge(&self) -> Result<()> {
         let units = self.good + self.bad;
-        #[expect(clippy::cast_precision_loss, reason = "counts of lines, compared as a share")]
         let share = self.bad as f64 / units.max(1) as f64;
         match &self.first_bad {
             Some((file, what)) if share > self.config.max_bad => Err(Error::input(
