@@ -65,19 +65,29 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Sums the classes up.
+    /// Sums the classes up. A constant neuron has one cell, so that its average precision is the
+    /// prevalence and its AUROC 1/2 whatever its last digits say.
     pub fn new(classes: Vec<ClassStat>, cells: Cells) -> Self {
         let mut total = ClassStat::default();
         for class in &classes {
             total.merge(class);
         }
-        Self { classes, total, cells }
+        let mut evidence = Self { classes, total, cells };
+        if evidence.constant() && evidence.cells.len() > 1 {
+            evidence.cells.span = vec![(total.min, total.min)];
+            evidence.cells.starts = vec![0, evidence.cells.entries.len()];
+        }
+        evidence
     }
 
-    /// Whether the neuron says nothing: variance at the level of rounding (methods.md 1.6).
+    /// Whether the neuron says nothing: one value only, or a spread that f32 cannot carry.
+    ///
+    /// The spread is measured against the mean alone. An absolute floor as well would call dead
+    /// neurons constant whose values, of the order of 1e-30, still differ by class: the published
+    /// definitions score them like others, and all-MiniLM-L6-v2 has three.
     pub fn constant(&self) -> bool {
-        let bound = 1e-12 * self.total.mean.powi(2).max(1.0);
-        self.total.variance() <= bound
+        let total = &self.total;
+        total.min >= total.max || total.variance() <= 1e-12 * total.mean.powi(2)
     }
 
     /// Mean and sum of squares of everything outside class `g`, from the total and the class, so

@@ -4,7 +4,7 @@
 use super::evidence::{ClassStat, Ranks};
 use super::special::{beta_inc, erfc, gamma_q, ln_gamma};
 
-/// Above this many degrees of freedom F goes over into chi-square by its likelihood ratio.
+/// Above this many degrees of freedom the middle of F is that of chi-square.
 const MANY: f64 = 1e6;
 
 /// P(F >= f) with `d1` and `d2` degrees of freedom.
@@ -15,8 +15,9 @@ pub fn f_tail(f: f64, d1: f64, d2: f64) -> f64 {
     if f.is_infinite() {
         return 0.0;
     }
-    if d2 > MANY {
-        // The likelihood ratio of F with Bartlett's factor is chi-square to O(1/d2^2).
+    if d2 > MANY && d1 * f < 50.0 {
+        // The likelihood ratio of F with Bartlett's factor is chi-square to O(1/d2^2). Here the
+        // fraction would need sqrt(d2) steps; further out it needs few.
         return chi_square_tail((d2 + d1 / 2.0 - 1.0) * (d1 * f / d2).ln_1p(), d1);
     }
     let all = d2 + d1 * f;

@@ -84,11 +84,14 @@ impl<'a> SummarySource<'a> {
                 firing: site.firing[at],
             }
         };
-        let mut evidence = Evidence::new(self.groups.iter().map(stat).collect(), Cells::default());
-        if ordered {
-            evidence.cells = self.cells(site, n, (evidence.total.min, evidence.total.max));
+        let classes: Vec<ClassStat> = self.groups.iter().map(stat).collect();
+        if !ordered {
+            return Evidence::new(classes, Cells::default());
         }
-        evidence
+        let low = classes.iter().fold(f64::INFINITY, |low, class| low.min(class.min));
+        let high = classes.iter().fold(f64::NEG_INFINITY, |high, class| high.max(class.max));
+        let cells = self.cells(site, n, (low, high));
+        Evidence::new(classes, cells)
     }
 
     fn cells(&self, site: &SiteSummary, n: usize, (min, max): (f64, f64)) -> Cells {

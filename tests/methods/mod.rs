@@ -1,0 +1,11 @@
+//! The methods: fixtures, brute force, streaming against exact, significance, `electrode rank`.
+
+mod brute;
+mod calibration;
+mod entropy;
+mod fixtures;
+mod rank_command;
+mod special;
+mod streaming;
+pub(crate) mod support;
+mod toy;
