@@ -158,12 +158,15 @@ impl Made<'_> {
         let method = self.shape.methods[m].clone();
         let random = method.starts_with("random");
         let mut list: Vec<(Id, f64)> = Vec::new();
-        while list.len() < 50 {
+        while list.len() < 50.min(pool.len()) {
             let (id, strength) = if random {
                 let layer = self.noise.below(self.shape.layers);
                 (self.id(layer), self.noise.uniform())
             } else {
-                pool[list.len()].clone()
+                let from = list.len() + self.noise.below(1 + 3 * m);
+                let mut turn = pool.iter().cycle().skip(from % pool.len());
+                let free = |(id, _): &&(Id, f64)| !list.iter().any(|(other, _)| other == id);
+                turn.find(free).expect("the pool has more than fifty").clone()
             };
             let noisy = strength * (0.3 * (1.0 + m as f64) * 0.4 * self.noise.normal()).exp();
             if !list.iter().any(|(other, _)| *other == id) {

@@ -74,6 +74,12 @@ function number(x, digits = 3) {
   if (size >= 1e6 || size < 1e-3) return signed(x.toExponential(digits - 1).replace('e+', 'e'));
   return signed(Number(x.toPrecision(digits)).toLocaleString('en-US', { maximumFractionDigits: 6 }));
 }
+// The same digits in each row, so that columns line up.
+function padded(x, digits = 3) {
+  const size = Math.abs(x ?? 0);
+  if (size >= 1e6 || size < 1e-3) return number(x, digits);
+  return signed(x.toLocaleString('en-US', { minimumSignificantDigits: digits, maximumSignificantDigits: digits }));
+}
 function count(x) { return x === null || x === undefined ? '\u2013' : x.toLocaleString('en-US').replace(/,/g, '\u202f'); }
 function percent(x) {
   if (!Number.isFinite(x)) return '\u2013';
@@ -146,7 +152,7 @@ function sortable(columns, rows, options = {}) {
   let by = options.by ?? -1;
   let down = options.down ?? false;
   const heads = columns.map((column, i) => {
-    const head = h('th', { scope: 'col', class: column.num ? 'num' : '', title: column.hint });
+    const head = h('th', { scope: 'col', class: [column.num ? 'num' : '', column.class || ''].join(' ').trim(), title: column.hint });
     if (!column.key) return fill(head, [column.title]);
     const button = h('button', { type: 'button', class: 'sort' }, column.title);
     button.addEventListener('click', () => {
@@ -173,11 +179,16 @@ function sortable(columns, rows, options = {}) {
       if (i === by) head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
       else head.removeAttribute('aria-sort');
     });
-    body.replaceChildren(...order.map((i) =>
-      h('tr', {}, columns.map((column) => h('td', { class: [column.num ? 'num' : '', column.class || ''].join(' ').trim() }, column.cell(rows[i]))))));
+    body.replaceChildren(...order.map((i, at) =>
+      h('tr', { class: at >= options.first ? 'beyond' : null }, columns.map((column) => h('td', { class: [column.num ? 'num' : '', column.class || '', column.tone ? column.tone(rows[i]) : ''].join(' ').trim() }, column.cell(rows[i]))))));
   }
   draw();
-  return h('div', { class: 'scroll' }, h('table', { class: options.class }, h('thead', {}, h('tr', {}, heads)), body));
+  const all = h('div', { class: 'scroll' }, h('table', { class: options.class }, h('thead', {}, h('tr', {}, heads)), body));
+  if (!(rows.length > options.first + 3)) return all;
+  const more = h('button', { type: 'button', class: 'more' }, `show all ${rows.length}`);
+  all.classList.add('cut');
+  more.addEventListener('click', () => { all.classList.remove('cut'); more.remove(); });
+  return h('div', {}, all, more);
 }
 
 // A row of buttons of which one is pressed.

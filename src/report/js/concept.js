@@ -11,13 +11,13 @@ function rankingTable(concept, ranking) {
     { title: 'neuron', key: (r) => neuronName(r.n), cell: (r) => [kindMark(siteOf(r.n).kind), neuronLink(r.n)] },
     { title: 'layer', num: true, key: (r) => siteOf(r.n).layer ?? -1, cell: (r) => siteOf(r.n).layer ?? '\u2013' },
     { title: 'sign', key: (r) => ranking.sign[r.i], cell: (r) => signMark(ranking.sign[r.i]) },
-    { title: 'score', num: true, down: true, key: (r) => ranking.score[r.i], cell: (r) => number(ranking.score[r.i], 4) },
+    { title: 'score', num: true, down: true, key: (r) => ranking.score[r.i], cell: (r) => padded(ranking.score[r.i], 4) },
     { title: '', cell: (r) => bar(Math.abs(ranking.score[r.i] ?? 0) / most, ranking.sign[r.i] > 0 ? 'up' : ranking.sign[r.i] < 0 ? 'down' : ''), class: 'barcell' },
     ...(has(ranking.p) ? [{ title: 'p', num: true, key: (r) => ranking.p[r.i], cell: (r) => number(ranking.p[r.i], 2), hint: 'probability of a score this far out if the neuron knew nothing of the concept' }] : []),
     ...(has(ranking.q) ? [{ title: 'q', num: true, key: (r) => ranking.q[r.i], cell: (r) => number(ranking.q[r.i], 2), hint: 'false discovery rate (Benjamini and Hochberg) over all neurons' }] : []),
-    { title: 'other methods', down: true, hint: 'rank of the neuron in the lists of the other methods', key: (r) => r.elsewhere.filter(Boolean).length,
-      cell: (r) => r.elsewhere.map((rank, i) => rank ? h('span', { class: 'rank ' + (rank <= 10 ? 'high' : ''), title: `${D.methods[others[i]]}: rank ${rank}` }, D.methods[others[i]], h('b', {}, String(rank))) : null) },
-  ], rows, { class: 'ranking', by: 0 });
+    ...others.map((m, i) => ({ title: h('span', { class: 'turned' }, D.methods[m]), class: 'rank', hint: 'rank by ' + D.methods[m], key: (r) => r.elsewhere[i],
+      tone: (r) => (r.elsewhere[i] ? step(1 - (r.elsewhere[i] - 1) / D.listed) : ''), cell: (r) => (r.elsewhere[i] ? String(r.elsewhere[i]) : '') })),
+  ], rows, { class: 'ranking', by: 0, first: 15 });
 }
 
 function showConcept(concept) {
@@ -40,7 +40,7 @@ function showConcept(concept) {
     h('p', { class: 'crumbs' }, link('', {}, 'Overview'), ' / ', C.label),
     h('h1', {}, h('span', { class: 'at' }, C.label + ' '), conceptName(C)),
     h('p', { class: 'lead' }, C.name === '*' ? `${count(any.n)} labelled rows.` : [h('b', {}, count(any.n_concept)), ` rows of ${count(any.n)} labelled ones (${percent(any.n_concept / any.n)}).`]),
-    section('Best neurons', null, h('div', { class: 'controls' }, choice('method', present.map((m) => [m, D.methods[m]]), chosen, (m) => { chosen = m; if (!isBaseline(m)) method = m; draw(); })), place),
+    section('Best neurons', 'By the method chosen; the columns on the right give the rank of the same neuron by the other methods.', h('div', { class: 'controls' }, choice('method', present.map((m) => [m, D.methods[m]]), chosen, (m) => { chosen = m; if (!isBaseline(m)) method = m; draw(); })), place),
     section('Layers', `Where the ${D.listed} best neurons of each method sit.`, kindLegend(shown), charts),
     present.length > 1 ? agreementSection([concept], present, `How far the lists of two methods for ${conceptName(C)} overlap.`) : null,
   ];

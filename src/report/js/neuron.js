@@ -12,7 +12,7 @@ function contextLine(page, context) {
     if (part) word.style.setProperty('--a', (100 * Math.abs(part)).toFixed(0) + '%');
     return [word, ' '];
   });
-  return h('li', {}, h('span', { class: 'value' }, number(context.value)), h('p', { class: 'text' }, words),
+  return h('li', {}, h('span', { class: 'value' }, padded(context.value)), h('p', { class: 'text' }, words),
     h('span', { class: 'where', title: `document ${context.document}, sentence ${context.sentence}, both counted from 0` }, `${context.document}:${context.sentence}`));
 }
 
@@ -23,7 +23,7 @@ function contexts(page) {
   const draw = () => place.replaceChildren(h('ol', { class: 'contexts' }, page[side].map((c) => contextLine(page, c))));
   draw();
   const legend = h('span', { class: 'legend' }, number(-page.scale, 2), h('span', { class: 'diverging' }), '+' + number(page.scale, 2));
-  return section(side === 'top' ? 'Where it fires most' : 'Where it fires least', null,
+  return section('Where it fires', 'The rows with the highest and the lowest activation, each word coloured by its own; the colours span the neuron\u2019s range over the corpus.',
     h('div', { class: 'controls' }, page.top.length && page.bottom.length ? choice('activation', [['top', 'highest'], ['bottom', 'lowest']], side, (s) => { side = s; draw(); }) : null, legend), place);
 }
 
@@ -52,10 +52,10 @@ function standings(n) {
     { title: 'method', key: (r) => D.methods[r.ranking.method], cell: (r) => D.methods[r.ranking.method] },
     { title: 'rank', num: true, key: (r) => r.ranking.rank[r.place], cell: (r) => String(r.ranking.rank[r.place]) },
     { title: 'sign', key: (r) => r.ranking.sign[r.place], cell: (r) => signMark(r.ranking.sign[r.place]) },
-    { title: 'score', num: true, down: true, key: (r) => r.ranking.score[r.place], cell: (r) => number(r.ranking.score[r.place], 4) },
+    { title: 'score', num: true, down: true, key: (r) => r.ranking.score[r.place], cell: (r) => padded(r.ranking.score[r.place], 4) },
     { title: 'p', num: true, key: (r) => r.ranking.p[r.place], cell: (r) => number(r.ranking.p[r.place], 2) },
     { title: 'q', num: true, key: (r) => r.ranking.q[r.place], cell: (r) => number(r.ranking.q[r.place], 2) },
-  ], mine, { by: 2, class: 'ranking' }));
+  ], mine, { by: 2, class: 'ranking', first: 15 }));
 }
 
 function showNeuron(n) {
@@ -69,7 +69,7 @@ function showNeuron(n) {
     h('p', { class: 'crumbs' }, link('', {}, 'Overview'), c ? [' / ', link(conceptHash(c), {}, c.label + ' ' + conceptName(c))] : null),
     h('h1', { class: 'name' }, h('span', { class: 'at' }, siteOf(n).name + '.'), String(N.index[n])),
     best ? h('p', { class: 'lead' }, `Rank ${best.ranking.rank[best.place]} for `, link(conceptHash(c), {}, h('b', {}, conceptName(c)), ` (${c.label})`), ` by ${D.methods[best.ranking.method]}`,
-      best.ranking.sign[best.place] > 0 ? '; it fires more with it.' : best.ranking.sign[best.place] < 0 ? '; it fires less with it.' : '.') : null,
+      best.ranking.sign[best.place] > 0 ? ', firing more on its rows.' : best.ranking.sign[best.place] < 0 ? ', firing less on its rows.' : '.') : null,
     N.constant[n] ? h('p', { class: 'warning' }, 'This neuron is constant over the corpus.') : null,
     N.non_finite[n] ? h('p', { class: 'warning' }, `${count(N.non_finite[n])} activations were not finite and stand outside all numbers here.`) : null,
     known ? h('div', { class: 'tiles small' }, tile(number(N.mean[n]), 'mean'), tile(number(N.sd[n]), 'standard deviation'),

@@ -13,8 +13,9 @@ let method = ownMethods()[0] ?? 0;
 
 function corpusLine() {
   const c = M.corpus.counts;
-  return [c.documents && count(c.documents) + ' documents', c.sentences && count(c.sentences) + ' sentences',
-    c.words && count(c.words) + ' words', count(c.tokens) + ' tokens'].filter(Boolean).join(' \u00b7 ');
+  const parts = [c.documents && count(c.documents) + ' documents', c.sentences && count(c.sentences) + ' sentences',
+    c.words && count(c.words) + ' words'].filter(Boolean);
+  return (parts.length ? parts.join(', ') + ' and ' : '') + count(c.tokens) + ' tokens';
 }
 
 function lost() {
@@ -89,10 +90,10 @@ function conceptTable() {
     { title: 'rows', num: true, down: true, key: (r) => r.rows, cell: (r) => count(r.rows) },
     { title: 'best neuron', key: (r) => neuronName(r.ranking.neuron[0]), cell: (r) => [kindMark(siteOf(r.ranking.neuron[0]).kind), neuronLink(r.ranking.neuron[0])] },
     { title: 'sign', cell: (r) => signMark(r.ranking.sign[0]) },
-    { title: 'score', num: true, down: true, key: (r) => r.ranking.score[0], cell: (r) => number(r.ranking.score[0]) },
+    { title: 'score', num: true, down: true, key: (r) => r.ranking.score[0], cell: (r) => padded(r.ranking.score[0]) },
     { title: 'q', num: true, key: (r) => r.ranking.q[0], cell: (r) => number(r.ranking.q[0], 2), hint: 'false discovery rate (Benjamini and Hochberg)' },
     { title: 'agreement', down: true, hint: 'mean average overlap of the first 20 neurons over all pairs of methods, random and bottom left out', key: (r) => r.agree, cell: (r) => [r.agree === null ? '\u2013' : r.agree.toFixed(2), bar(r.agree)] , class: 'withbar' },
-  ], rows, { class: 'concepts' });
+  ], rows, { class: 'concepts', first: 24 });
 }
 
 function facts(pairs) {
