@@ -1,5 +1,6 @@
 //! All integration tests in one binary: one link, one set of helpers.
 
+mod artifact;
 mod cli;
 mod corpus;
 mod engine {
@@ -16,5 +17,10 @@ mod kernels {
     mod top_tokens;
 }
 mod laws;
+mod methods;
 mod model;
+mod planted;
+mod report;
+#[path = "support/run_folder.rs"]
+mod run_folder;
 mod tidy;
