@@ -72,11 +72,7 @@ impl Error {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self::Input {
-            path: path.as_ref().to_path_buf(),
-            what: what.into(),
-            remedy: remedy.into(),
-        }
+        Self::Input { path: path.as_ref().to_path_buf(), what: what.into(), remedy: remedy.into() }
     }
 
     /// For `map_err` on an I/O call: `File::open(p).map_err(Error::io(p, "read"))`.
@@ -91,9 +87,7 @@ impl Error {
         match self {
             Self::Config { .. } => 2,
             Self::Input { .. } => 65,
-            Self::Io { source, action: "read", .. }
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
+            Self::Io { source, action: "read", .. } if source.kind() == io::ErrorKind::NotFound => {
                 2
             }
             Self::Io { .. } => 74,

@@ -24,6 +24,10 @@ pub(super) fn choose(name: Option<&str>, dtype: Dtype) -> Result<()> {
 pub(super) fn threads(threads: Option<usize>) -> Result<()> {
     let Some(threads) = threads else { return Ok(()) };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|error| {
-        Error::config("threads", format!("cannot start {threads} threads: {error}"), "ask for fewer")
+        Error::config(
+            "threads",
+            format!("cannot start {threads} threads: {error}"),
+            "ask for fewer",
+        )
     })
 }

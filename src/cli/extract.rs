@@ -1,11 +1,21 @@
 //! `electrode extract`: activations of a model as a safetensors file.
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, ValueEnum};
 
-use crate::config::Pool;
-use crate::error::Result;
+use super::{device, output};
+use crate::artifact::atomic::write_atomic;
+use crate::artifact::words::write_words;
+use crate::capture::intervention::Intervention;
+use crate::config::{Dtype, Pool};
+use crate::corpus::config::CorpusConfig;
+use crate::device::cpu::CpuDevice;
+use crate::engine::ids::{IdsRequest, PaddedIds, extract_ids};
+use crate::engine::words::{WordRequest, extract_words};
+use crate::error::{Error, Result};
+use crate::model::Model;
 
 /// Write the activations of a model on given token ids, or on the words of a corpus
 #[derive(clap::Args, Debug)]
@@ -73,6 +83,66 @@ pub enum ExtractDtype {
     Bf16,
 }
 
-pub(super) fn run(_args: ExtractArgs) -> Result<()> {
-    super::not_yet("extract")
+pub(super) fn run(args: ExtractArgs) -> Result<()> {
+    let dtype = match args.dtype {
+        ExtractDtype::F32 => Dtype::F32,
+        ExtractDtype::Bf16 => Dtype::Bf16,
+    };
+    device::choose(Some(&args.device), dtype)?;
+    let model = Model::open(&args.model)?;
+    let intervention = args.intervene.as_deref().map(Intervention::load).transpose()?;
+    match (&args.ids, &args.corpus) {
+        (Some(ids), _) => by_ids(&args, &model, ids, intervention),
+        (None, Some(corpus)) => by_words(&args, &model, corpus, intervention),
+        (None, None) => unreachable!("clap asks for one of them"),
+    }
+}
+
+fn by_ids(
+    args: &ExtractArgs,
+    model: &Model,
+    ids: &Path,
+    intervention: Option<Intervention>,
+) -> Result<()> {
+    let ids = PaddedIds::load(ids)?;
+    let request = IdsRequest { sites: args.sites.clone(), intervention };
+    let arrays = extract_ids(CpuDevice, model, &ids, &request)?;
+    write_atomic(&args.out, |file| {
+        let views = arrays.iter().map(|(name, array)| (name.as_str(), array));
+        let bytes = safetensors::serialize(views, None).map_err(|error| Error::Contradiction {
+            what: format!("cannot write the arrays: {error}"),
+        })?;
+        file.write_all(&bytes).map_err(Error::io(&args.out, "write"))
+    })?;
+    let list = arrays.iter().map(|(name, array)| format!("{name} {:?}\n", array.shape));
+    output::print(&list.collect::<String>())
+}
+
+fn by_words(
+    args: &ExtractArgs,
+    model: &Model,
+    corpus: &Path,
+    intervention: Option<Intervention>,
+) -> Result<()> {
+    let request = WordRequest {
+        corpus: CorpusConfig::of_file(corpus),
+        pool: args.pool.map_or(Pool::Last, Pool::from),
+        sites: args.sites.clone(),
+        intervention,
+    };
+    let words = write_atomic(&args.out, |file| {
+        extract_words(CpuDevice, model, &request, file.get_mut(), &args.out)
+    })?;
+    let table = args.out.with_extension("words.parquet");
+    let counts = words.counts;
+    let rows = words.rows.len();
+    write_words(&table, "extract", &words.columns, words.rows.into_iter())?;
+    output::print(&format!(
+        "{rows} rows of {} words ({} dropped, {} truncated), {} tokens\n{}\n",
+        counts.words,
+        counts.dropped_words,
+        counts.truncated_words,
+        counts.tokens,
+        table.display(),
+    ))
 }

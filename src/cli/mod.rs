@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Version and commit, as `--version` and the manifest give them.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ELECTRODE_GIT_HASH"), ")");
@@ -98,11 +98,6 @@ fn dispatch(command: Command) -> Result<()> {
 /// The command line as data, for completions and the man page.
 fn command() -> clap::Command {
     Cli::command()
-}
-
-/// What a subcommand that is not wired up yet answers.
-fn not_yet(command: &str) -> Result<()> {
-    Err(Error::Unfinished { what: format!("`electrode {command}` is not part of this build") })
 }
 
 /// A panic is a fault of ours: it ends with one short message and its own exit code.

@@ -43,6 +43,25 @@ pub struct CorpusConfig {
     pub max_bad: f64,
 }
 
+impl CorpusConfig {
+    /// One file (folder, glob), read as its suffix says, with everything else at its default.
+    pub fn of_file(path: &std::path::Path) -> Self {
+        Self {
+            files: vec![path.to_path_buf()],
+            format: None,
+            label_files: Vec::new(),
+            file_labels: std::collections::BTreeMap::new(),
+            text: TextSource::default(),
+            add_bos: false,
+            max_tokens: None,
+            long: LongText::default(),
+            block_bytes: default_block_bytes(),
+            max_documents: None,
+            max_bad: 0.0,
+        }
+    }
+}
+
 /// About 2^18 tokens of English.
 fn default_block_bytes() -> u64 {
     1 << 20

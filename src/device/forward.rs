@@ -73,9 +73,8 @@ pub struct Forward<O: Ops> {
 impl<O: Ops> Forward<O> {
     /// Uploads the weights and makes the workspace. `wanted` decides which buffers exist.
     pub fn new(ops: O, model: &Model, limits: Limits, wanted: &BTreeSet<Site>) -> Result<Self> {
-        let with_head = wanted.iter().any(|site| {
-            matches!(site.kind, SiteKind::Logits | SiteKind::HeadHidden)
-        });
+        let with_head =
+            wanted.iter().any(|site| matches!(site.kind, SiteKind::Logits | SiteKind::HeadHidden));
         let weights = weights::load(&ops, model, limits.sequence, with_head)?;
         let work = Workspace::new(&ops, &model.spec, limits, wanted)?;
         let types = vec![0; limits.tokens];
@@ -85,6 +84,11 @@ impl<O: Ops> Forward<O> {
     /// The device.
     pub fn ops(&self) -> &O {
         &self.ops
+    }
+
+    /// The largest batch and sequence.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// The model's description.

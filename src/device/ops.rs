@@ -55,21 +55,10 @@ pub trait Ops {
         out: &mut Self::Tensor,
     );
     /// norm: each head (`heads` runs of `norm.weight.len()` columns from `first`) normed in place.
-    fn head_norm(
-        &self,
-        norm: &NormWeights<Self::Vector>,
-        heads: HeadRange,
-        x: &mut Self::Tensor,
-    );
+    fn head_norm(&self, norm: &NormWeights<Self::Vector>, heads: HeadRange, x: &mut Self::Tensor);
     /// rope: rotates the heads of `x` in place. `angles` is `[positions, 2 * r]`: cosines, then
     /// sines, of each of r frequencies; row `positions[t]` is used for token t.
-    fn rope(
-        &self,
-        angles: &Self::Table,
-        positions: &[u32],
-        heads: HeadRange,
-        x: &mut Self::Tensor,
-    );
+    fn rope(&self, angles: &Self::Table, positions: &[u32], heads: HeadRange, x: &mut Self::Tensor);
     /// attention: over each sequence of `args.starts` alone.
     fn attention(
         &self,

@@ -15,9 +15,7 @@ pub fn position_rows(
             let offset = u32::try_from(offset).expect("a small constant");
             Some(positions.iter().map(|position| position + offset).collect())
         }
-        PositionSpec::LearnedFromIds { pad, .. } => {
-            Some(rows_from_ids(pad, tokens, starts))
-        }
+        PositionSpec::LearnedFromIds { pad, .. } => Some(rows_from_ids(pad, tokens, starts)),
         _ => None,
     }
 }

@@ -67,9 +67,7 @@ impl<O: Ops> Loader<'_, O> {
         Ok(NormWeights {
             spec,
             weight: self.ops.vector(self.model.tensor(weight)?.data)?,
-            bias: has_bias
-                .then(|| self.ops.vector(self.model.tensor(bias)?.data))
-                .transpose()?,
+            bias: has_bias.then(|| self.ops.vector(self.model.tensor(bias)?.data)).transpose()?,
         })
     }
 
@@ -81,10 +79,7 @@ impl<O: Ops> Loader<'_, O> {
         let sandwich = spec.block == BlockSpec::Sandwich;
         let post = |weight| sandwich.then(|| norm(weight, P::AttnNormBias)).transpose();
         let head_norm = |weight, bias| {
-            spec.attention
-                .qk_norm
-                .map(|head| self.norm(head, at(weight), at(bias)))
-                .transpose()
+            spec.attention.qk_norm.map(|head| self.norm(head, at(weight), at(bias))).transpose()
         };
         let (attention, mlp) = (&spec.attention, &spec.mlp);
         let biased = |on: bool, param| on.then_some(at(param));
@@ -115,7 +110,9 @@ impl<O: Ops> Loader<'_, O> {
             HeadSpec::Lm { transform, project, bias, .. } => {
                 let bias = bias.then_some(Param::HeadBias);
                 let dense = match (transform, project) {
-                    (Some(_), _) => Some(self.matrix(Param::HeadDense, Some(Param::HeadDenseBias))?),
+                    (Some(_), _) => {
+                        Some(self.matrix(Param::HeadDense, Some(Param::HeadDenseBias))?)
+                    }
                     (None, true) => Some(self.matrix(Param::HeadProject, None)?),
                     (None, false) => None,
                 };
@@ -259,8 +256,7 @@ fn relative_bucket(distance: i64, buckets: usize, max_distance: usize, both: boo
     }
     // In f32, as the reference computes it: the bucket borders depend on the rounding.
     #[expect(clippy::cast_precision_loss, reason = "distances are below 2^24")]
-    let log = (steps as f32 / exact as f32).ln()
-        / (max_distance as f64 / exact as f64).ln() as f32
+    let log = (steps as f32 / exact as f32).ln() / (max_distance as f64 / exact as f64).ln() as f32
         * (count - exact) as f32;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "log >= 0")]
     let far = exact + log as usize;

@@ -90,10 +90,12 @@ impl<O: Ops> Workspace<O> {
                 .transpose()?,
             pooled: spec.pooler.then(|| Pooled::new(ops, spec, limits)).transpose()?,
             head: hidden
-                .map(|cols| Ok::<_, crate::error::Error>(HeadBuffers {
-                    dense: tokens(cols)?,
-                    out: tokens(cols)?,
-                }))
+                .map(|cols| {
+                    Ok::<_, crate::error::Error>(HeadBuffers {
+                        dense: tokens(cols)?,
+                        out: tokens(cols)?,
+                    })
+                })
                 .transpose()?,
             logits: logits_width(spec)
                 .filter(|_| wants(SiteKind::Logits))

@@ -39,7 +39,11 @@ pub fn calibrate<O: Ops>(
         .map(|(site, sample)| {
             if sample.rows.is_empty() {
                 let what = "no rows to calibrate on: every word or token is excluded";
-                return Err(Error::input("corpus", what, "see capture.first_position and special_tokens"));
+                return Err(Error::input(
+                    "corpus",
+                    what,
+                    "see capture.first_position and special_tokens",
+                ));
             }
             let neurons = forward.spec().site_width(site);
             Ok((site, Arc::new(plan_of_site(config, neurons, groups, &sample.values))))

@@ -53,6 +53,33 @@ pub enum Values {
     I64(Vec<i64>),
 }
 
+impl safetensors::View for &Array {
+    fn dtype(&self) -> Dtype {
+        match self.values {
+            Values::F32(_) => Dtype::F32,
+            Values::I64(_) => Dtype::I64,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        match &self.values {
+            Values::F32(values) => bytemuck::cast_slice(values).into(),
+            Values::I64(values) => bytemuck::cast_slice(values).into(),
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        match &self.values {
+            Values::F32(values) => values.len() * 4,
+            Values::I64(values) => values.len() * 8,
+        }
+    }
+}
+
 impl PaddedIds {
     /// Reads the safetensors file of the contract.
     pub fn load(path: &Path) -> Result<Self> {
@@ -278,10 +305,9 @@ fn on_grid(spec: &ModelSpec, ids: &PaddedIds, site: Site, values: &[f32]) -> Arr
     let attention = &spec.attention;
     match site.kind {
         SiteKind::AttnProbs => probabilities(attention.heads, ids, values),
-        SiteKind::Pooled => Array {
-            shape: vec![rows, values.len() / rows],
-            values: Values::F32(values.to_vec()),
-        },
+        SiteKind::Pooled => {
+            Array { shape: vec![rows, values.len() / rows], values: Values::F32(values.to_vec()) }
+        }
         SiteKind::Logits if values.len() == rows * spec.site_width(site) && per_sequence(spec) => {
             Array { shape: vec![rows, values.len() / rows], values: Values::F32(values.to_vec()) }
         }
@@ -350,9 +376,10 @@ fn constants(model: &Model, run: &PackedIds, ids: &PaddedIds) -> Result<BTreeMap
     let mut put = |name: &str, shape: Vec<usize>, values: Values| {
         arrays.insert(name.to_owned(), Array { shape, values });
     };
-    let positions = run.positions.clone().unwrap_or_else(|| {
-        run.starts.windows(2).flat_map(|pair| 0..pair[1] - pair[0]).collect()
-    });
+    let positions = run
+        .positions
+        .clone()
+        .unwrap_or_else(|| run.starts.windows(2).flat_map(|pair| 0..pair[1] - pair[0]).collect());
     if let Some(rows) = position_rows(spec, &run.tokens, &run.starts, &positions) {
         let mut grid = vec![0; ids.input_ids.len()];
         for (at, row) in ids.real().into_iter().zip(rows) {

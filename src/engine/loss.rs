@@ -26,7 +26,8 @@ pub fn losses(spec: &ModelSpec, logits: &[f32], targets: Targets<'_>) -> Option<
         HeadSpec::Lm { .. } if spec.attention.causal => {
             let next = |t: usize| {
                 let last = (t + 1) % targets.length == 0;
-                let scored = !last && targets.attention_mask[t] * targets.attention_mask[t + 1] == 1;
+                let scored =
+                    !last && targets.attention_mask[t] * targets.attention_mask[t + 1] == 1;
                 scored.then(|| targets.input_ids[t + 1])
             };
             Some((0..positions).map(|t| nll(logits, positions, t, next(t))).collect())

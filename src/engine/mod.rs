@@ -8,3 +8,4 @@ pub mod pass;
 pub mod segment;
 pub mod segment_reader;
 pub mod watch;
+pub mod words;

@@ -149,7 +149,8 @@ pub fn run_pass<O: Ops>(
     for block in blocks {
         let block = block?;
         let batches = pack(&block.sequences, plan.batch_tokens);
-        let mut watch = StatisticsWatch::new(forward.ops(), &plan.sites, plan.pool, plan.batch_tokens)?;
+        let mut watch =
+            StatisticsWatch::new(forward.ops(), &plan.sites, plan.pool, plan.batch_tokens)?;
         let total = block.counts.tokens.max(1);
         let mut inside = 0;
         for batch in &batches {

@@ -123,7 +123,8 @@ fn check_finite(site: Site, non_finite: &[u32], rows: &[u64], plan: &PassPlan) -
     let Some((neuron, &count)) = worst.filter(|(_, count)| **count > 0) else { return Ok(()) };
     let share = f64::from(count) / seen as f64;
     if share > plan.max_nan {
-        let what = format!("{count} of {seen} activations of neuron {site}.{neuron} are not finite");
+        let what =
+            format!("{count} of {seen} activations of neuron {site}.{neuron} are not finite");
         let remedy = "run in float32, or allow a share of them with statistics.max_nan";
         return Err(Error::input("model", what, remedy));
     }

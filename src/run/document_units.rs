@@ -52,7 +52,10 @@ impl Units {
     fn words(document: &Document) -> Self {
         let sentences = document.sentences.iter().zip(0_u32..);
         let words = sentences.flat_map(|(sentence, number)| {
-            sentence.words.iter().map(move |word| Unit { sentence: number, text: word.form.clone() })
+            sentence
+                .words
+                .iter()
+                .map(move |word| Unit { sentence: number, text: word.form.clone() })
         });
         Self { places: (0_u64..).zip(words).collect() }
     }

@@ -64,8 +64,7 @@ pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result
     let (start, clock) = (utc_now(), Instant::now());
     let wanted: BTreeSet<Site> = prepared.sites.iter().copied().collect();
     report("loading the model", 0, 0.0);
-    let mut forward =
-        Forward::new(CpuDevice, &prepared.model, prepared.limits, &wanted)?;
+    let mut forward = Forward::new(CpuDevice, &prepared.model, prepared.limits, &wanted)?;
     report("calibrating", 0, 0.0);
     let plan = pass_plan(prepared, &mut forward)?;
     let mut states = PassStates::load(&folder.states(), prepared.run_id, &plan.sites)?;

@@ -77,7 +77,9 @@ impl Table<'_> {
         let keep = self.prepared.config.output.keep;
         if let Some(selected) = &group.selected {
             let chosen: BTreeSet<u32> = selected.iter().copied().collect();
-            return (0..group.order.len()).filter(|&at| chosen.contains(&group.order[at])).collect();
+            return (0..group.order.len())
+                .filter(|&at| chosen.contains(&group.order[at]))
+                .collect();
         }
         if keep == 0 {
             return (0..group.order.len()).collect();

@@ -38,8 +38,10 @@ fn edits_agree_with_pytorch() {
             spec["values"] = json!(floats(values.data()));
         }
         let intervention: Intervention = serde_json::from_value(spec).expect("parses");
-        let request =
-            IdsRequest { sites: vec!["logits".into(), "loss".into()], intervention: Some(intervention) };
+        let request = IdsRequest {
+            sites: vec!["logits".into(), "loss".into()],
+            intervention: Some(intervention),
+        };
         let arrays = extract_ids(CpuDevice, &model, &ids, &request).expect("runs");
         for output in ["logits", "loss"] {
             let want = floats(file.tensor(&format!("{name}.{output}")).expect("there").data());

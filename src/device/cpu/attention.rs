@@ -66,7 +66,13 @@ pub(super) fn attention(
                 row[seen.end..].fill(0.0);
                 softmax(&mut row[seen]);
             }
-            let values = columns(qkv, &tile, keys.start, args.heads + args.kv_heads + kv(args, &tile), width);
+            let values = columns(
+                qkv,
+                &tile,
+                keys.start,
+                args.heads + args.kv_heads + kv(args, &tile),
+                width,
+            );
             let result = &mut result[..m * width];
             let weights = Strided { data: scores, row: n, column: 1 };
             gemm::small((m, n, width), 1.0, weights, values, (result, width));
@@ -124,7 +130,13 @@ fn kv(args: &AttentionArgs<'_, Vec<f32>>, tile: &Tile) -> usize {
 }
 
 /// One head's columns of `qkv`, from token `first` of the tile's sequence on.
-fn columns<'a>(qkv: &'a Tensor, tile: &Tile, first: usize, head: usize, width: usize) -> Strided<'a> {
+fn columns<'a>(
+    qkv: &'a Tensor,
+    tile: &Tile,
+    first: usize,
+    head: usize,
+    width: usize,
+) -> Strided<'a> {
     let data = &qkv.values()[(tile.start + first) * qkv.cols() + head * width..];
     Strided { data, row: qkv.cols(), column: 1 }
 }

@@ -50,11 +50,20 @@ pub(super) fn linear(weight: &Matrix, x: &Tensor, out: &mut Tensor) {
         // holds m rows of `inner` values and `b` n of them, as asserted above.
         unsafe {
             matrixmultiply::sgemm(
-                m, inner, n, 1.0,
-                a.as_ptr(), stride(inner), 1,
-                b.as_ptr(), 1, stride(inner),
+                m,
+                inner,
+                n,
+                1.0,
+                a.as_ptr(),
+                stride(inner),
+                1,
+                b.as_ptr(),
+                1,
+                stride(inner),
                 beta,
-                target.at(row * columns + column), stride(columns), 1,
+                target.at(row * columns + column),
+                stride(columns),
+                1,
             );
         }
     });
@@ -69,9 +78,8 @@ pub(super) fn small(
     b: Strided<'_>,
     (out, out_row): (&mut [f32], usize),
 ) {
-    let last = |rows: usize, columns: usize, s: Strided<'_>| {
-        (rows - 1) * s.row + (columns - 1) * s.column
-    };
+    let last =
+        |rows: usize, columns: usize, s: Strided<'_>| (rows - 1) * s.row + (columns - 1) * s.column;
     if m == 0 || n == 0 || k == 0 {
         return;
     }
@@ -80,11 +88,20 @@ pub(super) fn small(
     // SAFETY: the last element of each matrix was just found inside its slice.
     unsafe {
         matrixmultiply::sgemm(
-            m, k, n, scale,
-            a.data.as_ptr(), stride(a.row), stride(a.column),
-            b.data.as_ptr(), stride(b.row), stride(b.column),
+            m,
+            k,
+            n,
+            scale,
+            a.data.as_ptr(),
+            stride(a.row),
+            stride(a.column),
+            b.data.as_ptr(),
+            stride(b.row),
+            stride(b.column),
             0.0,
-            out.as_mut_ptr(), stride(out_row), 1,
+            out.as_mut_ptr(),
+            stride(out_row),
+            1,
         );
     }
 }

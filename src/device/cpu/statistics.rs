@@ -1,8 +1,8 @@
 //! One batch of one site into its running statistics. Threads share the columns: each walks all
 //! rows in order for its own neurons, so the bits do not depend on the number of threads.
 
-use std::cell::RefCell;
 use rayon::prelude::*;
+use std::cell::RefCell;
 
 use super::class_sums::ClassSums;
 use super::histogram::{Histogram, HistogramScratch};

@@ -1,0 +1,335 @@
+//! `extract --corpus`: the activations of every word of a corpus, streamed to a safetensors file
+//! whose rows stand in corpus order, with one [`WordRow`] for each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use crate::artifact::words::WordRow;
+use crate::capture::intervention::{Intervention, Locate};
+use crate::config::{Policy, Pool};
+use crate::corpus::align::RowRules;
+use crate::corpus::batch::{Batch, pack};
+use crate::corpus::block::{Counts, Sequence};
+use crate::corpus::config::CorpusConfig;
+use crate::corpus::document::Document;
+use crate::corpus::labels::LabelIndex;
+use crate::corpus::read::{Columns, Documents};
+use crate::corpus::stream::tokenize_documents;
+use crate::corpus::tokenize::Tokenizer;
+use crate::device::forward::{Forward, ForwardInput, Limits, SiteWork};
+use crate::device::ops::{Edit, Ops, RowRuns};
+use crate::device::site_view::{SiteView, SiteVisitor};
+use crate::engine::watch::pooling;
+use crate::error::{Error, Result};
+use crate::id::{RowId, Site, SiteKind};
+use crate::model::{HeadSpec, Model};
+
+/// Tokens of a device call.
+const BATCH_TOKENS: usize = 2048;
+/// Documents tokenised together.
+const DOCUMENTS: usize = 64;
+/// Sequences of models whose position scheme sets no limit.
+const LONGEST: usize = 2048;
+/// Label columns that the table of words has under the same name already.
+const OWN_COLUMNS: [&str; 2] = ["form", "position"];
+
+/// What `extract --corpus` asks for.
+#[derive(Clone, Debug)]
+pub struct WordRequest {
+    /// The corpus.
+    pub corpus: CorpusConfig,
+    /// How subwords become words.
+    pub pool: Pool,
+    /// Site names and globs.
+    pub sites: Vec<String>,
+    /// Edits.
+    pub intervention: Option<Intervention>,
+}
+
+/// What was extracted, beside the activations.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    /// One per row of the matrices.
+    pub rows: Vec<WordRow>,
+    /// Label columns of the rows, in order of first appearance.
+    pub columns: Vec<String>,
+    /// What was read and what was lost.
+    pub counts: Counts,
+}
+
+/// Everything that stays the same over the corpus.
+struct Extraction<'a> {
+    request: &'a WordRequest,
+    tokenizer: Tokenizer,
+    rules: RowRules,
+    sites: Vec<Site>,
+    longest: usize,
+}
+
+/// Runs the corpus and writes every site to `file`: `(words, N)` float32 each.
+pub fn extract_words<O: Ops>(
+    ops: O,
+    model: &Model,
+    request: &WordRequest,
+    file: &mut File,
+    path: &Path,
+) -> Result<Words> {
+    let extraction = Extraction::new(model, request)?;
+    let edits = extraction.edits(model)?;
+    let mut words = Words::default();
+    extraction.each_chunk(|documents, sequences, counts| {
+        words.counts += counts;
+        words.describe(documents, &sequences, &extraction)
+    })?;
+    if words.rows.is_empty() {
+        return Err(Error::input(
+            &request.corpus.files[0],
+            "no word has a token",
+            "check the format and the tokenizer",
+        ));
+    }
+    let layout = Layout::new(model, &extraction.sites, words.rows.len());
+    file.write_all(&layout.header).map_err(Error::io(path, "write"))?;
+    let wanted: BTreeSet<Site> = extraction.sites.iter().copied().collect();
+    let limits =
+        Limits { tokens: BATCH_TOKENS.max(extraction.longest), sequence: extraction.longest };
+    let mut forward = Forward::new(ops, model, limits, &wanted)?;
+    let mut writer = RowWriter::new(&forward, &layout, request.pool, (file, path))?;
+    extraction.each_chunk(|_, sequences, _| {
+        for batch in pack(&sequences, BATCH_TOKENS) {
+            writer.batch = batch;
+            let batch = writer.batch.clone();
+            let input = ForwardInput {
+                tokens: &batch.tokens,
+                starts: &batch.starts,
+                token_types: None,
+                positions: None,
+            };
+            let mut work = SiteWork { wanted: &wanted, edits: &edits, visitor: &mut writer };
+            forward.run(input, &mut work)?;
+            writer.row += batch.rows();
+        }
+        Ok(())
+    })?;
+    Ok(words)
+}
+
+impl<'a> Extraction<'a> {
+    fn new(model: &Model, request: &'a WordRequest) -> Result<Self> {
+        let tokenizer = Tokenizer::open(&model.tokenizer_path()?)?;
+        let sites = model.spec.select_sites(&request.sites)?;
+        let per_sequence = matches!(model.spec.head, HeadSpec::SequenceClasses { .. });
+        let by_token = |site: &Site| match site.kind {
+            SiteKind::AttnProbs | SiteKind::Pooled => false,
+            SiteKind::Logits => !per_sequence,
+            _ => true,
+        };
+        let sites: Vec<Site> = sites.into_iter().filter(by_token).collect();
+        if sites.is_empty() {
+            let what = format!("{:?} names no site with a row per token", request.sites);
+            return Err(Error::config("--sites", what, "try layers.*.resid_post"));
+        }
+        let limits = [request.corpus.max_tokens, model.spec.max_tokens];
+        let longest = limits.into_iter().flatten().min().unwrap_or(LONGEST);
+        let rules = RowRules {
+            pool: request.pool,
+            special_tokens: Policy::Exclude,
+            first_position: true,
+            max_tokens: Some(longest),
+            long: request.corpus.long,
+        };
+        Ok(Self { request, tokenizer, rules, sites, longest })
+    }
+
+    fn edits(&self, model: &Model) -> Result<BTreeMap<Site, Vec<Edit>>> {
+        /// Positions of a padded batch mean nothing in a corpus.
+        struct Nowhere;
+        impl Locate for Nowhere {
+            fn token(&self, _: u32, _: u32) -> Option<u32> {
+                None
+            }
+        }
+        let Some(intervention) = &self.request.intervention else { return Ok(BTreeMap::new()) };
+        let width = |site| model.spec.has_site(site).then(|| model.spec.site_width(site));
+        intervention.resolve(width, &Nowhere)
+    }
+
+    /// Reads the corpus once, a few documents at a time.
+    fn each_chunk(
+        &self,
+        mut see: impl FnMut(&[Document], Vec<Sequence>, Counts) -> Result<()>,
+    ) -> Result<()> {
+        let mut reader = Documents::open(&self.request.corpus, Columns::all())?;
+        let labels = LabelIndex::default();
+        let mut chunk = Vec::new();
+        loop {
+            let next = reader.advance()?;
+            let last = next.is_none();
+            chunk.extend(next);
+            if chunk.len() == DOCUMENTS || last {
+                let (sequences, counts) =
+                    tokenize_documents(&chunk, &self.tokenizer, &labels, &self.rules)?;
+                see(&chunk, sequences, counts)?;
+                chunk.clear();
+            }
+            if last {
+                return reader.judge();
+            }
+        }
+    }
+}
+
+impl Words {
+    /// Adds the rows of a chunk.
+    fn describe(
+        &mut self,
+        documents: &[Document],
+        sequences: &[Sequence],
+        extraction: &Extraction<'_>,
+    ) -> Result<()> {
+        let by_number: BTreeMap<u64, &Document> =
+            documents.iter().map(|document| (document.ordinal, document)).collect();
+        for sequence in sequences {
+            let document = by_number[&sequence.document];
+            let sentence = &document.sentences[sequence.sentence as usize];
+            let before: usize = document.sentences[..sequence.sentence as usize]
+                .iter()
+                .map(|sentence| sentence.words.len())
+                .sum();
+            for row in &sequence.rows {
+                let by_word = extraction.request.pool != Pool::None && !sentence.words.is_empty();
+                let (position, form, own) = if by_word {
+                    let position = place_in(row.id, before);
+                    let word = &sentence.words[position];
+                    (position, word.form.clone(), &word.labels[..])
+                } else {
+                    let token = sequence.tokens[row.first as usize];
+                    (row.first as usize, extraction.tokenizer.decode(&[token])?, &[][..])
+                };
+                let labels = self.labels(own.iter().chain(&sentence.labels));
+                self.rows.push(WordRow {
+                    document: signed(document.ordinal),
+                    sentence: i64::from(sequence.sentence),
+                    position: signed(position as u64),
+                    form,
+                    document_id: document.id.clone(),
+                    sentence_id: sentence.id.clone(),
+                    labels,
+                });
+            }
+        }
+        let columns = self.columns.len();
+        self.rows.iter_mut().for_each(|row| row.labels.resize(columns, None));
+        Ok(())
+    }
+
+    /// Values by column; a column not seen before is added.
+    fn labels<'b>(
+        &mut self,
+        own: impl Iterator<Item = &'b (String, String)>,
+    ) -> Vec<Option<String>> {
+        let mut labels = vec![None; self.columns.len()];
+        for (column, value) in own.filter(|(column, _)| !OWN_COLUMNS.contains(&column.as_str())) {
+            let at = self.columns.iter().position(|known| known == column).unwrap_or_else(|| {
+                self.columns.push(column.clone());
+                labels.push(None);
+                self.columns.len() - 1
+            });
+            labels[at] = Some(value.clone());
+        }
+        labels
+    }
+}
+
+/// A word's number in its sentence.
+fn place_in(row: RowId, words_before: usize) -> usize {
+    usize::try_from(row.place()).expect("24 bits") - words_before
+}
+
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).expect("counts are below 2^63")
+}
+
+/// Where each site's matrix stands in the file.
+struct Layout {
+    header: Vec<u8>,
+    /// Width and first byte.
+    places: BTreeMap<Site, (usize, u64)>,
+}
+
+impl Layout {
+    fn new(model: &Model, sites: &[Site], rows: usize) -> Self {
+        let mut places = BTreeMap::new();
+        let mut entries = serde_json::Map::new();
+        let mut end = 0_u64;
+        for &site in sites {
+            let width = model.spec.site_width(site);
+            let start = end;
+            end += 4 * (rows * width) as u64;
+            places.insert(site, (width, start));
+            let entry = serde_json::json!({
+                "dtype": "F32", "shape": [rows, width], "data_offsets": [start, end]
+            });
+            entries.insert(site.to_string(), entry);
+        }
+        let mut json = serde_json::Value::Object(entries).to_string().into_bytes();
+        json.resize(json.len().next_multiple_of(8), b' ');
+        let mut header = (json.len() as u64).to_le_bytes().to_vec();
+        header.extend(json);
+        for (_, start) in places.values_mut() {
+            *start += header.len() as u64;
+        }
+        Self { header, places }
+    }
+}
+
+/// Writes pooled rows where they belong.
+struct RowWriter<'a, O: Ops> {
+    layout: &'a Layout,
+    pool: Pool,
+    file: &'a File,
+    path: &'a Path,
+    batch: Batch,
+    /// Rows written by earlier batches.
+    row: usize,
+    pooled: BTreeMap<usize, O::Tensor>,
+    values: Vec<f32>,
+}
+
+impl<'a, O: Ops> RowWriter<'a, O> {
+    fn new(
+        forward: &Forward<O>,
+        layout: &'a Layout,
+        pool: Pool,
+        (file, path): (&'a File, &'a Path),
+    ) -> Result<Self> {
+        let mut pooled = BTreeMap::new();
+        for &(width, _) in layout.places.values() {
+            if let std::collections::btree_map::Entry::Vacant(entry) = pooled.entry(width) {
+                entry.insert(forward.ops().tensor(forward.limits().tokens, width)?);
+            }
+        }
+        let (batch, values) = (Batch::empty(), Vec::new());
+        Ok(Self { layout, pool, file, path, batch, row: 0, pooled, values })
+    }
+}
+
+impl<O: Ops> SiteVisitor<O> for RowWriter<'_, O> {
+    fn visit(&mut self, ops: &O, view: &SiteView<'_, O>) -> Result<()> {
+        let (width, start) = self.layout.places[&view.site];
+        let pooled = self.pooled.get_mut(&width).expect("made for every width");
+        ops.set_rows(pooled, self.batch.rows());
+        let runs = RowRuns { first: &self.batch.row_first, len: &self.batch.row_len };
+        // Rows of one token are gathered, longer ones put together.
+        let how = pooling(self.pool).unwrap_or(crate::device::ops::Pooling::First);
+        ops.pool(how, runs, view.values, pooled);
+        ops.read(pooled, &mut self.values);
+        let at = start + 4 * (self.row * width) as u64;
+        self.file
+            .write_all_at(bytemuck::cast_slice(&self.values), at)
+            .map_err(Error::io(self.path, "write"))
+    }
+}
