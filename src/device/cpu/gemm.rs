@@ -45,7 +45,6 @@ pub(super) fn linear(weight: &Matrix, x: &Tensor, out: &mut Tensor) {
         let (m, n) = (ROWS.min(rows - row), COLUMNS.min(columns - column));
         let a = &x.values()[row * inner..];
         let b = &weight.weight[column * inner..];
-        let target = target;
         // SAFETY: each piece writes its own rows and columns of `out`, inside its bounds; `a`
         // holds m rows of `inner` values and `b` n of them, as asserted above.
         unsafe {

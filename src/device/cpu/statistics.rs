@@ -164,6 +164,8 @@ mod tests {
     //! Oracle: the baseline version, which tests/kernels hold to the definitions where it is the
     //! only one; every instruction set must give its bits.
     use super::*;
+    use crate::corpus::batch::Batch;
+    use crate::id::RowId;
 
     #[test]
     fn every_instruction_set_gives_the_same_bits() {
@@ -171,9 +173,12 @@ mod tests {
         let value = |i: usize| ((i * 2_654_435_761) % 10_007) as f32 / 500.0 - 10.0;
         let mut x: Vec<f32> = (0..rows * neurons).map(value).collect();
         x[neurons * 700 + 3] = f32::NAN;
-        let ids: Vec<RowId> = (0..rows as u64).map(RowId).collect();
-        let groups: Vec<u32> = (0..rows as u32).map(|row| row % 5).collect();
-        let starts: Vec<u32> = (0..=rows as u32).collect();
+        let batch = Batch {
+            row_ids: (0..rows as u64).map(RowId).collect(),
+            groups: (0..rows as u32).map(|row| row % 5).collect(),
+            group_starts: (0..=rows as u32).collect(),
+            ..Batch::default()
+        };
         let plan = StatisticsPlan {
             neurons,
             groups: 5,
@@ -185,7 +190,7 @@ mod tests {
             sample: 4,
             sample_seed: 0,
         };
-        let rows = BatchRows::new(&ids, None, &starts, &groups, 5);
+        let rows = BatchRows::new(&batch, None, 5);
         let at = |level| {
             let mut statistics = SiteStatistics::new(&plan);
             let x = Activations { x: &x, stride: neurons };
