@@ -168,7 +168,8 @@ pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
     let mut q = vec![1.0; p.len()];
     let mut least = 1.0_f64;
     for (rank, &i) in order.iter().enumerate().rev() {
-        least = least.min(p[i] * p.len() as f64 / (rank + 1) as f64);
+        // The factor first: it is at least 1, so that rounding cannot take q below p.
+        least = least.min(p[i] * (p.len() as f64 / (rank + 1) as f64));
         q[i] = least;
     }
     q

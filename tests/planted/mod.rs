@@ -62,7 +62,7 @@ fn means_find_the_shifted_and_the_flipped_but_not_the_wide() {
         "auroc",
         "ap2",
     ] {
-        let ranking = run(method, &PLANTED);
+        let ranking = run(method, &*PLANTED);
         let group = &ranking.groups[1];
         assert_eq!(first(group, 4), shifted_and(&[FLIPPED]), "{method}");
         assert!(group.q.is_empty() || group.q[3] <= 1e-100, "{method}: what was planted is sure");
@@ -72,23 +72,23 @@ fn means_find_the_shifted_and_the_flipped_but_not_the_wide() {
         }
     }
     for overall in ["probeless", "fstat"] {
-        let overall = run(overall, &PLANTED).overall.expect("it ranks overall");
+        let overall = run(overall, &*PLANTED).overall.expect("it ranks overall");
         assert_eq!(first(&overall, 4), shifted_and(&[FLIPPED]));
     }
-    assert_eq!(first(&run("probeless", &PLANTED).groups[1], 4), shifted_and(&[FLIPPED]));
+    assert_eq!(first(&run("probeless", &*PLANTED).groups[1], 4), shifted_and(&[FLIPPED]));
 }
 
 #[test]
 fn one_sided_methods_miss_the_flipped() {
     for method in ["ap", "iou:alpha=0.25", "iou:tau=1"] {
-        let ranking = run(method, &PLANTED);
+        let ranking = run(method, &*PLANTED);
         let group = &ranking.groups[1];
         assert_eq!(first(group, 3), shifted_and(&[]), "{method}");
         let place = group.order.iter().position(|n| *n == FLIPPED).expect("it is ranked");
         assert_eq!(place, NEURONS - 1, "{method}: a detector of the contrary");
     }
     // The low end of the wide neuron is as rich in the concept as its high end.
-    let both = run("iou:alpha=0.25,two-sided", &PLANTED);
+    let both = run("iou:alpha=0.25,two-sided", &*PLANTED);
     assert_eq!(first(&both.groups[1], 4), shifted_and(&[FLIPPED]));
     assert_eq!(sign_of(&both.groups[1], FLIPPED), -1);
 }
@@ -96,7 +96,7 @@ fn one_sided_methods_miss_the_flipped() {
 #[test]
 fn information_also_finds_the_wide() {
     for method in ["mi", "mi:normalised"] {
-        let ranking = run(method, &PLANTED);
+        let ranking = run(method, &*PLANTED);
         let want = shifted_and(&[FLIPPED, WIDE]);
         assert_eq!(first(&ranking.groups[1], 5), want, "{method}");
         let overall = ranking.overall.expect("it ranks overall");
