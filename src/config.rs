@@ -1,11 +1,19 @@
 //! A run file: what is run, over what, and what is collected. Everything that may change a number
 //! stands here and in nothing else; flags only say where.
+//!
+//! Paths in a run file are taken as the user stands: relative to the working directory, not to the
+//! run file, so that a path means the same in the file, in an override and in the shell.
 
-use std::path::PathBuf;
+mod check;
+pub mod keys;
+mod source;
+
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::config::{ConceptConfig, CorpusConfig};
+use crate::error::{Error, Result};
 
 /// A run file, resolved.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,6 +44,64 @@ pub struct RunConfig {
     /// Where it runs; not part of the run's identity.
     #[serde(default)]
     pub device: DeviceConfig,
+}
+
+/// What does not decide any number of a result.
+const OUTSIDE_IDENTITY: [&str; 3] = ["name", "out", "device"];
+
+impl RunConfig {
+    /// Reads a run file, sets the `key=value` overrides over it, and checks every key.
+    ///
+    /// The right side of an override is a TOML value where it parses as one, else a text.
+    pub fn load(path: impl AsRef<Path>, overrides: &[String]) -> Result<Self> {
+        let mut source = source::Source::read(path.as_ref())?;
+        for argument in overrides {
+            source.set(argument)?;
+        }
+        check::keys(&source)?;
+        // The table of keys has passed it, so this fails only where table and types disagree.
+        let run: Self = source.values.clone().try_into().map_err(|error: toml::de::Error| {
+            let what = error.message().replace('\n', ", ");
+            Error::config(path.as_ref().display().to_string(), what, "see README.md, Run files")
+        })?;
+        check::together(&source, &run)?;
+        Ok(run)
+    }
+
+    /// Everything that decides what comes out, with sorted keys: the same for two run files that
+    /// differ in order, comments, title, folder or device.
+    pub fn identity(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(self).expect("a configuration has text keys only");
+        let fields = value.as_object_mut().expect("a struct becomes an object");
+        for key in OUTSIDE_IDENTITY {
+            fields.remove(key);
+        }
+        sorted(value)
+    }
+
+    /// BLAKE3 of [`RunConfig::identity`] in hexadecimal. It knows the names of model and corpus,
+    /// not their content: the engine adds the hashes of the files.
+    pub fn run_id(&self) -> String {
+        blake3::hash(self.identity().to_string().as_bytes()).to_hex().to_string()
+    }
+
+    /// The resolved run as a run file, defaults filled in.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every value of a configuration has a TOML form")
+    }
+}
+
+/// The same value with the keys of every object in order.
+fn sorted(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => {
+            let ordered: std::collections::BTreeMap<_, _> = fields.into_iter().collect();
+            Value::Object(ordered.into_iter().map(|(key, value)| (key, sorted(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
 }
 
 /// `[model]`.

@@ -14,3 +14,4 @@ pub mod id;
 pub mod methods;
 pub mod model;
 pub mod report;
+pub mod run;

@@ -1,3 +1,7 @@
 //! The `electrode` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    electrode::cli::main()
+}

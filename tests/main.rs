@@ -1,4 +1,26 @@
 //! All integration tests in one binary: one link, one set of helpers.
 
+mod artifact;
+mod cli;
+mod corpus;
+mod engine {
+    mod segment;
+}
+mod golden {
+    mod forward;
+    mod interventions;
+}
+mod kernels {
+    mod class_sums;
+    mod histogram;
+    mod sample_rows;
+    mod top_tokens;
+}
+mod laws;
 mod methods;
+mod model;
 mod planted;
+mod report;
+#[path = "support/run_folder.rs"]
+mod run_folder;
+mod tidy;

@@ -1,3 +1,12 @@
 //! The on-disk result and its provenance: tables, arrays and the manifest. Computes nothing.
 
+pub mod atomic;
+pub mod columns;
+pub mod hash;
+pub mod machine;
+pub mod manifest;
 pub mod rows;
+pub mod secrets;
+pub mod table;
+pub mod tables;
+pub mod words;

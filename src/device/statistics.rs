@@ -88,3 +88,45 @@ pub struct RowSample {
     /// `[len, N]`.
     pub values: Vec<f32>,
 }
+
+impl SiteStatistics {
+    /// The statistics of no row.
+    pub fn new(plan: &StatisticsPlan) -> Self {
+        let groups = plan.groups + 1;
+        let cells = groups * plan.neurons;
+        assert_eq!(plan.shift.len(), plan.neurons);
+        assert_eq!(plan.edges.len(), plan.neurons * plan.bins.saturating_sub(1));
+        Self {
+            rows: vec![0; groups],
+            non_finite: vec![0; cells],
+            sum: vec![0.0; cells],
+            square: vec![0.0; cells],
+            min: vec![f32::INFINITY; cells],
+            max: vec![f32::NEG_INFINITY; cells],
+            firing: vec![0; cells],
+            histogram: vec![0; cells * plan.bins],
+            top: TopTokens::new(plan.neurons, plan.top),
+            bottom: TopTokens::new(plan.neurons, plan.bottom),
+            sample: RowSample::new(plan.sample),
+        }
+    }
+}
+
+impl TopTokens {
+    /// Empty lists of `k` places for each neuron.
+    pub fn new(neurons: usize, k: usize) -> Self {
+        Self {
+            k,
+            len: vec![0; neurons],
+            values: vec![0.0; neurons * k],
+            rows: vec![RowId(0); neurons * k],
+        }
+    }
+}
+
+impl RowSample {
+    /// No row, and room for `capacity`.
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, group_starts: vec![0], ..Self::default() }
+    }
+}

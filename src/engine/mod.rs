@@ -1,1 +1,10 @@
 //! Passes over blocks: devices, resume, merge order, memory plan. Decides nothing scientific.
+
+pub mod calibrate;
+pub mod ids;
+pub mod loss;
+pub mod merge;
+pub mod pass;
+pub mod segment;
+pub mod segment_reader;
+pub mod watch;

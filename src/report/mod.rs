@@ -1,1 +1,24 @@
-//! Pages drawn from artifacts alone; deletable, always remade.
+//! `report.html`: one page that opens from disk without a network, drawn from the artifacts of a
+//! run folder alone. It may be deleted; it is always remade. Counts and overlaps of listed neurons
+//! are its only arithmetic.
+
+mod gather;
+mod html;
+mod pages;
+mod short;
+
+use std::path::{Path, PathBuf};
+
+use crate::artifact::atomic::write_bytes_atomic;
+use crate::error::Result;
+
+/// File name in a run folder.
+pub const REPORT: &str = "report.html";
+
+/// Writes `report.html` in `run_folder` from its manifest and tables, and returns its path.
+pub fn build(run_folder: &Path) -> Result<PathBuf> {
+    let data = gather::gather(run_folder)?;
+    let path = run_folder.join(REPORT);
+    write_bytes_atomic(&path, html::page(&data).as_bytes())?;
+    Ok(path)
+}

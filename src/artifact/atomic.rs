@@ -1,0 +1,83 @@
+//! Final files: a reader sees the old file, the new file or none, never a part of one.
+//!
+//! Temporary name in the same folder, write, fsync, rename, fsync of the folder. Without the first
+//! fsync a power cut leaves a file of length zero under the final name; without the last the name
+//! itself may be gone.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// Temporary files begin and end like this, so that [`remove_leftovers`] knows them.
+const PREFIX: &str = ".electrode-";
+const SUFFIX: &str = ".tmp";
+
+/// Writes `path` through `fill`. On an error of `fill` or of the disk nothing is left behind, and
+/// a file that stood at `path` before still stands there.
+pub fn write_atomic<T>(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<T>,
+) -> Result<T> {
+    let folder = folder_of(path);
+    let mut temporary = temporary_in(folder).map_err(Error::io(path, "create"))?;
+    let filled = {
+        let mut writer = BufWriter::with_capacity(1 << 18, temporary.as_file_mut());
+        let filled = fill(&mut writer)?;
+        writer.flush().map_err(Error::io(path, "write"))?;
+        filled
+    };
+    // A failed fsync is never repeated: the kernel may have dropped the pages it could not write.
+    temporary.as_file().sync_all().map_err(Error::io(path, "sync"))?;
+    temporary.persist(path).map_err(|e| e.error).map_err(Error::io(path, "rename"))?;
+    sync_folder(folder)?;
+    Ok(filled)
+}
+
+/// [`write_atomic`] for bytes that are at hand.
+pub fn write_bytes_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic(path, |writer| writer.write_all(bytes).map_err(Error::io(path, "write")))
+}
+
+/// Makes names in `folder` survive a power cut.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    let handle = File::open(folder).map_err(Error::io(folder, "sync"))?;
+    handle.sync_all().map_err(Error::io(folder, "sync"))
+}
+
+/// Removes what killed processes left in `folder`, and says how many files that were. Only the
+/// process that owns the run folder may call it: another's write in progress looks the same.
+pub fn remove_leftovers(folder: &Path) -> Result<usize> {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
+        let entry = entry.map_err(Error::io(folder, "read"))?;
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(|n| n.starts_with(PREFIX) && n.ends_with(SUFFIX));
+        if ours {
+            std::fs::remove_file(entry.path()).map_err(Error::io(entry.path(), "remove"))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// `report.html` alone lies in the current folder.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// The crate makes files for the owner only; results are for whoever the umask allows.
+fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PREFIX).suffix(SUFFIX);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
+}

@@ -1,0 +1,55 @@
+//! Hashes of files: SHA-256 for what others compare with, blake3 for our own.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// Size and SHA-256 (hex) of a file.
+pub fn sha256_of_file(path: &Path) -> Result<(u64, String)> {
+    let mut hasher = Sha256::new();
+    let bytes = read_through(path, |part| hasher.update(part))?;
+    Ok((bytes, hex(&hasher.finalize())))
+}
+
+/// Size and blake3 (hex) of a file.
+pub fn blake3_of_file(path: &Path) -> Result<(u64, String)> {
+    let mut hasher = blake3::Hasher::new();
+    let bytes = read_through(path, |part| {
+        hasher.update(part);
+    })?;
+    Ok((bytes, hasher.finalize().to_hex().to_string()))
+}
+
+/// blake3 (hex) of bytes at hand.
+pub fn blake3_of_bytes(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// SHA-256 of bytes at hand.
+pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
+    Sha256::digest(bytes).to_vec()
+}
+
+fn read_through(path: &Path, mut take: impl FnMut(&[u8])) -> Result<u64> {
+    let mut file = File::open(path).map_err(Error::io(path, "read"))?;
+    let mut buffer = vec![0_u8; 1 << 18];
+    let mut total = 0;
+    loop {
+        let n = match file.read(&mut buffer) {
+            Ok(0) => return Ok(total),
+            Ok(n) => n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(Error::io(path, "read")(e)),
+        };
+        take(&buffer[..n]);
+        total += n as u64;
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

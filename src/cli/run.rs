@@ -1,0 +1,125 @@
+//! `electrode run`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::progress::Progress;
+use super::{device, output};
+use crate::config::RunConfig;
+use crate::error::{Error, Result};
+use crate::run::{self, Finished, Prepared};
+
+/// Run a model over a corpus as a run file says: tables, rankings and a report
+#[derive(clap::Args, Debug)]
+pub struct RunArgs {
+    /// Run file (TOML), see README.md for its keys
+    #[arg(value_name = "CONFIG")]
+    config: PathBuf,
+    /// Changes to it: corpus.max_documents=100, methods='["ap"]'
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Print the resolved run and its memory plan, then stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Where it runs: auto or cpu
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// CPU threads; all by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    threads: Option<u16>,
+}
+
+impl RunArgs {
+    /// The run file with overrides and flags applied.
+    pub fn resolve(&self) -> Result<RunConfig> {
+        let mut run = RunConfig::load(&self.config, &self.overrides)?;
+        if self.device.is_some() {
+            run.device.name.clone_from(&self.device);
+        }
+        run.device.threads = self.threads.map(usize::from).or(run.device.threads);
+        Ok(run)
+    }
+}
+
+pub(super) fn run(args: RunArgs) -> Result<()> {
+    let config = args.resolve()?;
+    device::choose(config.device.name.as_deref(), config.model.dtype)?;
+    device::threads(config.device.threads)?;
+    let prepared = Prepared::new(config)?;
+    if args.dry_run {
+        return dry_run(&prepared);
+    }
+    let stop = stop_flag()?;
+    let mut stage: Option<(&'static str, Progress)> = None;
+    let mut report = |name: &'static str, tokens: u64, share: f64| {
+        if stage.as_ref().is_none_or(|(current, _)| *current != name) {
+            tracing::debug!(stage = name);
+            stage = Some((name, Progress::new(name)));
+        }
+        if let Some((_, progress)) = &mut stage {
+            progress.update(tokens, share);
+        }
+    };
+    let finished = run::run(&prepared, &stop, &mut report)?;
+    drop(stage);
+    output::print(&summary(&finished))
+}
+
+/// Set by TERM and INT: the run stops between two batches, and resumes when started again.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        // A second signal ends the process at once.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(Error::io("signal handler", "create"))?;
+    }
+    Ok(stop)
+}
+
+fn dry_run(prepared: &Prepared) -> Result<()> {
+    let memory = run::memory_plan(prepared)?;
+    let plan = &prepared.plan;
+    let neurons: usize =
+        prepared.sites.iter().map(|site| prepared.model.spec.site_width(*site)).sum();
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    output::print(&format!(
+        "# run {}\n# corpus: {} documents, {} words, {} blocks, {} label groups\n\
+         # sites: {} with {} neurons\n\
+         # memory: {} = weights {} + forward pass {} + {} states of {}\n{}",
+        prepared.run_id_hex(),
+        plan.documents,
+        plan.words,
+        plan.blocks.len(),
+        plan.labels.groups(),
+        prepared.sites.len(),
+        neurons,
+        mib(memory.total()),
+        mib(memory.weights),
+        mib(memory.workspace),
+        memory.states,
+        mib(memory.statistics),
+        prepared.config.to_toml(),
+    ))
+}
+
+fn summary(finished: &Finished) -> String {
+    let counts = &finished.counts;
+    let resumed = match finished.resumed_blocks {
+        0 => String::new(),
+        blocks => format!(", {blocks} blocks from earlier attempts"),
+    };
+    format!(
+        "{} documents, {} tokens, {} rows ({} words dropped, {} truncated, {} rows excluded)\n\
+         {:.0} tokens/s{resumed}\n{}\n",
+        counts.documents,
+        counts.tokens,
+        counts.rows,
+        counts.dropped_words,
+        counts.truncated_words,
+        counts.excluded_rows,
+        finished.tokens_per_second,
+        finished.report.display(),
+    )
+}

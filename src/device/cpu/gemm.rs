@@ -1,0 +1,112 @@
+//! gemm: `out = x W^T + b`. The only file that knows which matrix product this is; `matrixmultiply`
+//! for now (about 130 GFLOP/s a core with AVX-512, docs/measurements.md).
+//!
+//! Rows are cut into fixed pieces, so the result does not depend on the number of threads; each
+//! element is summed over the inner dimension in one fixed order.
+#![expect(unsafe_code, reason = "matrixmultiply takes pointers and strides")]
+
+use rayon::prelude::*;
+
+use super::buffer::{Matrix, Tensor};
+
+/// Rows of a piece: enough that packing the weight (once per piece) is a few percent.
+const ROWS: usize = 512;
+/// Columns of a piece, so that narrow batches still fill every core.
+const COLUMNS: usize = 768;
+
+/// A strided matrix in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Strided<'a> {
+    /// From its first element on.
+    pub(super) data: &'a [f32],
+    /// Elements between rows.
+    pub(super) row: usize,
+    /// Elements between columns.
+    pub(super) column: usize,
+}
+
+/// `out = x W^T + b`.
+pub(super) fn linear(weight: &Matrix, x: &Tensor, out: &mut Tensor) {
+    assert_eq!((out.rows(), out.cols()), (x.rows(), weight.out));
+    let (rows, inner, columns) = (x.rows(), x.cols(), weight.out);
+    assert_eq!(weight.weight.len(), columns * inner);
+    if let Some(bias) = &weight.bias {
+        out.par_rows(|_, rows| {
+            rows.chunks_exact_mut(columns).for_each(|row| row.copy_from_slice(bias));
+        });
+    }
+    let beta = if weight.bias.is_some() { 1.0 } else { 0.0 };
+    let target = SharedMut(out.values_mut().as_mut_ptr());
+    let pieces: Vec<(usize, usize)> = (0..rows)
+        .step_by(ROWS)
+        .flat_map(|row| (0..columns).step_by(COLUMNS).map(move |column| (row, column)))
+        .collect();
+    pieces.into_par_iter().for_each(|(row, column)| {
+        let (m, n) = (ROWS.min(rows - row), COLUMNS.min(columns - column));
+        let a = &x.values()[row * inner..];
+        let b = &weight.weight[column * inner..];
+        let target = target;
+        // SAFETY: each piece writes its own rows and columns of `out`, inside its bounds; `a`
+        // holds m rows of `inner` values and `b` n of them, as asserted above.
+        unsafe {
+            matrixmultiply::sgemm(
+                m, inner, n, 1.0,
+                a.as_ptr(), stride(inner), 1,
+                b.as_ptr(), 1, stride(inner),
+                beta,
+                target.at(row * columns + column), stride(columns), 1,
+            );
+        }
+    });
+}
+
+/// `out[m, n] = scale * a[m, k] b[k, n]`, on the calling thread; `out` has `out_row` elements
+/// between rows.
+pub(super) fn small(
+    (m, k, n): (usize, usize, usize),
+    scale: f32,
+    a: Strided<'_>,
+    b: Strided<'_>,
+    (out, out_row): (&mut [f32], usize),
+) {
+    let last = |rows: usize, columns: usize, s: Strided<'_>| {
+        (rows - 1) * s.row + (columns - 1) * s.column
+    };
+    if m == 0 || n == 0 || k == 0 {
+        return;
+    }
+    assert!(last(m, k, a) < a.data.len() && last(k, n, b) < b.data.len());
+    assert!((m - 1) * out_row + n <= out.len());
+    // SAFETY: the last element of each matrix was just found inside its slice.
+    unsafe {
+        matrixmultiply::sgemm(
+            m, k, n, scale,
+            a.data.as_ptr(), stride(a.row), stride(a.column),
+            b.data.as_ptr(), stride(b.row), stride(b.column),
+            0.0,
+            out.as_mut_ptr(), stride(out_row), 1,
+        );
+    }
+}
+
+fn stride(n: usize) -> isize {
+    isize::try_from(n).expect("slices are shorter than isize::MAX")
+}
+
+/// A pointer that pieces on several threads write through, each to its own elements.
+#[derive(Clone, Copy)]
+struct SharedMut(*mut f32);
+
+// SAFETY: only `linear` makes one, and its pieces are disjoint.
+unsafe impl Send for SharedMut {}
+// SAFETY: as above.
+unsafe impl Sync for SharedMut {}
+
+impl SharedMut {
+    /// # Safety
+    /// `offset` must be inside the tensor.
+    unsafe fn at(self, offset: usize) -> *mut f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(offset) }
+    }
+}

@@ -1,0 +1,160 @@
+//! The device of machines without a GPU: f32, vectorised loops, rayon. A file per operation stem;
+//! `unsafe` stands in `dispatch.rs`,
+//! `gemm.rs`, `attention.rs` and `simd.rs` alone.
+
+mod attention;
+mod buffer;
+pub mod class_sums;
+pub mod dispatch;
+mod edit;
+mod embed;
+mod gated_act;
+mod gemm;
+pub mod histogram;
+mod math;
+mod norm;
+mod pool;
+mod residual;
+mod rope;
+pub mod sample_rows;
+pub mod simd;
+pub mod statistics;
+pub mod top_tokens;
+
+pub use buffer::{Matrix, Table, Tensor};
+
+use std::sync::Arc;
+
+use super::ops::{AttentionArgs, Edit, HeadRange, NormWeights, Ops, Pooling, RowRuns};
+use super::rows::BatchRows;
+use super::statistics::{SiteStatistics, StatisticsPlan};
+use crate::error::Result;
+use crate::model::Activation;
+
+/// The processor as a device. Threads are those of the current rayon pool.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuDevice;
+
+impl Ops for CpuDevice {
+    type Tensor = Tensor;
+    type Matrix = Matrix;
+    type Table = Table;
+    type Vector = Vec<f32>;
+    type Statistics = (Arc<StatisticsPlan>, SiteStatistics);
+
+    fn tensor(&self, rows: usize, cols: usize) -> Result<Tensor> {
+        Ok(Tensor::new(rows, cols))
+    }
+
+    fn matrix(&self, out: usize, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<Matrix> {
+        assert!(bias.as_ref().is_none_or(|bias| bias.len() == out));
+        Ok(Matrix { out, weight: weight.into(), bias })
+    }
+
+    fn table(&self, rows: usize, values: Vec<f32>) -> Result<Table> {
+        let cols = values.len().checked_div(rows).unwrap_or(0);
+        Ok(Table { cols, values: values.into() })
+    }
+
+    fn tied(&self, table: &Table, bias: Option<Vec<f32>>) -> Result<Matrix> {
+        let out = table.values.len() / table.cols;
+        Ok(Matrix { out, weight: table.values.clone(), bias })
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>> {
+        Ok(values)
+    }
+
+    fn set_rows(&self, x: &mut Tensor, rows: usize) {
+        x.set_rows(rows);
+    }
+
+    fn read(&self, x: &Tensor, out: &mut Vec<f32>) {
+        out.clear();
+        out.extend_from_slice(x.values());
+    }
+
+    fn embed(&self, table: &Table, ids: &[u32], scale: f32, out: &mut Tensor) {
+        embed::embed(table, ids, scale, out);
+    }
+
+    fn embed_add(&self, table: &Table, ids: &[u32], x: &mut Tensor) {
+        embed::embed_add(table, ids, x);
+    }
+
+    fn norm(&self, norm: &NormWeights<Vec<f32>>, x: &Tensor, out: &mut Tensor) {
+        norm::norm(norm, x, out);
+    }
+
+    fn add_norm(&self, norm: &NormWeights<Vec<f32>>, x: &Tensor, y: &Tensor, out: &mut Tensor) {
+        norm::add_norm(norm, x, y, out);
+    }
+
+    fn head_norm(&self, norm: &NormWeights<Vec<f32>>, heads: HeadRange, x: &mut Tensor) {
+        norm::head_norm(norm, heads, x);
+    }
+
+    fn rope(&self, angles: &Table, positions: &[u32], heads: HeadRange, x: &mut Tensor) {
+        rope::rope(angles, positions, heads, x);
+    }
+
+    fn attention(
+        &self,
+        args: &AttentionArgs<'_, Vec<f32>>,
+        qkv: &Tensor,
+        out: &mut Tensor,
+        probs: Option<&mut Tensor>,
+    ) {
+        attention::attention(args, qkv, out, probs);
+    }
+
+    fn linear(&self, weight: &Matrix, x: &Tensor, out: &mut Tensor) {
+        gemm::linear(weight, x, out);
+    }
+
+    fn activate(&self, activation: Activation, x: &Tensor, out: &mut Tensor) {
+        gated_act::activate(activation, x, out);
+    }
+
+    fn multiply(&self, a: &Tensor, b: &Tensor, out: &mut Tensor) {
+        gated_act::multiply(a, b, out);
+    }
+
+    fn add(&self, x: &mut Tensor, y: &Tensor) {
+        residual::add(x, y);
+    }
+
+    fn copy(&self, x: &Tensor, out: &mut Tensor) {
+        residual::copy(x, out);
+    }
+
+    fn softcap(&self, cap: f32, x: &mut Tensor) {
+        gated_act::softcap(cap, x);
+    }
+
+    fn pool(&self, how: Pooling, rows: RowRuns<'_>, x: &Tensor, out: &mut Tensor) {
+        pool::pool(how, rows, x, out);
+    }
+
+    fn edit(&self, edit: &Edit, x: &mut Tensor) {
+        edit::edit(edit, x);
+    }
+
+    fn statistics(&self, plan: &Arc<StatisticsPlan>) -> Result<Self::Statistics> {
+        Ok((Arc::clone(plan), SiteStatistics::new(plan)))
+    }
+
+    fn update_statistics(
+        &self,
+        (plan, statistics): &mut Self::Statistics,
+        rows: &BatchRows,
+        x: &Tensor,
+    ) {
+        let x = statistics::Activations { x: x.values(), stride: x.cols() };
+        statistics::update_all(plan, statistics, rows, x);
+    }
+
+    fn take_statistics(&self, (_, statistics): Self::Statistics) -> SiteStatistics {
+        statistics
+    }
+}

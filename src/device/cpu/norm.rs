@@ -1,0 +1,116 @@
+//! norm: layer norm and root-mean-square norm, by row or by head. Two passes over a row that is
+//! in cache: the one-pass variance cancels in f32.
+
+use super::buffer::Tensor;
+use super::dispatch::multiversion;
+use crate::device::ops::{HeadRange, NormWeights};
+use crate::model::NormKind;
+
+/// A norm's weights as slices.
+#[derive(Clone, Copy)]
+struct Norm<'a> {
+    kind: NormKind,
+    eps: f32,
+    offset: f32,
+    weight: &'a [f32],
+    bias: Option<&'a [f32]>,
+}
+
+impl<'a> Norm<'a> {
+    fn of(norm: &'a NormWeights<Vec<f32>>) -> Self {
+        Self {
+            kind: norm.spec.kind,
+            eps: norm.spec.eps,
+            offset: if norm.spec.plus_one { 1.0 } else { 0.0 },
+            weight: &norm.weight,
+            bias: norm.bias.as_deref(),
+        }
+    }
+}
+
+/// Each row of `x` normed into `out`.
+pub(super) fn norm(norm: &NormWeights<Vec<f32>>, x: &Tensor, out: &mut Tensor) {
+    assert_eq!((x.rows(), x.cols()), (out.rows(), out.cols()));
+    assert_eq!(norm.weight.len(), x.cols());
+    let (norm, cols) = (Norm::of(norm), x.cols());
+    let x = x.values();
+    out.par_rows(|first, rows| {
+        rows.copy_from_slice(&x[first * cols..][..rows.len()]);
+        norm_rows(norm, rows);
+    });
+}
+
+/// `out = norm(x + y)`.
+pub(super) fn add_norm(norm: &NormWeights<Vec<f32>>, x: &Tensor, y: &Tensor, out: &mut Tensor) {
+    assert_eq!((x.rows(), x.cols()), (out.rows(), out.cols()));
+    assert_eq!((y.rows(), y.cols()), (out.rows(), out.cols()));
+    let (norm, cols) = (Norm::of(norm), x.cols());
+    let (x, y) = (x.values(), y.values());
+    out.par_rows(|first, rows| {
+        let range = first * cols..first * cols + rows.len();
+        for ((out, x), y) in rows.iter_mut().zip(&x[range.clone()]).zip(&y[range]) {
+            *out = x + y;
+        }
+        norm_rows(norm, rows);
+    });
+}
+
+/// Each head of each row normed in place.
+pub(super) fn head_norm(norm: &NormWeights<Vec<f32>>, heads: HeadRange, x: &mut Tensor) {
+    assert_eq!(norm.weight.len(), heads.width);
+    let (norm, cols) = (Norm::of(norm), x.cols());
+    x.par_rows(|_, rows| {
+        for row in rows.chunks_exact_mut(cols) {
+            norm_rows(norm, &mut row[heads.first..][..heads.heads * heads.width]);
+        }
+    });
+}
+
+multiversion! {
+    /// Norms each run of `weight.len()` values in place.
+    fn norm_rows(norm: Norm<'_>, rows: &mut [f32]) {
+        let width = norm.weight.len();
+        for row in rows.chunks_exact_mut(width) {
+            #[expect(clippy::cast_precision_loss, reason = "widths are small")]
+            let n = width as f32;
+            let mean = match norm.kind {
+                NormKind::Layer => sum(row, |x| x) / n,
+                NormKind::Rms => 0.0,
+            };
+            let variance = sum(row, |x| (x - mean) * (x - mean)) / n;
+            let inverse = 1.0 / (variance + norm.eps).sqrt();
+            for (x, w) in row.iter_mut().zip(norm.weight) {
+                *x = (*x - mean) * inverse * (w + norm.offset);
+            }
+            if let Some(bias) = norm.bias {
+                for (x, b) in row.iter_mut().zip(bias) {
+                    *x += b;
+                }
+            }
+        }
+    }
+}
+
+/// Sum in 16 lanes, so that it vectorises and rounds less than one running sum.
+#[inline(always)]
+fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0_f32; 16];
+    let chunks = row.chunks_exact(16);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += f(*x);
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += f(*x);
+    }
+    let mut width = 8;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}

@@ -1,0 +1,202 @@
+//! One batch of one site into its running statistics. Threads share the columns: each walks all
+//! rows in order for its own neurons, so the bits do not depend on the number of threads.
+
+use std::cell::RefCell;
+use rayon::prelude::*;
+
+use super::class_sums::ClassSums;
+use super::histogram::{Histogram, HistogramScratch};
+use super::sample_rows;
+use super::simd::{Kernel, Level, dispatch};
+use super::top_tokens::TopChunk;
+use crate::device::rows::{BatchRows, TILE};
+use crate::device::statistics::{SiteStatistics, StatisticsPlan};
+
+/// Neurons per task.
+pub(crate) const CHUNK: usize = 64;
+/// Activations: row `i` is `x[i * stride..][..N]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Activations<'a> {
+    /// All rows.
+    pub x: &'a [f32],
+    /// Distance between rows, at least N.
+    pub stride: usize,
+}
+
+/// A chunk of a tile, gathered into neighbouring memory: rows of the activations lie whole pages
+/// apart and would push each other out of the caches.
+#[derive(Clone, Copy)]
+pub(crate) struct Packed<'a> {
+    /// Rows of the tile; columns from `len` on mean nothing.
+    pub(crate) rows: &'a [[f32; CHUNK]],
+    /// Columns of the chunk.
+    pub(crate) len: usize,
+}
+
+/// Memory of one thread for the work on one chunk.
+struct Scratch {
+    packed: Vec<[f32; CHUNK]>,
+    histogram: HistogramScratch,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        packed: vec![[0.0; CHUNK]; TILE],
+        histogram: HistogramScratch::new(TILE),
+    });
+}
+
+/// All statistics of some neighbouring neurons.
+struct Chunk<'a> {
+    sums: ClassSums<'a>,
+    histogram: Option<Histogram<'a>>,
+    top: Option<TopChunk<'a, false>>,
+    bottom: Option<TopChunk<'a, true>>,
+    /// First of its columns.
+    first: usize,
+    len: usize,
+}
+
+/// The work of one thread: a chunk over all rows of the batch.
+struct ChunkUpdate<'a, 'b> {
+    chunk: &'b mut Chunk<'a>,
+    rows: &'b BatchRows,
+    x: Activations<'b>,
+    scratch: &'b mut Scratch,
+}
+
+impl Kernel for ChunkUpdate<'_, '_> {
+    #[inline(always)]
+    fn run(self) {
+        let Chunk { sums, histogram, top, bottom, first, len } = self.chunk;
+        for tile in &self.rows.tiles {
+            let source = &self.rows.source[tile.rows.clone()];
+            for (packed, &row) in self.scratch.packed.iter_mut().zip(source) {
+                let start = row as usize * self.x.stride + *first;
+                match self.x.x[start..].first_chunk() {
+                    // A fixed length is copied without a call.
+                    Some(row) if *len == CHUNK => *packed = *row,
+                    _ => packed[..*len].copy_from_slice(&self.x.x[start..start + *len]),
+                }
+            }
+            let x = Packed { rows: &self.scratch.packed[..source.len()], len: *len };
+            sums.update(tile, x);
+            if let Some(histogram) = histogram {
+                histogram.update(tile, x, &mut self.scratch.histogram);
+            }
+            let ids = &self.rows.ids[tile.rows.clone()];
+            if let Some(top) = top {
+                top.update(ids, self.rows.ascending, x);
+            }
+            if let Some(bottom) = bottom {
+                bottom.update(ids, self.rows.ascending, x);
+            }
+        }
+    }
+}
+
+/// Adds one batch of a site to its statistics.
+///
+/// Rows are added one after the other, so cutting the same rows into other batches gives the same
+/// bits, as does any number of threads.
+///
+/// # Panics
+/// If the shapes do not belong together.
+pub fn update_all(
+    plan: &StatisticsPlan,
+    statistics: &mut SiteStatistics,
+    rows: &BatchRows,
+    x: Activations<'_>,
+) {
+    update_at(Level::best(), plan, statistics, (rows, x));
+}
+
+/// [`update_all`] with a given instruction set.
+fn update_at(
+    level: Level,
+    plan: &StatisticsPlan,
+    statistics: &mut SiteStatistics,
+    (rows, x): (&BatchRows, Activations<'_>),
+) {
+    assert_eq!(rows.counts.len(), plan.groups + 1);
+    assert!(x.stride >= plan.neurons);
+    if rows.is_empty() || plan.neurons == 0 {
+        return;
+    }
+    let last = *rows.source.iter().max().expect("there is a row") as usize;
+    assert!(x.x.len() >= last * x.stride + plan.neurons, "a row lies beyond the activations");
+    for (count, add) in statistics.rows.iter_mut().zip(&rows.counts) {
+        *count += add;
+    }
+    sample_rows::update(plan, &mut statistics.sample, rows, x);
+    chunks(plan, statistics).par_iter_mut().for_each(|chunk| {
+        // Nothing below asks for other tasks, so no thread borrows its scratch twice.
+        SCRATCH.with_borrow_mut(|scratch| dispatch(level, ChunkUpdate { chunk, rows, x, scratch }));
+    });
+}
+
+/// Cuts the arrays of the statistics by neurons.
+fn chunks<'a>(plan: &'a StatisticsPlan, statistics: &'a mut SiteStatistics) -> Vec<Chunk<'a>> {
+    let mut histograms = Histogram::split(plan, &mut statistics.histogram).into_iter();
+    let mut tops = TopChunk::split(&mut statistics.top, CHUNK).into_iter();
+    let mut bottoms = TopChunk::split(&mut statistics.bottom, CHUNK).into_iter();
+    let sums = ClassSums::split(
+        plan,
+        (&mut statistics.sum, &mut statistics.square),
+        (&mut statistics.min, &mut statistics.max),
+        (&mut statistics.firing, &mut statistics.non_finite),
+    );
+    sums.into_iter()
+        .enumerate()
+        .map(|(i, sums)| Chunk {
+            sums,
+            histogram: histograms.next(),
+            top: tops.next(),
+            bottom: bottoms.next(),
+            first: i * CHUNK,
+            len: CHUNK.min(plan.neurons - i * CHUNK),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    //! Oracle: the baseline version, which tests/kernels hold to the definitions where it is the
+    //! only one; every instruction set must give its bits.
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let (rows, neurons, bins) = (1500_usize, 83, 64);
+        let value = |i: usize| ((i * 2_654_435_761) % 10_007) as f32 / 500.0 - 10.0;
+        let mut x: Vec<f32> = (0..rows * neurons).map(value).collect();
+        x[neurons * 700 + 3] = f32::NAN;
+        let ids: Vec<RowId> = (0..rows as u64).map(RowId).collect();
+        let groups: Vec<u32> = (0..rows as u32).map(|row| row % 5).collect();
+        let starts: Vec<u32> = (0..=rows as u32).collect();
+        let plan = StatisticsPlan {
+            neurons,
+            groups: 5,
+            bins,
+            edges: (0..neurons).flat_map(|_| (1..bins).map(|b| b as f32 / 4.0 - 8.0)).collect(),
+            shift: vec![0.1; neurons],
+            top: 7,
+            bottom: 3,
+            sample: 4,
+            sample_seed: 0,
+        };
+        let rows = BatchRows::new(&ids, None, &starts, &groups, 5);
+        let at = |level| {
+            let mut statistics = SiteStatistics::new(&plan);
+            let x = Activations { x: &x, stride: neurons };
+            update_at(level, &plan, &mut statistics, (&rows, x));
+            statistics
+        };
+        let want = at(Level::Baseline);
+        assert_eq!(want.non_finite.iter().sum::<u32>(), 2);
+        assert!(want.histogram.iter().sum::<u32>() > 0);
+        for level in Level::all() {
+            assert!(at(level) == want, "{level:?}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The forward pass: one program for every [`ModelSpec`], over any device's [`Ops`].
+//!
+//! It makes each site in order, applies the edits asked of it, and lends it to the visitor; it
+//! stops after the last site that anybody wants.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::block::Block;
+use super::ops::{Edit, Ops, Pooling, RowRuns};
+use super::positions::position_rows;
+use super::site_view::{SiteView, SiteVisitor};
+use super::weights::{self, ForwardWeights};
+use super::workspace::Workspace;
+use crate::error::Result;
+use crate::id::{Site, SiteKind};
+use crate::model::{Activation, HeadSpec, Model, ModelSpec};
+
+/// Upper bounds of every batch, fixed when the workspace is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tokens of a batch.
+    pub tokens: usize,
+    /// Tokens of a sequence, and one more than the largest position.
+    pub sequence: usize,
+}
+
+/// What the forward pass runs over.
+#[derive(Clone, Copy, Debug)]
+pub struct ForwardInput<'a> {
+    /// Token ids, sequences end to end, `[T]`.
+    pub tokens: &'a [u32],
+    /// Where each sequence starts, and the end, `[S + 1]`.
+    pub starts: &'a [u32],
+    /// Token types; all 0 if not given.
+    pub token_types: Option<&'a [u32]>,
+    /// Positions; counted from 0 in each sequence if not given.
+    pub positions: Option<&'a [u32]>,
+}
+
+/// What is done at the sites during one pass.
+pub struct SiteWork<'a, O: Ops> {
+    /// Sites to visit.
+    pub wanted: &'a BTreeSet<Site>,
+    /// Edits, applied when the site is made and before anything reads it.
+    pub edits: &'a BTreeMap<Site, Vec<Edit>>,
+    /// Who reads.
+    pub visitor: &'a mut dyn SiteVisitor<O>,
+}
+
+impl<O: Ops> SiteWork<'_, O> {
+    /// Applies the edits of a site, then shows it if it is wanted.
+    pub(super) fn site(&mut self, ops: &O, site: Site, values: &mut O::Tensor) -> Result<()> {
+        for edit in self.edits.get(&site).into_iter().flatten() {
+            ops.edit(edit, values);
+        }
+        if self.wanted.contains(&site) {
+            self.visitor.visit(ops, &SiteView { site, values })?;
+        }
+        Ok(())
+    }
+}
+
+/// A model on a device, ready to run batches.
+pub struct Forward<O: Ops> {
+    ops: O,
+    spec: ModelSpec,
+    weights: ForwardWeights<O>,
+    work: Workspace<O>,
+    limits: Limits,
+    types: Vec<u32>,
+}
+
+impl<O: Ops> Forward<O> {
+    /// Uploads the weights and makes the workspace. `wanted` decides which buffers exist.
+    pub fn new(ops: O, model: &Model, limits: Limits, wanted: &BTreeSet<Site>) -> Result<Self> {
+        let with_head = wanted.iter().any(|site| {
+            matches!(site.kind, SiteKind::Logits | SiteKind::HeadHidden)
+        });
+        let weights = weights::load(&ops, model, limits.sequence, with_head)?;
+        let work = Workspace::new(&ops, &model.spec, limits, wanted)?;
+        let types = vec![0; limits.tokens];
+        Ok(Self { ops, spec: model.spec.clone(), weights, work, limits, types })
+    }
+
+    /// The device.
+    pub fn ops(&self) -> &O {
+        &self.ops
+    }
+
+    /// The model's description.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// Runs one batch.
+    pub fn run(&mut self, input: ForwardInput<'_>, sites: &mut SiteWork<'_, O>) -> Result<()> {
+        let tokens = input.tokens.len();
+        assert!(tokens <= self.limits.tokens, "batch of {tokens} tokens over the limit");
+        assert_eq!(input.starts.last().map(|&end| end as usize), Some(tokens));
+        self.work.set_rows(&self.ops, tokens, input.starts);
+        let positions = self.positions(input);
+        self.embed(input, &positions, sites)?;
+        for layer in 0..self.layers_needed(sites.wanted) {
+            self.block(layer, input.starts, &positions, sites)?;
+        }
+        if sites.wanted.iter().any(|site| site.layer.is_none() && site.kind > SiteKind::ResidPost) {
+            self.tail(input.starts, sites)?;
+        }
+        Ok(())
+    }
+
+    /// Position of each token in its sequence.
+    fn positions(&self, input: ForwardInput<'_>) -> Vec<u32> {
+        if let Some(given) = input.positions {
+            return given.to_vec();
+        }
+        input.starts.windows(2).flat_map(|pair| 0..pair[1] - pair[0]).collect()
+    }
+
+    /// Blocks after the last wanted site need not run.
+    fn layers_needed(&self, wanted: &BTreeSet<Site>) -> usize {
+        let last = wanted.iter().next_back();
+        match last.map(|site| (site.layer, site.kind)) {
+            Some((Some(layer), _)) => layer as usize + 1,
+            Some((None, kind)) if kind > SiteKind::ResidPost => self.spec.layers,
+            _ => 0,
+        }
+    }
+
+    fn embed(
+        &mut self,
+        input: ForwardInput<'_>,
+        positions: &[u32],
+        sites: &mut SiteWork<'_, O>,
+    ) -> Result<()> {
+        let (ops, weights, work) = (&self.ops, &self.weights, &mut self.work);
+        let embedding = &self.spec.embedding;
+        let late_positions = embedding.project.is_some_and(|p| p.before_positions);
+        let (target, scratch) = match (&mut work.narrow, &mut work.narrow_copy) {
+            (Some(narrow), Some(copy)) => (narrow, copy),
+            _ => (&mut work.x, &mut work.h),
+        };
+        let sum = if weights.embedding_norm.is_some() { &mut *scratch } else { &mut *target };
+        ops.embed(&weights.tokens, input.tokens, embedding.scale, sum);
+        if let Some(types) = &weights.token_types {
+            let zeros = &self.types[..input.tokens.len()];
+            ops.embed_add(types, input.token_types.unwrap_or(zeros), sum);
+        }
+        let rows = position_rows(&self.spec, input.tokens, input.starts, positions);
+        let table = weights.positions.as_ref().zip(rows.as_ref());
+        if let (Some((table, rows)), false) = (table, late_positions) {
+            ops.embed_add(table, rows, sum);
+        }
+        if let Some(norm) = &weights.embedding_norm {
+            ops.norm(norm, scratch, target);
+        }
+        if let Some(narrow) = work.narrow.as_mut() {
+            sites.site(ops, Site::global(SiteKind::EmbeddingsNarrow), narrow)?;
+            match &weights.project {
+                Some(project) => ops.linear(project, narrow, &mut work.x),
+                None => ops.copy(narrow, &mut work.x),
+            }
+        }
+        if let (Some((table, rows)), true) = (table, late_positions) {
+            ops.embed_add(table, rows, &mut work.x);
+        }
+        sites.site(ops, Site::global(SiteKind::Embeddings), &mut work.x)
+    }
+
+    fn block(
+        &mut self,
+        l: usize,
+        starts: &[u32],
+        positions: &[u32],
+        sites: &mut SiteWork<'_, O>,
+    ) -> Result<()> {
+        let mut block = Block::new(&self.ops, (&self.spec, &self.weights), &mut self.work, l);
+        block.show(sites, SiteKind::ResidPre)?;
+        block.run(starts, positions, sites)?;
+        block.show(sites, SiteKind::ResidPost)
+    }
+
+    fn tail(&mut self, starts: &[u32], sites: &mut SiteWork<'_, O>) -> Result<()> {
+        let (ops, weights, work) = (&self.ops, &self.weights, &mut self.work);
+        match &weights.final_norm {
+            Some(norm) => ops.norm(norm, &work.x, &mut work.h),
+            None => ops.copy(&work.x, &mut work.h),
+        }
+        sites.site(ops, Site::global(SiteKind::FinalNorm), &mut work.h)?;
+        if let (Some(pooler), Some(pooled)) = (&weights.pooler, work.pooled.as_mut()) {
+            let first = &starts[..starts.len() - 1];
+            let ones = &work.ones[..first.len()];
+            let runs = RowRuns { first, len: ones };
+            ops.pool(Pooling::First, runs, &work.h, &mut pooled.first);
+            ops.linear(pooler, &pooled.first, &mut pooled.dense);
+            ops.activate(Activation::Tanh, &pooled.dense, &mut pooled.out);
+            sites.site(ops, Site::global(SiteKind::Pooled), &mut pooled.out)?;
+        }
+        self.head(sites)
+    }
+
+    fn head(&mut self, sites: &mut SiteWork<'_, O>) -> Result<()> {
+        let (ops, head, work) = (&self.ops, &self.weights.head, &mut self.work);
+        let Some(last) = &head.last else { return Ok(()) };
+        let (activation, norm, softcap) = match self.spec.head {
+            HeadSpec::Lm { transform, softcap, .. } => {
+                (transform.map(|t| t.activation), head.norm.as_ref(), softcap)
+            }
+            HeadSpec::Discriminator { activation } => (Some(activation), None, None),
+            _ => (None, None, None),
+        };
+        if let (Some(dense), Some(hidden)) = (&head.dense, work.head.as_mut()) {
+            ops.linear(dense, &work.h, &mut hidden.dense);
+            match activation {
+                Some(activation) => ops.activate(activation, &hidden.dense, &mut hidden.out),
+                None => ops.copy(&hidden.dense, &mut hidden.out),
+            }
+            if let Some(norm) = norm {
+                ops.copy(&hidden.out, &mut hidden.dense);
+                ops.norm(norm, &hidden.dense, &mut hidden.out);
+            }
+            sites.site(ops, Site::global(SiteKind::HeadHidden), &mut hidden.out)?;
+        }
+        let Some(logits) = work.logits.as_mut() else { return Ok(()) };
+        let input = match (&self.spec.head, &work.head, &work.pooled) {
+            (HeadSpec::SequenceClasses { .. }, _, Some(pooled)) => &pooled.out,
+            (_, Some(hidden), _) => &hidden.out,
+            _ => &work.h,
+        };
+        ops.linear(last, input, logits);
+        if let Some(cap) = softcap {
+            ops.softcap(cap, logits);
+        }
+        sites.site(ops, Site::global(SiteKind::Logits), logits)
+    }
+}

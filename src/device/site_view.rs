@@ -1,0 +1,23 @@
+//! An activation lent by the forward pass while it is there.
+
+use super::ops::Ops;
+use crate::error::Result;
+use crate::id::Site;
+
+/// One site of one batch, on the device, valid until the visitor returns.
+pub struct SiteView<'a, O: Ops> {
+    /// Which site.
+    pub site: Site,
+    /// Its values. `[T, N]`; `pooled` and sequence-class `logits` are `[S, N]`; `attn_probs` is
+    /// one column, each sequence's `[H, n, n]` end to end.
+    pub values: &'a O::Tensor,
+}
+
+/// What reads sites while the forward pass makes them.
+///
+/// The forward pass owns the loop; the visitor gets a borrow, once per wanted site, in forward
+/// order.
+pub trait SiteVisitor<O: Ops> {
+    /// Reads one site.
+    fn visit(&mut self, ops: &O, view: &SiteView<'_, O>) -> Result<()>;
+}

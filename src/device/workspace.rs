@@ -1,0 +1,168 @@
+//! The forward pass's buffers: made once for the largest batch, never inside one.
+
+use std::collections::BTreeSet;
+
+use super::forward::Limits;
+use super::ops::Ops;
+use crate::error::Result;
+use crate::id::{Site, SiteKind};
+use crate::model::{HeadSpec, ModelSpec};
+
+/// Buffers of one forward pass. Names follow the program in `forward.rs`.
+pub(super) struct Workspace<O: Ops> {
+    /// The stream, `[T, D]`.
+    pub(super) x: O::Tensor,
+    /// What a branch reads, `[T, D]`.
+    pub(super) h: O::Tensor,
+    /// What a branch gives, `[T, D]`.
+    pub(super) branch: O::Tensor,
+    /// Queries, keys, values, `[T, (H + 2K) d]`.
+    pub(super) qkv: O::Tensor,
+    /// Heads' results, `[T, H d]`.
+    pub(super) z: O::Tensor,
+    /// `[T, F]`.
+    pub(super) pre: O::Tensor,
+    /// `[T, F]`.
+    pub(super) act: O::Tensor,
+    /// Gated models, `[T, F]`.
+    pub(super) up: Option<O::Tensor>,
+    /// Embeddings narrower than the stream, `[T, E]`.
+    pub(super) narrow: Option<O::Tensor>,
+    pub(super) narrow_copy: Option<O::Tensor>,
+    /// Attention probabilities, `[sum over sequences of H n n, 1]`, when wanted.
+    pub(super) probs: Option<O::Tensor>,
+    /// The pooler's three steps, `[S, D]`.
+    pub(super) pooled: Option<Pooled<O>>,
+    /// The head's hidden layer, `[T, *]`.
+    pub(super) head: Option<HeadBuffers<O>>,
+    /// `[T, V]`, when wanted.
+    pub(super) logits: Option<O::Tensor>,
+    /// Lengths of runs of one token.
+    pub(super) ones: Vec<u32>,
+    /// Largest distance in T5's table.
+    pub(super) reach: usize,
+    heads: usize,
+    logits_per_sequence: bool,
+}
+
+/// Buffers of the pooler.
+pub(super) struct Pooled<O: Ops> {
+    pub(super) first: O::Tensor,
+    pub(super) dense: O::Tensor,
+    pub(super) out: O::Tensor,
+}
+
+/// Buffers of a head with two matrices.
+pub(super) struct HeadBuffers<O: Ops> {
+    pub(super) dense: O::Tensor,
+    pub(super) out: O::Tensor,
+}
+
+impl<O: Ops> Workspace<O> {
+    /// Buffers for batches within `limits` that show the sites in `wanted`.
+    pub(super) fn new(
+        ops: &O,
+        spec: &ModelSpec,
+        limits: Limits,
+        wanted: &BTreeSet<Site>,
+    ) -> Result<Self> {
+        let tokens = |cols: usize| ops.tensor(limits.tokens, cols);
+        let wants = |kind: SiteKind| wanted.iter().any(|site| site.kind == kind);
+        let attention = &spec.attention;
+        let (heads, width) = (attention.heads, attention.head_width);
+        let narrow = spec.embedding.width != spec.width || spec.embedding.project.is_some();
+        let tail = wants(SiteKind::Logits) || wants(SiteKind::HeadHidden);
+        let hidden = head_hidden_width(spec).filter(|_| tail);
+        let narrow_buffer = || narrow.then(|| tokens(spec.embedding.width)).transpose();
+        Ok(Self {
+            x: tokens(spec.width)?,
+            h: tokens(spec.width)?,
+            branch: tokens(spec.width)?,
+            qkv: tokens((heads + 2 * attention.kv_heads) * width)?,
+            z: tokens(heads * width)?,
+            pre: tokens(spec.mlp.width)?,
+            act: tokens(spec.mlp.width)?,
+            up: spec.mlp.gated.then(|| tokens(spec.mlp.width)).transpose()?,
+            narrow: narrow_buffer()?,
+            narrow_copy: narrow_buffer()?,
+            probs: wants(SiteKind::AttnProbs)
+                .then(|| ops.tensor(limits.tokens * limits.sequence * heads, 1))
+                .transpose()?,
+            pooled: spec.pooler.then(|| Pooled::new(ops, spec, limits)).transpose()?,
+            head: hidden
+                .map(|cols| Ok::<_, crate::error::Error>(HeadBuffers {
+                    dense: tokens(cols)?,
+                    out: tokens(cols)?,
+                }))
+                .transpose()?,
+            logits: logits_width(spec)
+                .filter(|_| wants(SiteKind::Logits))
+                .map(tokens)
+                .transpose()?,
+            ones: vec![1; limits.tokens],
+            reach: limits.sequence.max(1) - 1,
+            heads,
+            logits_per_sequence: matches!(spec.head, HeadSpec::SequenceClasses { .. }),
+        })
+    }
+
+    /// Sets the rows of every buffer for a batch.
+    pub(super) fn set_rows(&mut self, ops: &O, tokens: usize, starts: &[u32]) {
+        let sequences = starts.len() - 1;
+        for tensor in [
+            &mut self.x,
+            &mut self.h,
+            &mut self.branch,
+            &mut self.qkv,
+            &mut self.z,
+            &mut self.pre,
+            &mut self.act,
+        ] {
+            ops.set_rows(tensor, tokens);
+        }
+        let head = self.head.iter_mut().flat_map(|head| [&mut head.dense, &mut head.out]);
+        let optional = [&mut self.up, &mut self.narrow, &mut self.narrow_copy];
+        for tensor in optional.into_iter().flatten().chain(head) {
+            ops.set_rows(tensor, tokens);
+        }
+        if let Some(probs) = &mut self.probs {
+            let cells = starts.windows(2).map(|pair| ((pair[1] - pair[0]) as usize).pow(2));
+            ops.set_rows(probs, cells.sum::<usize>() * self.heads);
+        }
+        if let Some(pooled) = &mut self.pooled {
+            for tensor in [&mut pooled.first, &mut pooled.dense, &mut pooled.out] {
+                ops.set_rows(tensor, sequences);
+            }
+        }
+        if let Some(logits) = &mut self.logits {
+            ops.set_rows(logits, if self.logits_per_sequence { sequences } else { tokens });
+        }
+    }
+}
+
+impl<O: Ops> Pooled<O> {
+    fn new(ops: &O, spec: &ModelSpec, limits: Limits) -> Result<Self> {
+        let rows = || ops.tensor(limits.tokens, spec.width);
+        Ok(Self { first: rows()?, dense: rows()?, out: rows()? })
+    }
+}
+
+/// Width of the head's hidden layer, for heads with two matrices.
+fn head_hidden_width(spec: &ModelSpec) -> Option<usize> {
+    match spec.head {
+        HeadSpec::Lm { transform: Some(_), width, .. } => Some(width),
+        HeadSpec::Lm { project: true, width, .. } => Some(width),
+        HeadSpec::Discriminator { .. } => Some(spec.width),
+        _ => None,
+    }
+}
+
+/// Width of `logits`.
+fn logits_width(spec: &ModelSpec) -> Option<usize> {
+    match spec.head {
+        HeadSpec::None => None,
+        HeadSpec::Lm { .. } => Some(spec.vocab),
+        HeadSpec::TokenClasses { classes } | HeadSpec::SequenceClasses { classes } => Some(classes),
+        HeadSpec::Discriminator { .. } => Some(1),
+    }
+}

@@ -1,0 +1,348 @@
+//! Segments: the append-only files in which an attempt keeps the states of its finished blocks.
+//!
+//! A file is written by one attempt alone, under a name of its own, and never changed in place. It
+//! is a header of magic, version, run id and their CRC32C, then records: a head,
+//! the payload (zstd), and the CRC32C of both. The head has a CRC32C of its own, so that its
+//! lengths can be believed; a record counts only when everything about it is right. All numbers
+//! are little-endian.
+
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::merge::Node;
+use super::segment_reader::SegmentReader;
+use crate::accumulate::run::{counts_from_slice, counts_to_array};
+use crate::corpus::block::Counts;
+use crate::error::{Error, Result};
+
+/// Who made a run: a hash of everything that may change a number.
+pub type RunId = [u8; 32];
+
+/// First bytes of a segment.
+pub(super) const MAGIC: [u8; 8] = *b"ELECTSEG";
+/// Of the layout; raised when it changes.
+pub(super) const VERSION: u32 = 1;
+/// Bytes before the first record: magic, version, run id, CRC32C.
+pub(super) const HEADER: usize = 8 + 4 + 32 + 4;
+/// First bytes of a record.
+pub(super) const MARKER: [u8; 8] = *b"\xe1record\n";
+/// Bytes of a record before its payload.
+pub(super) const HEAD: usize = 8 + 8 + 8 + 8 + 8 + 80 + 32 + 4;
+/// Bytes after the payload.
+pub(super) const TAIL: usize = 4;
+/// Suffix of segment files.
+pub(super) const SUFFIX: &str = "seg";
+
+/// What a record says of its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordHead {
+    /// Bytes of the payload as stored.
+    pub(super) stored: u64,
+    /// Bytes of the payload as given.
+    pub(super) length: u64,
+    pub(super) node: Node,
+    pub(super) counts: Counts,
+    /// BLAKE3 of node, counts and payload as given.
+    pub(super) hash: [u8; 32],
+}
+
+impl RecordHead {
+    pub(super) fn encode(&self) -> [u8; HEAD] {
+        let mut bytes = Vec::with_capacity(HEAD);
+        bytes.extend_from_slice(&MARKER);
+        bytes.extend_from_slice(&self.stored.to_le_bytes());
+        bytes.extend_from_slice(&self.length.to_le_bytes());
+        bytes.extend_from_slice(&place(self.node, &self.counts));
+        bytes.extend_from_slice(&self.hash);
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        bytes.try_into().expect("the fields fill a head")
+    }
+
+    /// Reads a head whose checksum is right and whose node is a place in the tree.
+    pub(super) fn decode(bytes: &[u8; HEAD]) -> Option<Self> {
+        let (body, crc) = bytes.split_at(HEAD - 4);
+        if body[..8] != MARKER || crc != crc32c::crc32c(body).to_le_bytes() {
+            return None;
+        }
+        let numbers: Vec<u64> = body[8..HEAD - 36]
+            .chunks_exact(8)
+            .map(|number| u64::from_le_bytes(number.try_into().expect("eight bytes")))
+            .collect();
+        let node =
+            Node { level: u8::try_from(numbers[2]).ok()?, index: u32::try_from(numbers[3]).ok()? };
+        node.is_valid().then_some(Self {
+            stored: numbers[0],
+            length: numbers[1],
+            node,
+            counts: counts_from_slice(&numbers[4..]),
+            hash: body[HEAD - 36..].try_into().expect("32 bytes"),
+        })
+    }
+}
+
+/// Node and counts as they are stored and hashed.
+fn place(node: Node, counts: &Counts) -> Vec<u8> {
+    let node = [u64::from(node.level), u64::from(node.index)];
+    node.into_iter().chain(counts_to_array(counts)).flat_map(u64::to_le_bytes).collect()
+}
+
+/// What two records of one node must agree in.
+pub(super) fn record_hash(node: Node, counts: &Counts, payload: &[u8]) -> [u8; 32] {
+    *blake3::Hasher::new().update(&place(node, counts)).update(payload).finalize().as_bytes()
+}
+
+/// A file whose bytes can be forced to the disk.
+pub(super) trait Durable: Write {
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Durable for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// Appends records to a segment of its own.
+///
+/// After any failed write or sync it refuses all further work: what the system holds of the file
+/// is then unknown, and asking a second time may lie (fsync clears the error it reports).
+pub struct SegmentWriter {
+    folder: PathBuf,
+    path: PathBuf,
+    run_id: RunId,
+    file: Box<dyn Durable + Send>,
+    /// Set by the first failure.
+    broken: bool,
+    /// Nodes written, with the bytes of their records; covered ones are dead.
+    written: Vec<(Node, u64)>,
+}
+
+impl std::fmt::Debug for SegmentWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SegmentWriter").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl SegmentWriter {
+    /// Makes a new file in `folder` (made as well if it is not there) and puts it on the disk.
+    pub fn create(folder: &Path, run_id: RunId) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+        let (path, file) = create_file(folder)?;
+        let mut writer = Self::over(Box::new(file), path, run_id)?;
+        writer.sync()?;
+        sync_folder(folder)?;
+        Ok(writer)
+    }
+
+    /// Begins a segment in an empty file.
+    fn over(file: Box<dyn Durable + Send>, path: PathBuf, run_id: RunId) -> Result<Self> {
+        let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        let mut writer = Self { folder, path, run_id, file, broken: false, written: Vec::new() };
+        let mut header = Vec::with_capacity(HEADER);
+        header.extend_from_slice(&MAGIC);
+        header.extend_from_slice(&VERSION.to_le_bytes());
+        header.extend_from_slice(&run_id);
+        header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+        writer.write(&[&header])?;
+        Ok(writer)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends the state of a node. It is safe only after [`Self::sync`].
+    pub fn append(&mut self, node: Node, counts: &Counts, payload: &[u8]) -> Result<()> {
+        assert!(node.is_valid(), "{node:?} is no place in the tree");
+        // Level 1: histograms and empty classes are mostly zeros, and shrink several times.
+        let stored =
+            zstd::bulk::compress(payload, 1).map_err(Error::io(&self.path, "compress for"))?;
+        let head = RecordHead {
+            stored: stored.len() as u64,
+            length: payload.len() as u64,
+            node,
+            counts: *counts,
+            hash: record_hash(node, counts, payload),
+        };
+        self.append_stored(&head, &stored)
+    }
+
+    /// Appends a record whose payload is compressed already.
+    fn append_stored(&mut self, head: &RecordHead, stored: &[u8]) -> Result<()> {
+        let bytes = head.encode();
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes), stored);
+        self.write(&[&bytes, stored, &crc.to_le_bytes()])?;
+        self.written.push((head.node, (HEAD + stored.len() + TAIL) as u64));
+        Ok(())
+    }
+
+    /// Forces everything appended so far to the disk.
+    pub fn sync(&mut self) -> Result<()> {
+        self.guarded("sync", |file| file.sync())
+    }
+
+    fn write(&mut self, parts: &[&[u8]]) -> Result<()> {
+        self.guarded("write", |file| parts.iter().try_for_each(|part| file.write_all(part)))
+    }
+
+    /// Does something to the file, once and for all if it fails.
+    fn guarded(
+        &mut self,
+        action: &'static str,
+        work: impl FnOnce(&mut dyn Durable) -> io::Result<()>,
+    ) -> Result<()> {
+        if self.broken {
+            let source = io::Error::other("an earlier write or sync of this file failed");
+            return Err(Error::Io { path: self.path.clone(), action, source });
+        }
+        let result = work(self.file.as_mut());
+        self.broken = result.is_err();
+        result.map_err(Error::io(&self.path, action))
+    }
+
+    /// Whether records covered by larger nodes take more than four times the room of the others.
+    pub fn should_rotate(&self) -> bool {
+        let (mut live, mut dead) = (0, 0);
+        for (at, &(node, bytes)) in self.written.iter().enumerate() {
+            let covered =
+                self.written.iter().enumerate().any(|(other, &(larger, _))| {
+                    larger.covers(node) && (larger != node || other > at)
+                });
+            *(if covered { &mut dead } else { &mut live }) += bytes;
+        }
+        dead > 4 * live
+    }
+
+    /// Goes on in a new file that holds the live records alone, and removes the old one once the
+    /// new one is on the disk.
+    pub fn rotate(mut self) -> Result<Self> {
+        self.sync()?;
+        let mut next = Self::create(&self.folder, self.run_id)?;
+        let mut reader = SegmentReader::open(&self.path, self.run_id)?;
+        let mut kept: Vec<Node> = Vec::new();
+        // From the end: a record is dead if a later one covers it.
+        for &(node, _) in self.written.iter().rev() {
+            if !self.written.iter().any(|(larger, _)| larger.covers(node) && *larger != node)
+                && !kept.contains(&node)
+            {
+                kept.push(node);
+            }
+        }
+        while let Some(record) = reader.next_record()? {
+            if let Some(at) = kept.iter().position(|node| *node == record.head.node) {
+                kept.swap_remove(at);
+                next.append_stored(&record.head, &record.stored)?;
+            }
+        }
+        if !kept.is_empty() {
+            return Err(Error::input(
+                &self.path,
+                format!("records just written cannot be read back: {kept:?}"),
+                "check the disk, then run the same command again, it resumes",
+            ));
+        }
+        next.sync()?;
+        fs::remove_file(&self.path).map_err(Error::io(&self.path, "remove"))?;
+        sync_folder(&self.folder)?;
+        Ok(next)
+    }
+}
+
+/// A new file under a name that nobody else has.
+fn create_file(folder: &Path) -> Result<(PathBuf, File)> {
+    loop {
+        // The standard library seeds every `RandomState` of a process differently, and at random.
+        let random = RandomState::new().hash_one(std::process::id());
+        let path = folder.join(format!("attempt-{random:016x}.{SUFFIX}"));
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => return Ok((path, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io(&path, "create")(error)),
+        }
+    }
+}
+
+/// Puts the names in a folder on the disk.
+fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder, "sync"))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Oracle: a file that fails on request, and counts what it is asked.
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Asked {
+        writes: usize,
+        syncs: usize,
+    }
+
+    struct Failing {
+        asked: Arc<Mutex<Asked>>,
+        fail_write: usize,
+        fail_sync: usize,
+    }
+
+    impl Write for Failing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut asked = self.asked.lock().unwrap();
+            asked.writes += 1;
+            if asked.writes == self.fail_write {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Durable for Failing {
+        fn sync(&mut self) -> io::Result<()> {
+            let mut asked = self.asked.lock().unwrap();
+            asked.syncs += 1;
+            if asked.syncs == self.fail_sync {
+                return Err(io::Error::other("lost"));
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_failed_sync_is_never_repeated() {
+        let asked = Arc::new(Mutex::new(Asked::default()));
+        let file = Failing { asked: Arc::clone(&asked), fail_write: 0, fail_sync: 2 };
+        let mut writer = SegmentWriter::over(Box::new(file), "x.seg".into(), [0; 32]).unwrap();
+        writer.append(Node::block(0), &Counts::default(), b"a").unwrap();
+        writer.sync().unwrap();
+        let failure = writer.sync().unwrap_err();
+        assert_eq!(failure.exit_code(), 74);
+        let writes = asked.lock().unwrap().writes;
+        assert_eq!(writer.sync().unwrap_err().exit_code(), 74);
+        let append = writer.append(Node::block(1), &Counts::default(), b"b");
+        assert_eq!(append.unwrap_err().exit_code(), 74);
+        let asked = asked.lock().unwrap();
+        assert_eq!((asked.syncs, asked.writes), (2, writes), "the file was touched again");
+    }
+
+    #[test]
+    fn a_failed_write_is_the_last() {
+        for fail_write in 2..=4 {
+            let asked = Arc::new(Mutex::new(Asked::default()));
+            let file = Failing { asked: Arc::clone(&asked), fail_write, fail_sync: 0 };
+            let mut writer = SegmentWriter::over(Box::new(file), "x.seg".into(), [0; 32]).unwrap();
+            let first = writer.append(Node::block(0), &Counts::default(), b"a");
+            assert_eq!(first.unwrap_err().exit_code(), 74);
+            assert!(writer.append(Node::block(1), &Counts::default(), b"b").is_err());
+            assert!(writer.sync().is_err());
+            assert_eq!(asked.lock().unwrap().writes, fail_write);
+            assert_eq!(asked.lock().unwrap().syncs, 0);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `electrode run` from its configuration to its report: opens everything, makes the pass, asks
+//! the methods, writes the tables. Everything it decides is in the run file.
+
+mod contexts;
+mod document_units;
+mod folder;
+mod memory;
+mod prepare;
+mod provenance;
+mod rankings;
+mod statistics_tables;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+pub use memory::{MemoryPlan, memory_plan};
+pub use prepare::Prepared;
+
+use crate::accumulate::summary::SiteSummary;
+use crate::artifact::machine::utc_now;
+use crate::corpus::block::Counts;
+use crate::corpus::labels::LabelIndex;
+use crate::corpus::stream::{BlockStream, documents, tokenize_documents};
+use crate::device::cpu::CpuDevice;
+use crate::device::forward::Forward;
+use crate::engine::calibrate::calibrate;
+use crate::engine::pass::{PassPlan, PassProgress, PassStates, run_pass};
+use crate::error::Result;
+use crate::id::Site;
+
+/// What a run tells while it works: the name of its stage, tokens so far, share done (0 to 1).
+pub type Report<'a> = &'a mut dyn FnMut(&'static str, u64, f64);
+
+/// What a finished run leaves.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The run folder.
+    pub folder: PathBuf,
+    /// The page to open.
+    pub report: PathBuf,
+    /// What was seen and what was lost.
+    pub counts: Counts,
+    /// Tokens of this attempt per second of its pass.
+    pub tokens_per_second: f64,
+    /// Blocks that earlier attempts had done.
+    pub resumed_blocks: u64,
+}
+
+/// How the pass went, for the manifest.
+struct PassFacts {
+    start: String,
+    clock: Instant,
+    tokens: u64,
+    seconds: f64,
+    resumed: u64,
+}
+
+/// Runs everything; goes on where an earlier attempt in the same folder stopped.
+pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result<Finished> {
+    let folder = folder::RunFolder::open(prepared)?;
+    let (start, clock) = (utc_now(), Instant::now());
+    let wanted: BTreeSet<Site> = prepared.sites.iter().copied().collect();
+    report("loading the model", 0, 0.0);
+    let mut forward =
+        Forward::new(CpuDevice, &prepared.model, prepared.limits, &wanted)?;
+    report("calibrating", 0, 0.0);
+    let plan = pass_plan(prepared, &mut forward)?;
+    let mut states = PassStates::load(&folder.states(), prepared.run_id, &plan.sites)?;
+    let todo = states.missing(plan.blocks);
+    let resumed = u64::from(plan.blocks) - todo.len() as u64;
+    let before = states.tokens();
+    let (pass_clock, mut tokens) = (Instant::now(), before);
+    let blocks = BlockStream::start(prepared.block_rules(), todo)?;
+    let total = f64::from(plan.blocks);
+    let progress = |PassProgress { tokens: now, blocks }| {
+        tokens = now;
+        report("reading neurons", now, blocks / total);
+    };
+    run_pass(&mut forward, &plan, &mut states, blocks, (stop, progress))?;
+    let facts = PassFacts {
+        start,
+        clock,
+        tokens: tokens - before,
+        seconds: pass_clock.elapsed().as_secs_f64(),
+        resumed,
+    };
+    let (counts, summaries) = states.finish(plan.blocks)?.finish();
+    prepared.model.check_unchanged()?;
+    finish(prepared, &folder, &mut forward, (counts, &summaries, &facts), report)
+}
+
+/// From merged statistics to tables and report.
+fn finish(
+    prepared: &Prepared,
+    folder: &folder::RunFolder,
+    forward: &mut Forward<CpuDevice>,
+    (counts, summaries, facts): (Counts, &[SiteSummary], &PassFacts),
+    report: Report<'_>,
+) -> Result<Finished> {
+    report("ranking", counts.tokens, 1.0);
+    let ranked = rankings::rank_all(prepared, summaries)?;
+    folder.write_neurons(statistics_tables::neurons(summaries)?)?;
+    folder.write_rankings(ranked.rows())?;
+    folder.write_histograms(statistics_tables::histograms(
+        summaries,
+        &prepared.plan.labels,
+        &ranked.shown,
+    ))?;
+    report("tracing contexts", counts.tokens, 1.0);
+    let contexts = contexts::contexts(prepared, summaries, &ranked.shown, forward)?;
+    folder.write_contexts(contexts)?;
+    provenance::write_manifest(prepared, folder, (counts, summaries, facts), &ranked.notes)?;
+    report("drawing the report", counts.tokens, 1.0);
+    let page = crate::report::build(folder.path())?;
+    Ok(Finished {
+        folder: folder.path().to_path_buf(),
+        report: page,
+        counts,
+        tokens_per_second: rate(facts),
+        resumed_blocks: facts.resumed,
+    })
+}
+
+fn rate(facts: &PassFacts) -> f64 {
+    if facts.tokens == 0 { 0.0 } else { facts.tokens as f64 / facts.seconds }
+}
+
+/// Shifts and bin edges from the calibration sample, and with them the plan of the pass.
+fn pass_plan(prepared: &Prepared, forward: &mut Forward<CpuDevice>) -> Result<PassPlan> {
+    let statistics = &prepared.config.statistics;
+    let wanted: BTreeSet<u64> = prepared.plan.calibration.iter().copied().collect();
+    let sample = documents(&prepared.plan, &prepared.config.corpus, &wanted)?;
+    let labels = LabelIndex::new(&prepared.plan.labels, &prepared.config.concepts);
+    let (sequences, _) =
+        tokenize_documents(&sample, &prepared.tokenizer, &labels, &prepared.rules)?;
+    let pool = prepared.config.capture.pool;
+    let groups = prepared.plan.labels.groups();
+    let sites = calibrate(forward, &prepared.sites, &sequences, (statistics, pool, groups))?;
+    Ok(PassPlan {
+        sites: sites.into_iter().map(|(site, plan)| (site, Arc::clone(&plan))).collect(),
+        pool,
+        batch_tokens: prepared.limits.tokens,
+        blocks: prepared.blocks(),
+        max_nan: statistics.max_nan,
+    })
+}

@@ -1,0 +1,223 @@
+//! Everything a run needs, opened and checked before any work begins.
+
+use std::sync::Arc;
+
+use crate::config::{FirstPosition, Pool, RunConfig};
+use crate::corpus::align::RowRules;
+use crate::corpus::plan::Plan;
+use crate::corpus::stream::BlockRules;
+use crate::corpus::tokenize::Tokenizer;
+use crate::device::forward::Limits;
+use crate::engine::segment::RunId;
+use crate::error::{Error, Result};
+use crate::id::{Site, SiteKind};
+use crate::methods::MethodCall;
+use crate::model::{HeadSpec, Model};
+
+/// Sequences of models whose position scheme sets no limit.
+const DEFAULT_SEQUENCE: usize = 2048;
+
+/// A run, resolved: see [`Prepared::new`].
+pub struct Prepared {
+    /// The run file.
+    pub config: RunConfig,
+    /// Its methods, parsed.
+    pub methods: Vec<MethodCall>,
+    /// Its model.
+    pub model: Model,
+    /// Name, size and SHA-256 of the model's files.
+    pub model_files: Vec<(String, u64, String)>,
+    /// The model's tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// The corpus, counted and cut.
+    pub plan: Arc<Plan>,
+    /// How tokens become rows.
+    pub rules: RowRules,
+    /// Watched sites in forward order.
+    pub sites: Vec<Site>,
+    /// Largest batch and sequence.
+    pub limits: Limits,
+    /// Hash of everything that may change a number.
+    pub run_id: RunId,
+}
+
+impl Prepared {
+    /// Opens model, tokenizer and corpus; refuses what cannot work.
+    pub fn new(config: RunConfig) -> Result<Self> {
+        let methods = parse_methods(&config)?;
+        let model = Model::open(&config.model.path)?;
+        let sites = watched_sites(&config, &model)?;
+        let statistics = &config.statistics;
+        let plan = Plan::make(
+            &config.corpus,
+            &config.concepts,
+            statistics.calibration_rows,
+            statistics.seed,
+        )?;
+        check_classes(&plan)?;
+        let tokenizer = open_tokenizer(&config, &model)?;
+        let longest = [config.corpus.max_tokens, model.spec.max_tokens];
+        let longest = longest.into_iter().flatten().min().unwrap_or(DEFAULT_SEQUENCE);
+        let rules = RowRules {
+            pool: config.capture.pool,
+            special_tokens: config.capture.special_tokens,
+            first_position: keeps_first(&config, &model, &tokenizer),
+            max_tokens: Some(longest),
+            long: config.corpus.long,
+        };
+        let limits = Limits { tokens: statistics.batch_tokens.max(longest), sequence: longest };
+        let model_files = model.hashes()?;
+        let run_id = run_id(&config, &model_files, &plan, &tokenizer);
+        Ok(Self {
+            config,
+            methods,
+            model,
+            model_files,
+            tokenizer: Arc::new(tokenizer),
+            plan: Arc::new(plan),
+            rules,
+            sites,
+            limits,
+            run_id,
+        })
+    }
+
+    /// What the block stream needs.
+    pub fn block_rules(&self) -> BlockRules {
+        BlockRules {
+            plan: Arc::clone(&self.plan),
+            config: self.config.corpus.clone(),
+            concepts: self.config.concepts.clone(),
+            tokenizer: Arc::clone(&self.tokenizer),
+            rows: self.rules.clone(),
+        }
+    }
+
+    /// Blocks of the plan.
+    pub fn blocks(&self) -> u32 {
+        u32::try_from(self.plan.blocks.len()).expect("block numbers are u32")
+    }
+
+    /// The run id in hex.
+    pub fn run_id_hex(&self) -> String {
+        self.run_id.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn parse_methods(config: &RunConfig) -> Result<Vec<MethodCall>> {
+    let methods: Vec<MethodCall> =
+        config.methods.iter().map(|text| MethodCall::parse(text)).collect::<Result<_>>()?;
+    for call in &methods {
+        let name = call.method.name;
+        if call.needs_labels() && config.concepts.is_empty() {
+            let what = format!("method '{name}' needs labels, and the run has no [[concepts]]");
+            return Err(Error::config("methods", what, "add [[concepts]] column = \"upos\""));
+        }
+        if call.needs_order() && config.statistics.bins == 0 {
+            let what = format!("method '{name}' needs histograms, and statistics.bins is 0");
+            return Err(Error::config("statistics.bins", what, "set statistics.bins = 64"));
+        }
+    }
+    Ok(methods)
+}
+
+/// The sites of the run file that have one row per token (or per sentence, if that is a row).
+fn watched_sites(config: &RunConfig, model: &Model) -> Result<Vec<Site>> {
+    let patterns = &config.capture.sites;
+    let sentences = matches!(
+        config.capture.pool,
+        Pool::SentenceMax | Pool::SentenceMean | Pool::SentenceLast | Pool::SentenceFirst
+    );
+    let per_sequence = |site: &Site| {
+        site.kind == SiteKind::Pooled
+            || site.kind == SiteKind::Logits
+                && matches!(model.spec.head, HeadSpec::SequenceClasses { .. })
+    };
+    let mut sites = Vec::new();
+    for site in model.spec.select_sites(patterns)? {
+        let refused = if site.kind == SiteKind::AttnProbs {
+            Some("has no neurons: its columns are positions")
+        } else if per_sequence(&site) {
+            // One row per sequence and rows made of runs of tokens do not meet in one batch.
+            Some("has one value per sentence, which statistics over tokens cannot read")
+        } else {
+            None
+        };
+        let _ = sentences;
+        match refused {
+            None => sites.push(site),
+            Some(why) if patterns.iter().any(|pattern| *pattern == site.to_string()) => {
+                let remedy = "use `electrode extract` for it, or leave it out";
+                return Err(Error::config("capture.sites", format!("'{site}' {why}"), remedy));
+            }
+            Some(why) => tracing::info!(%site, why, "site left out"),
+        }
+    }
+    if sites.is_empty() {
+        let what = format!("{patterns:?} leaves no site with neurons");
+        return Err(Error::config("capture.sites", what, "try \"layers.*.mlp_act\""));
+    }
+    Ok(sites)
+}
+
+/// A column with fewer than two classes to rank has nothing to compare.
+fn check_classes(plan: &Plan) -> Result<()> {
+    for column in &plan.labels.columns {
+        let counts = &plan.class_counts[column.first_group as usize..][..column.classes.len()];
+        let usable = counts.iter().filter(|count| **count >= column.min_count.max(1)).count();
+        if usable < 2 {
+            let seen = column.classes.iter().zip(counts).take(8);
+            let seen: Vec<String> = seen.map(|(name, count)| format!("{name} {count}")).collect();
+            return Err(Error::config(
+                format!("concepts, column '{}'", column.name),
+                format!(
+                    "fewer than two classes have {} rows or more (found: {})",
+                    column.min_count,
+                    seen.join(", ")
+                ),
+                "lower min_count, set missing = \"class\", or leave the column out",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn open_tokenizer(config: &RunConfig, model: &Model) -> Result<Tokenizer> {
+    let tokenizer = Tokenizer::open(&model.tokenizer_path()?)?;
+    if !config.corpus.add_bos {
+        return Ok(tokenizer);
+    }
+    match model.spec.bos {
+        Some(bos) => Ok(tokenizer.with_bos(bos)),
+        None => Err(Error::config(
+            "corpus.add_bos",
+            "the model's config.json names no bos_token_id",
+            "leave add_bos out",
+        )),
+    }
+}
+
+/// Whether a row may stand at the first position of a sequence.
+fn keeps_first(config: &RunConfig, model: &Model, tokenizer: &Tokenizer) -> bool {
+    match config.capture.first_position {
+        FirstPosition::Include => true,
+        FirstPosition::Exclude => false,
+        FirstPosition::Auto => !model.spec.attention.causal || !tokenizer.before().is_empty(),
+    }
+}
+
+fn run_id(
+    config: &RunConfig,
+    model_files: &[(String, u64, String)],
+    plan: &Plan,
+    tokenizer: &Tokenizer,
+) -> RunId {
+    let facts = serde_json::json!([
+        env!("CARGO_PKG_VERSION"),
+        config.identity(),
+        model_files,
+        plan.hash(),
+        tokenizer.hash(),
+    ]);
+    *blake3::hash(facts.to_string().as_bytes()).as_bytes()
+}

@@ -1,0 +1,110 @@
+//! `manifest.json`: what ran, on what, and what came of it.
+
+use super::folder::RunFolder;
+use super::prepare::Prepared;
+use super::{PassFacts, rate};
+use crate::accumulate::summary::SiteSummary;
+use crate::artifact::machine::{Machine, environment};
+use crate::artifact::manifest::{
+    ClassFacts, CorpusFacts, FORMAT, FileFacts, LabelFacts, Manifest, ModelFacts, PlanFacts,
+    Program, SiteFacts, Timings, hash_json,
+};
+use crate::artifact::tables::{CONTEXTS, HISTOGRAMS, NEURONS, RANKINGS};
+use crate::corpus::block::Counts;
+use crate::error::Result;
+
+/// Writes the manifest of a finished run.
+pub(super) fn write_manifest(
+    prepared: &Prepared,
+    folder: &RunFolder,
+    (counts, summaries, facts): (Counts, &[SiteSummary], &PassFacts),
+    notes: &[String],
+) -> Result<()> {
+    let config = serde_json::to_value(&prepared.config).expect("a run file is plain data");
+    let outputs = [NEURONS, RANKINGS, CONTEXTS, HISTOGRAMS];
+    let manifest = Manifest {
+        format: FORMAT.to_owned(),
+        run_id: prepared.run_id_hex(),
+        electrode: Program::default(),
+        config_hash: hash_json(&prepared.config.identity()),
+        config,
+        model: model(prepared, summaries)?,
+        corpus: CorpusFacts { files: corpus_files(prepared), counts },
+        labels: labels(prepared, summaries),
+        sites: summaries
+            .iter()
+            .map(|summary| SiteFacts {
+                site: summary.site.to_string(),
+                neurons: summary.neurons as u64,
+            })
+            .collect(),
+        plan: PlanFacts {
+            blocks: u64::from(prepared.blocks()),
+            hash: prepared.plan.hash(),
+            done: u64::from(prepared.blocks()),
+        },
+        machine: Machine::here(rayon::current_num_threads()),
+        timings: Timings {
+            start: facts.start.clone(),
+            seconds: facts.clock.elapsed().as_secs_f64(),
+            tokens: facts.tokens,
+            tokens_per_second: rate(facts),
+        },
+        environment: environment(),
+        notes: notes.to_vec(),
+        outputs: outputs
+            .iter()
+            .map(|name| FileFacts::output(folder.path(), name))
+            .collect::<Result<_>>()?,
+    };
+    manifest.write(folder.path())
+}
+
+fn model(prepared: &Prepared, summaries: &[SiteSummary]) -> Result<ModelFacts> {
+    let spec = &prepared.model.spec;
+    let files = prepared.model_files.iter().map(|(name, bytes, hash)| FileFacts {
+        name: name.clone(),
+        bytes: *bytes,
+        sha256: Some(hash.clone()),
+        blake3: None,
+    });
+    let tokenizer = prepared.model_files.iter().find(|(name, ..)| name == "tokenizer.json");
+    Ok(ModelFacts {
+        path: prepared.config.model.path.clone(),
+        files: files.collect(),
+        dtype: format!("{:?}", prepared.config.model.dtype).to_lowercase(),
+        architecture: spec.architecture.clone(),
+        layers: spec.layers as u64,
+        width: spec.width as u64,
+        neurons: summaries.iter().map(|summary| summary.neurons as u64).sum(),
+        parameters: prepared.model.cost(1)?.parameters,
+        tokenizer_hash: tokenizer.map(|(_, _, hash)| hash.clone()),
+    })
+}
+
+fn corpus_files(prepared: &Prepared) -> Vec<FileFacts> {
+    let facts = |file: &crate::corpus::plan::FilePlan| FileFacts {
+        name: file.name.clone(),
+        bytes: file.bytes,
+        sha256: None,
+        blake3: Some(file.hash.clone()),
+    };
+    prepared.plan.files.iter().map(facts).collect()
+}
+
+fn labels(prepared: &Prepared, summaries: &[SiteSummary]) -> Vec<LabelFacts> {
+    let rows = |group: usize| summaries.first().map_or(0, |summary| summary.rows[group + 1]);
+    let facts = |column: &crate::corpus::block::Column| LabelFacts {
+        column: column.name.clone(),
+        min_count: column.min_count,
+        classes: (column.first_group as usize..)
+            .zip(&column.classes)
+            .map(|(group, name)| ClassFacts {
+                name: name.clone(),
+                rows: rows(group),
+                ranked: rows(group) >= column.min_count.max(1),
+            })
+            .collect(),
+    };
+    prepared.plan.labels.columns.iter().map(facts).collect()
+}

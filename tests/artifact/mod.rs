@@ -1,0 +1,5 @@
+//! The on-disk result.
+
+mod atomic;
+mod manifest;
+mod tables;

@@ -1,0 +1,5 @@
+//! Laws of the accumulators.
+
+pub(crate) mod data;
+mod merge;
+mod tree;

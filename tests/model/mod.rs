@@ -1,0 +1,9 @@
+//! Tests of the model layer.
+
+mod fixtures;
+mod hostile;
+mod hub;
+mod layout;
+mod sites;
+mod specs;
+mod support;

@@ -1,0 +1,5 @@
+//! The page.
+
+mod browser;
+mod html;
+mod payloads;
