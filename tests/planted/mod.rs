@@ -206,6 +206,16 @@ fn baselines_know_nothing_and_repeat() {
 }
 
 #[test]
+fn a_neuron_that_is_the_label_has_a_capped_f() {
+    let labels: Vec<Option<u32>> = (0..30).map(|row| Some(row % 3)).collect();
+    let x = labels.iter().map(|label| f64::from(label.expect("set"))).collect();
+    let ranking = run("fstat", &source(30, Values::F64(x), &labels));
+    let overall = ranking.overall.expect("it ranks overall");
+    assert_eq!((overall.scores[0], overall.p[0]), (1e30, 0.0));
+    assert!(ranking.notes.iter().any(|note| note.contains("capped")), "{:?}", ranking.notes);
+}
+
+#[test]
 fn small_classes_are_dropped_and_listed() {
     use electrode::methods::{Matrix, MethodCall, rank};
     let mut labels =
