@@ -6,6 +6,7 @@ use super::call::MethodCall;
 use super::evidence::Evidence;
 use super::ranking::{GroupRanking, Ranking, Score, Scores};
 use super::registry::Kind;
+use super::significance::CAPPED_F;
 use super::source::{Design, Source};
 use crate::error::{Error, Result};
 
@@ -103,6 +104,13 @@ pub fn assemble(design: &Design, scored: &[(Scores, bool)]) -> Ranking {
     let constants = constant.iter().filter(|constant| **constant).count();
     if constants > 0 {
         notes.push(format!("{constants} constant neurons, ranked last"));
+    }
+    let split = |(scores, _): &&(Scores, bool)| {
+        scores.groups.iter().chain(&scores.overall).any(|score| score.score >= CAPPED_F)
+    };
+    match scored.iter().filter(split).count() {
+        0 => {}
+        capped => notes.push(format!("{capped} neurons vary between classes only: F is capped")),
     }
     Ranking { groups: groups.collect(), overall, notes, ..Ranking::default() }
 }

@@ -68,11 +68,15 @@ pub struct GroupRanking {
 }
 
 impl GroupRanking {
-    /// Sorts: larger score first, equal scores by neuron, constant neurons last.
+    /// Sorts: larger score first, equal scores by neuron; constant neurons last, by neuron.
     pub fn from_scores(scores: &[Score], constant: &[bool]) -> Self {
         let mut order: Vec<u32> =
             (0..u32::try_from(scores.len()).expect("neurons are counted in u32")).collect();
-        let key = |&i: &u32| (constant[i as usize], scores[i as usize].score + 0.0);
+        let key = |&i: &u32| match constant[i as usize] {
+            true => (true, 0.0),
+            // -0 and 0 are one score.
+            false => (false, scores[i as usize].score + 0.0),
+        };
         order.sort_by(|a, b| {
             let ((a_last, a_score), (b_last, b_score)) = (key(a), key(b));
             a_last.cmp(&b_last).then(b_score.total_cmp(&a_score)).then(a.cmp(b))

@@ -78,10 +78,13 @@ pub fn correlation(r: f64, n: f64) -> f64 {
     f_tail(r * r * (n - 2.0) / left, 1.0, n - 2.0)
 }
 
+/// F where classes differ and nothing varies inside them.
+pub const CAPPED_F: f64 = 1e30;
+
 /// What a one-way analysis of variance over classes says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Anova {
-    /// F; 1e30 where classes differ and nothing varies inside them.
+    /// F, at most [`CAPPED_F`].
     pub f: f64,
     /// P(F or more) if all class means are equal.
     pub p: f64,
@@ -102,7 +105,7 @@ pub fn anova<'a>(classes: impl Iterator<Item = &'a ClassStat> + Clone) -> Anova 
     if d1 < 1.0 || d2 < 1.0 || between <= 0.0 {
         return Anova { f: 0.0, p: 1.0 };
     }
-    let f = (between / d1 / (within / d2)).min(1e30);
+    let f = (between / d1 / (within / d2)).min(CAPPED_F);
     Anova { f, p: f_tail(f, d1, d2) }
 }
 
@@ -168,7 +171,8 @@ pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
     let mut q = vec![1.0; p.len()];
     let mut least = 1.0_f64;
     for (rank, &i) in order.iter().enumerate().rev() {
-        least = least.min(p[i] * p.len() as f64 / (rank + 1) as f64);
+        // The factor first: it is at least 1, so that rounding cannot take q below p.
+        least = least.min(p[i] * (p.len() as f64 / (rank + 1) as f64));
         q[i] = least;
     }
     q

@@ -62,7 +62,7 @@ fn means_find_the_shifted_and_the_flipped_but_not_the_wide() {
         "auroc",
         "ap2",
     ] {
-        let ranking = run(method, &PLANTED);
+        let ranking = run(method, &*PLANTED);
         let group = &ranking.groups[1];
         assert_eq!(first(group, 4), shifted_and(&[FLIPPED]), "{method}");
         assert!(group.q.is_empty() || group.q[3] <= 1e-100, "{method}: what was planted is sure");
@@ -72,23 +72,23 @@ fn means_find_the_shifted_and_the_flipped_but_not_the_wide() {
         }
     }
     for overall in ["probeless", "fstat"] {
-        let overall = run(overall, &PLANTED).overall.expect("it ranks overall");
+        let overall = run(overall, &*PLANTED).overall.expect("it ranks overall");
         assert_eq!(first(&overall, 4), shifted_and(&[FLIPPED]));
     }
-    assert_eq!(first(&run("probeless", &PLANTED).groups[1], 4), shifted_and(&[FLIPPED]));
+    assert_eq!(first(&run("probeless", &*PLANTED).groups[1], 4), shifted_and(&[FLIPPED]));
 }
 
 #[test]
 fn one_sided_methods_miss_the_flipped() {
     for method in ["ap", "iou:alpha=0.25", "iou:tau=1"] {
-        let ranking = run(method, &PLANTED);
+        let ranking = run(method, &*PLANTED);
         let group = &ranking.groups[1];
         assert_eq!(first(group, 3), shifted_and(&[]), "{method}");
         let place = group.order.iter().position(|n| *n == FLIPPED).expect("it is ranked");
         assert_eq!(place, NEURONS - 1, "{method}: a detector of the contrary");
     }
     // The low end of the wide neuron is as rich in the concept as its high end.
-    let both = run("iou:alpha=0.25,two-sided", &PLANTED);
+    let both = run("iou:alpha=0.25,two-sided", &*PLANTED);
     assert_eq!(first(&both.groups[1], 4), shifted_and(&[FLIPPED]));
     assert_eq!(sign_of(&both.groups[1], FLIPPED), -1);
 }
@@ -96,7 +96,7 @@ fn one_sided_methods_miss_the_flipped() {
 #[test]
 fn information_also_finds_the_wide() {
     for method in ["mi", "mi:normalised"] {
-        let ranking = run(method, &PLANTED);
+        let ranking = run(method, &*PLANTED);
         let want = shifted_and(&[FLIPPED, WIDE]);
         assert_eq!(first(&ranking.groups[1], 5), want, "{method}");
         let overall = ranking.overall.expect("it ranks overall");
@@ -203,6 +203,16 @@ fn baselines_know_nothing_and_repeat() {
         let twins: Vec<u32> = down.order.iter().copied().filter(|n| [2, 3].contains(n)).collect();
         assert_eq!(twins, [2, 3], "ties stay in order");
     }
+}
+
+#[test]
+fn a_neuron_that_is_the_label_has_a_capped_f() {
+    let labels: Vec<Option<u32>> = (0..30).map(|row| Some(row % 3)).collect();
+    let x = labels.iter().map(|label| f64::from(label.expect("set"))).collect();
+    let ranking = run("fstat", &source(30, Values::F64(x), &labels));
+    let overall = ranking.overall.expect("it ranks overall");
+    assert_eq!((overall.scores[0], overall.p[0]), (1e30, 0.0));
+    assert!(ranking.notes.iter().any(|note| note.contains("capped")), "{:?}", ranking.notes);
 }
 
 #[test]

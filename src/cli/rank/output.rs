@@ -1,12 +1,12 @@
 //! The JSON file of `electrode rank`.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use super::input::Place;
-use crate::error::{Error, Result};
+use crate::artifact::atomic::write_bytes_atomic;
+use crate::error::Result;
 use crate::methods::ranking::{Contexts, Explanation, GroupRanking, Ranking, WordScore};
 
 /// Neurons and rows by their numbers in the original matrix.
@@ -108,16 +108,7 @@ pub(super) fn to_json(ranking: &Ranking, place: &Place, classes: &[(u32, String)
 
 /// Writes the whole file or nothing.
 pub(super) fn write(path: &Path, value: &Value) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut file =
-        tempfile::NamedTempFile::new_in(folder).map_err(Error::io(folder, "create a file in"))?;
     let mut text = serde_json::to_vec(value).expect("a ranking is plain numbers and strings");
     text.push(b'\n');
-    file.write_all(&text).map_err(Error::io(path, "write"))?;
-    file.as_file().sync_all().map_err(Error::io(path, "sync"))?;
-    file.persist(path).map_err(|error| Error::io(path, "rename")(error.error))?;
-    Ok(())
+    write_bytes_atomic(path, &text)
 }
