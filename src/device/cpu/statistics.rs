@@ -5,9 +5,9 @@ use rayon::prelude::*;
 use std::cell::RefCell;
 
 use super::class_sums::ClassSums;
+use super::dispatch::{Kernel, Level, dispatch, level};
 use super::histogram::{Histogram, HistogramScratch};
 use super::sample_rows;
-use super::simd::{Kernel, Level, dispatch};
 use super::top_tokens::TopChunk;
 use crate::device::rows::{BatchRows, TILE};
 use crate::device::statistics::{SiteStatistics, StatisticsPlan};
@@ -108,12 +108,12 @@ pub fn update_all(
     rows: &BatchRows,
     x: Activations<'_>,
 ) {
-    update_at(Level::best(), plan, statistics, (rows, x));
+    update_at(level(), plan, statistics, (rows, x));
 }
 
 /// [`update_all`] with a given instruction set.
 fn update_at(
-    level: Level,
+    with: Level,
     plan: &StatisticsPlan,
     statistics: &mut SiteStatistics,
     (rows, x): (&BatchRows, Activations<'_>),
@@ -131,7 +131,7 @@ fn update_at(
     sample_rows::update(plan, &mut statistics.sample, rows, x);
     chunks(plan, statistics).par_iter_mut().for_each(|chunk| {
         // Nothing below asks for other tasks, so no thread borrows its scratch twice.
-        SCRATCH.with_borrow_mut(|scratch| dispatch(level, ChunkUpdate { chunk, rows, x, scratch }));
+        SCRATCH.with_borrow_mut(|scratch| dispatch(with, ChunkUpdate { chunk, rows, x, scratch }));
     });
 }
 
@@ -197,7 +197,7 @@ mod tests {
             update_at(level, &plan, &mut statistics, (&rows, x));
             statistics
         };
-        let want = at(Level::Baseline);
+        let want = at(Level::Portable);
         assert_eq!(want.non_finite.iter().sum::<u32>(), 2);
         assert!(want.histogram.iter().sum::<u32>() > 0);
         for level in Level::all() {
