@@ -1,5 +1,7 @@
-//! Passes over blocks: devices, resume, merge order, memory plan. Decides nothing scientific.
+//! Passes over blocks: calibration, resume, merge order; and `extract`, one pass that keeps the
+//! activations themselves. Decides nothing scientific.
 
+pub mod array;
 pub mod calibrate;
 pub mod ids;
 pub mod loss;
