@@ -1,6 +1,7 @@
 //! Reads a run file as `electrode run` does, changes it, and prints what would be run.
 //!
 //!     cargo run --example 01_resolve_run
+#![expect(clippy::print_stdout, reason = "an example shows what it found")]
 
 use electrode::config::RunConfig;
 use electrode::error::Result;

@@ -135,7 +135,7 @@ pub struct CaptureConfig {
     /// What a row is.
     #[serde(default)]
     pub pool: Pool,
-    /// Whether [CLS], [SEP], BOS… are rows (with `pool = "none"` only; words have none).
+    /// Whether `[CLS]`, `[SEP]`, BOS… are rows (with `pool = "none"` only; words have none).
     #[serde(default)]
     pub special_tokens: Policy,
     /// Whether the first position of a sequence is a row: by default not for decoder-only models

@@ -25,7 +25,7 @@ use crate::error::Result;
 /// Version and commit, as `--version` and the manifest give them.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ELECTRODE_GIT_HASH"), ")");
 
-/// A broken invariant of ours; the same code as [`Error::Contradiction`].
+/// A broken invariant of ours; the same code as [`Error::Contradiction`](crate::error::Error::Contradiction).
 const PANICKED: u8 = 70;
 
 const EXIT_CODES: &str = "\

@@ -25,7 +25,7 @@ pub fn losses(spec: &ModelSpec, logits: &[f32], targets: Targets<'_>) -> Option<
         HeadSpec::None => None,
         HeadSpec::Lm { .. } if spec.attention.causal => {
             let next = |t: usize| {
-                let last = (t + 1) % targets.length == 0;
+                let last = (t + 1).is_multiple_of(targets.length);
                 let scored =
                     !last && targets.attention_mask[t] * targets.attention_mask[t + 1] == 1;
                 scored.then(|| targets.input_ids[t + 1])
@@ -44,7 +44,7 @@ pub fn losses(spec: &ModelSpec, logits: &[f32], targets: Targets<'_>) -> Option<
     }
 }
 
-/// -log softmax(logits of row t)[target]; 0 where there is no target.
+/// `-log softmax(logits of row t)[target]`; 0 where there is no target.
 fn nll(logits: &[f32], rows: usize, t: usize, target: Option<i64>) -> f32 {
     let width = logits.len() / rows;
     let row = &logits[t * width..][..width];

@@ -1,7 +1,7 @@
 //! The survey's taxonomy: which statistics a method needs, and how it turns them into rankings.
 //!
 //! [`METHODS`] is the registry: one row per method, from which the command line, the
-//! documentation and the tests are made. [`rank`] runs one [`MethodCall`] on a [`Source`], which
+//! documentation and the tests are made. [`rank()`] runs one [`MethodCall`] on a [`Source`], which
 //! is either a matrix at hand ([`MatrixSource`], exact) or the summaries of a run over a corpus
 //! ([`SummarySource`], histograms). Both are shown to methods as the same [`Evidence`].
 

@@ -144,7 +144,7 @@ fn rotation_keeps_what_lives() {
         // As a task does: a block, then each larger node that it completes.
         loop {
             writer.append(node, &counts(node.index.into()), &payload(node.index)).unwrap();
-            if node.index % 2 == 0 {
+            if node.index.is_multiple_of(2) {
                 break;
             }
             node = Node { level: node.level + 1, index: node.index / 2 };

@@ -158,13 +158,14 @@ fn concepts_on_mlp_neurons() {
     check(&source, ("iou:tau=0", &file, "iou_pos"), largest_error, 1e-12);
     let names = ["on_p50", "on_p90", "off_mean"];
     let want = names.map(|name| file.table(name, CLASSES));
-    let mut ours = vec![vec![Vec::new(); CLASSES]; 3];
+    let mut ours = [(); 3].map(|()| vec![Vec::new(); CLASSES]);
     source.visit(0..source.neurons(), true, &mut |_, evidence| {
+        let [medians, nineties, rests] = &mut ours;
         for class in 0..CLASSES {
             let at = |q| evidence.cells.quantile(q, Some(class as u32)).expect("it has rows");
-            ours[0][class].push(at(0.5));
-            ours[1][class].push(at(0.9));
-            ours[2][class].push(evidence.rest(class).mean);
+            medians[class].push(at(0.5));
+            nineties[class].push(at(0.9));
+            rests[class].push(evidence.rest(class).mean);
         }
     });
     for class in 0..CLASSES {

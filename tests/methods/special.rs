@@ -1,6 +1,6 @@
 //! Special functions and tail probabilities.
 //! Oracle: mpmath 1.3 at 60 digits; the hypergeometric tail by exact rational arithmetic.
-#![allow(clippy::excessive_precision)]
+#![expect(clippy::excessive_precision, reason = "digits as the oracle prints them")]
 
 use electrode::methods::significance::{
     benjamini_hochberg, chi_square_tail, correlation, f_tail, normal_tail, overlap_tail,

@@ -12,6 +12,7 @@ use super::dispatch::multiversion;
 use super::gated_act::cap_values;
 use super::gemm::{self, Strided};
 use super::math;
+use super::shared::SharedMut;
 use crate::device::ops::{AttentionArgs, ScoreBias};
 
 /// Queries of a tile.
@@ -46,8 +47,8 @@ pub(super) fn attention(
     assert_eq!(qkv.cols(), (args.heads + 2 * args.kv_heads) * width);
     assert_eq!((out.rows(), out.cols()), (qkv.rows(), args.heads * width));
     let out_cols = out.cols();
-    let out = SharedMut(out.values_mut().as_mut_ptr());
-    let probs = probs.as_mut().map(|probs| SharedMut(probs.values_mut().as_mut_ptr()));
+    let out = SharedMut::new(out.values_mut());
+    let probs = probs.as_mut().map(|probs| SharedMut::new(probs.values_mut()));
     tiles(args).into_par_iter().for_each(|tile| {
         SCRATCH.with_borrow_mut(|(scores, result)| {
             let keys = visible_keys(args, &tile);
@@ -206,30 +207,5 @@ multiversion! {
         for x in row {
             *x *= inverse;
         }
-    }
-}
-
-/// A pointer that tiles on several threads write through, each to its own elements.
-#[derive(Clone, Copy)]
-struct SharedMut(*mut f32);
-
-// SAFETY: only `attention` makes one, and its tiles write disjoint elements.
-unsafe impl Send for SharedMut {}
-// SAFETY: as above.
-unsafe impl Sync for SharedMut {}
-
-impl SharedMut {
-    /// # Safety
-    /// The elements must be inside the tensor and nobody else's.
-    unsafe fn write(self, at: usize, values: &[f32]) {
-        // SAFETY: the caller's promise.
-        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.0.add(at), values.len()) }
-    }
-
-    /// # Safety
-    /// The elements must be inside the tensor and nobody else's.
-    unsafe fn zero(self, at: usize, count: usize) {
-        // SAFETY: the caller's promise; all-zero bytes are 0.0.
-        unsafe { std::ptr::write_bytes(self.0.add(at), 0, count) }
     }
 }

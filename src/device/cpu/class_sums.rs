@@ -37,6 +37,7 @@ struct Running<const L: usize> {
 
 impl<const L: usize> Running<L> {
     /// Adds one row of finite values.
+    #[expect(clippy::needless_range_loop, reason = "lane by lane, as the vectors will do it")]
     #[inline(always)]
     fn add(&mut self, x: &[f32; L], shift: &[f64; L]) {
         // One short loop per field: each becomes one or two vector instructions on registers.

@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use super::buffer::{Matrix, Tensor};
+use super::shared::SharedMut;
 
 /// Rows of a piece: enough that packing the weight (once per piece) is a few percent.
 const ROWS: usize = 512;
@@ -36,7 +37,7 @@ pub(super) fn linear(weight: &Matrix, x: &Tensor, out: &mut Tensor) {
         });
     }
     let beta = if weight.bias.is_some() { 1.0 } else { 0.0 };
-    let target = SharedMut(out.values_mut().as_mut_ptr());
+    let target = SharedMut::new(out.values_mut());
     let pieces: Vec<(usize, usize)> = (0..rows)
         .step_by(ROWS)
         .flat_map(|row| (0..columns).step_by(COLUMNS).map(move |column| (row, column)))
@@ -45,7 +46,6 @@ pub(super) fn linear(weight: &Matrix, x: &Tensor, out: &mut Tensor) {
         let (m, n) = (ROWS.min(rows - row), COLUMNS.min(columns - column));
         let a = &x.values()[row * inner..];
         let b = &weight.weight[column * inner..];
-        let target = target;
         // SAFETY: each piece writes its own rows and columns of `out`, inside its bounds; `a`
         // holds m rows of `inner` values and `b` n of them, as asserted above.
         unsafe {
@@ -108,22 +108,4 @@ pub(super) fn small(
 
 fn stride(n: usize) -> isize {
     isize::try_from(n).expect("slices are shorter than isize::MAX")
-}
-
-/// A pointer that pieces on several threads write through, each to its own elements.
-#[derive(Clone, Copy)]
-struct SharedMut(*mut f32);
-
-// SAFETY: only `linear` makes one, and its pieces are disjoint.
-unsafe impl Send for SharedMut {}
-// SAFETY: as above.
-unsafe impl Sync for SharedMut {}
-
-impl SharedMut {
-    /// # Safety
-    /// `offset` must be inside the tensor.
-    unsafe fn at(self, offset: usize) -> *mut f32 {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.add(offset) }
-    }
 }

@@ -1,6 +1,5 @@
 //! The device of machines without a GPU: f32, vectorised loops, rayon. A file per operation stem;
-//! `unsafe` stands in `dispatch.rs`,
-//! `gemm.rs`, `attention.rs` and `simd.rs` alone.
+//! `unsafe` stands in `dispatch.rs`, `shared.rs`, `gemm.rs`, `attention.rs` and `simd.rs` alone.
 
 mod attention;
 mod buffer;
@@ -17,6 +16,7 @@ mod pool;
 mod residual;
 mod rope;
 pub mod sample_rows;
+mod shared;
 pub mod simd;
 pub mod statistics;
 pub mod top_tokens;

@@ -1,94 +1,14 @@
-//! The unsafe floor of the statistics kernels: choosing the instruction set at run time, cutting a
-//! matrix into disjoint blocks of columns, and the one loop that needs its own instructions.
-#![allow(unsafe_code)]
+//! The unsafe floor of the statistics kernels: cutting a matrix into disjoint blocks of columns,
+//! and the one loop that needs its own instructions.
+#![expect(
+    unsafe_code,
+    reason = "columns are lent by pointer, and one loop is written in intrinsics"
+)]
 
 use std::marker::PhantomData;
 
-/// A piece of work that is compiled once per instruction set.
-pub(crate) trait Kernel {
-    /// Does the work. Must be `#[inline(always)]`, as everything hot that it calls: only what is
-    /// inlined into the functions of [`dispatch`] is compiled with their instruction sets.
-    fn run(self);
-}
-
-/// An instruction set that kernels are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
-    /// Vectors of 512 bits.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// Vectors of 256 bits.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// What every machine of this kind has.
-    Baseline,
-}
-
-impl Level {
-    /// Those of this machine, widest first.
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        let mut levels = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            levels.extend(has_avx512().then_some(Self::Avx512));
-            levels.extend(has_avx2().then_some(Self::Avx2));
-        }
-        levels.push(Self::Baseline);
-        levels.into_iter()
-    }
-
-    /// The widest of this machine.
-    pub(crate) fn best() -> Self {
-        Self::all().next().expect("there is a baseline")
-    }
-}
-
-/// Runs `kernel` with an instruction set of this machine. Rust never contracts a product and a sum
-/// into one rounding, so all versions give the same bits.
-pub(crate) fn dispatch(level: Level, kernel: impl Kernel) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2,popcnt")]
-        fn avx512(kernel: impl Kernel) {
-            kernel.run();
-        }
-        #[target_feature(enable = "avx2,bmi2,popcnt")]
-        fn avx2(kernel: impl Kernel) {
-            kernel.run();
-        }
-        if level == Level::Avx512 {
-            assert!(has_avx512());
-            // SAFETY: the instructions were just found on this machine.
-            return unsafe { avx512(kernel) };
-        }
-        if level == Level::Avx2 {
-            assert!(has_avx2());
-            // SAFETY: the instructions were just found on this machine.
-            return unsafe { avx2(kernel) };
-        }
-    }
-    assert_eq!(level, Level::Baseline);
-    kernel.run();
-}
-
-/// Whether the AVX2 versions may run here.
 #[cfg(target_arch = "x86_64")]
-fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("bmi2")
-        && is_x86_feature_detected!("popcnt")
-}
-
-/// Whether the AVX-512 versions may run here.
-#[cfg(target_arch = "x86_64")]
-fn has_avx512() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("bmi2")
-        && is_x86_feature_detected!("popcnt")
-}
+use super::dispatch::{Level, level};
 
 /// Neighbouring columns of a row-major matrix, lent to one thread while others hold the rest.
 pub(crate) struct ColumnBlock<'a, T> {
@@ -142,8 +62,8 @@ pub(crate) const PADDED_EDGES: usize = 64;
 pub(crate) fn search_bins(x: &[f32], edges: &[f32; PADDED_EDGES], bins: &mut [u32]) {
     assert_eq!(x.len(), bins.len());
     #[cfg(target_arch = "x86_64")]
-    if has_avx512() {
-        // SAFETY: the instructions were found on this machine.
+    if level() == Level::Avx512 {
+        // SAFETY: `level` has found these features on this processor.
         return unsafe { search_bins_avx512(x, edges, bins) };
     }
     for (bin, &x) in bins.iter_mut().zip(x) {

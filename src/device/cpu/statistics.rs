@@ -5,9 +5,9 @@ use rayon::prelude::*;
 use std::cell::RefCell;
 
 use super::class_sums::ClassSums;
+use super::dispatch::{Kernel, Level, dispatch, level};
 use super::histogram::{Histogram, HistogramScratch};
 use super::sample_rows;
-use super::simd::{Kernel, Level, dispatch};
 use super::top_tokens::TopChunk;
 use crate::device::rows::{BatchRows, TILE};
 use crate::device::statistics::{SiteStatistics, StatisticsPlan};
@@ -108,12 +108,12 @@ pub fn update_all(
     rows: &BatchRows,
     x: Activations<'_>,
 ) {
-    update_at(Level::best(), plan, statistics, (rows, x));
+    update_at(level(), plan, statistics, (rows, x));
 }
 
 /// [`update_all`] with a given instruction set.
 fn update_at(
-    level: Level,
+    with: Level,
     plan: &StatisticsPlan,
     statistics: &mut SiteStatistics,
     (rows, x): (&BatchRows, Activations<'_>),
@@ -131,7 +131,7 @@ fn update_at(
     sample_rows::update(plan, &mut statistics.sample, rows, x);
     chunks(plan, statistics).par_iter_mut().for_each(|chunk| {
         // Nothing below asks for other tasks, so no thread borrows its scratch twice.
-        SCRATCH.with_borrow_mut(|scratch| dispatch(level, ChunkUpdate { chunk, rows, x, scratch }));
+        SCRATCH.with_borrow_mut(|scratch| dispatch(with, ChunkUpdate { chunk, rows, x, scratch }));
     });
 }
 
@@ -164,6 +164,8 @@ mod tests {
     //! Oracle: the baseline version, which tests/kernels hold to the definitions where it is the
     //! only one; every instruction set must give its bits.
     use super::*;
+    use crate::corpus::batch::Batch;
+    use crate::id::RowId;
 
     #[test]
     fn every_instruction_set_gives_the_same_bits() {
@@ -171,9 +173,12 @@ mod tests {
         let value = |i: usize| ((i * 2_654_435_761) % 10_007) as f32 / 500.0 - 10.0;
         let mut x: Vec<f32> = (0..rows * neurons).map(value).collect();
         x[neurons * 700 + 3] = f32::NAN;
-        let ids: Vec<RowId> = (0..rows as u64).map(RowId).collect();
-        let groups: Vec<u32> = (0..rows as u32).map(|row| row % 5).collect();
-        let starts: Vec<u32> = (0..=rows as u32).collect();
+        let batch = Batch {
+            row_ids: (0..rows as u64).map(RowId).collect(),
+            groups: (0..rows as u32).map(|row| row % 5).collect(),
+            group_starts: (0..=rows as u32).collect(),
+            ..Batch::default()
+        };
         let plan = StatisticsPlan {
             neurons,
             groups: 5,
@@ -185,14 +190,14 @@ mod tests {
             sample: 4,
             sample_seed: 0,
         };
-        let rows = BatchRows::new(&ids, None, &starts, &groups, 5);
+        let rows = BatchRows::new(&batch, None, 5);
         let at = |level| {
             let mut statistics = SiteStatistics::new(&plan);
             let x = Activations { x: &x, stride: neurons };
             update_at(level, &plan, &mut statistics, (&rows, x));
             statistics
         };
-        let want = at(Level::Baseline);
+        let want = at(Level::Portable);
         assert_eq!(want.non_finite.iter().sum::<u32>(), 2);
         assert!(want.histogram.iter().sum::<u32>() > 0);
         for level in Level::all() {

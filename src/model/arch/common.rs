@@ -50,7 +50,7 @@ pub(super) fn root(width: usize) -> f64 {
 
 /// The width of a head where the stream is cut evenly.
 pub(super) fn even_heads(settings: &Settings, width: usize, heads: usize) -> Result<usize> {
-    if width % heads != 0 {
+    if !width.is_multiple_of(heads) {
         let what = format!("a stream of {width} columns cannot be cut into {heads} heads");
         return Err(settings.wrong("num_attention_heads", what, "correct the value"));
     }

@@ -182,7 +182,7 @@ impl Architecture {
 /// A description that contradicts itself is the configuration's fault.
 pub(crate) fn check(spec: &ModelSpec, settings: &Settings) -> Result<()> {
     let attention = &spec.attention;
-    if attention.heads % attention.kv_heads != 0 {
+    if !attention.heads.is_multiple_of(attention.kv_heads) {
         let what = format!(
             "{} query heads cannot share {} key heads evenly",
             attention.heads, attention.kv_heads

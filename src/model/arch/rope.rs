@@ -49,7 +49,7 @@ pub(super) fn positions(
         u16::try_from(head_width).map_err(|_| unsupported(settings, "head_dim", wide()))?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
     let rotated = (f64::from(head_width) * rope.share) as u16;
-    if rotated < 2 || rotated % 2 != 0 || rotated > head_width {
+    if rotated < 2 || !rotated.is_multiple_of(2) || rotated > head_width {
         let what = format!("rotates {rotated} of a head's {head_width} columns");
         return Err(settings.wrong(legacy.share, what, "correct the value: an even number"));
     }
