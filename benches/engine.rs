@@ -23,7 +23,8 @@ use electrode::corpus::tokenize::Tokenizer;
 use electrode::device::cpu::CpuDevice;
 use electrode::device::forward::{Forward, Limits};
 use electrode::engine::calibrate::calibrate;
-use electrode::engine::pass::{PassPlan, PassStates, run_pass};
+use electrode::engine::pass::{PassPlan, run_pass};
+use electrode::engine::states::PassStates;
 use electrode::id::Site;
 use electrode::model::Model;
 
