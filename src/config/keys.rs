@@ -95,7 +95,7 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(&["split", "truncate"]),
         "what happens to longer sentences (`split`)",
     ),
-    optional("corpus.block_bytes", Kind::Integer(1024, ANY), "bytes of text in a block (1 MiB)"),
+    optional("corpus.block_bytes", Kind::Integer(1024, ANY), "bytes of text in a block (256 KiB)"),
     optional("corpus.max_documents", Kind::Integer(1, ANY), "stop after this many documents"),
     optional("corpus.max_bad", Kind::Number(0.0, 1.0), "share that may be unreadable (0)"),
     required("concepts[].column", Kind::Text, "a label column: `upos`, `feats.Number`, …"),

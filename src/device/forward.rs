@@ -11,7 +11,7 @@ use super::positions::position_rows;
 use super::site_view::{SiteView, SiteVisitor};
 use super::weights::{self, ForwardWeights};
 use super::workspace::Workspace;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
 use crate::model::{Activation, HeadSpec, Model, ModelSpec};
 
@@ -101,6 +101,11 @@ impl<O: Ops> Forward<O> {
         let tokens = input.tokens.len();
         assert!(tokens <= self.limits.tokens, "batch of {tokens} tokens over the limit");
         assert_eq!(input.starts.last().map(|&end| end as usize), Some(tokens));
+        let vocab = self.spec.vocab;
+        if let Some(id) = input.tokens.iter().find(|id| **id as usize >= vocab) {
+            let what = format!("token id {id}, but the model's table has {vocab} rows");
+            return Err(Error::input("tokenizer.json", what, "use the tokenizer of this model"));
+        }
         self.work.set_rows(&self.ops, tokens, input.starts);
         let positions = self.positions(input);
         self.embed(input, &positions, sites)?;

@@ -109,6 +109,11 @@ impl<S: Merge> Tree<S> {
         self.waiting.values().map(|(node, state)| (*node, state))
     }
 
+    /// Held nodes whose states may be put elsewhere, in the order of their blocks.
+    pub fn nodes_mut(&mut self) -> impl Iterator<Item = (Node, &mut S)> {
+        self.waiting.values_mut().map(|(node, state)| (*node, state))
+    }
+
     /// The state of a held node.
     pub fn get(&self, node: Node) -> Option<&S> {
         let (held, state) = self.waiting.get(&node.blocks().start)?;

@@ -9,5 +9,6 @@ pub mod merge;
 pub mod pass;
 pub mod segment;
 pub mod segment_reader;
+pub mod states;
 pub mod watch;
 pub mod words;

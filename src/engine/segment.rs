@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::merge::Node;
-use super::segment_reader::SegmentReader;
+use super::segment_reader::{SegmentReader, StoredNode};
 use crate::accumulate::run::{counts_from_slice, counts_to_array};
 use crate::corpus::block::Counts;
 use crate::error::{Error, Result};
@@ -49,6 +49,11 @@ pub(super) struct RecordHead {
 }
 
 impl RecordHead {
+    /// Bytes of the whole record.
+    fn record_bytes(&self) -> u64 {
+        (HEAD + TAIL) as u64 + self.stored
+    }
+
     pub(super) fn encode(&self) -> [u8; HEAD] {
         let mut bytes = Vec::with_capacity(HEAD);
         bytes.extend_from_slice(&MARKER);
@@ -115,8 +120,8 @@ pub struct SegmentWriter {
     file: Box<dyn Durable + Send>,
     /// Set by the first failure.
     broken: bool,
-    /// Nodes written, with the bytes of their records; covered ones are dead.
-    written: Vec<(Node, u64)>,
+    /// Records written, in order; those of covered nodes are dead.
+    written: Vec<RecordHead>,
 }
 
 impl std::fmt::Debug for SegmentWriter {
@@ -175,7 +180,7 @@ impl SegmentWriter {
         let bytes = head.encode();
         let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes), stored);
         self.write(&[&bytes, stored, &crc.to_le_bytes()])?;
-        self.written.push((head.node, (HEAD + stored.len() + TAIL) as u64));
+        self.written.push(*head);
         Ok(())
     }
 
@@ -203,15 +208,21 @@ impl SegmentWriter {
         result.map_err(Error::io(&self.path, action))
     }
 
+    /// Where a node's last record stands, if this file has it.
+    pub fn stored(&self, node: Node) -> Option<StoredNode> {
+        let at = self.written.iter().rposition(|head| head.node == node)?;
+        let before: u64 = self.written[..at].iter().map(RecordHead::record_bytes).sum();
+        Some(StoredNode::new(&self.path, HEADER as u64 + before, self.written[at]))
+    }
+
     /// Whether records covered by larger nodes take more than four times the room of the others.
     pub fn should_rotate(&self) -> bool {
         let (mut live, mut dead) = (0, 0);
-        for (at, &(node, bytes)) in self.written.iter().enumerate() {
-            let covered =
-                self.written.iter().enumerate().any(|(other, &(larger, _))| {
-                    larger.covers(node) && (larger != node || other > at)
-                });
-            *(if covered { &mut dead } else { &mut live }) += bytes;
+        for (at, head) in self.written.iter().enumerate() {
+            let covered = self.written.iter().enumerate().any(|(other, later)| {
+                later.node.covers(head.node) && (later.node != head.node || other > at)
+            });
+            *(if covered { &mut dead } else { &mut live }) += head.record_bytes();
         }
         dead > 4 * live
     }
@@ -224,8 +235,9 @@ impl SegmentWriter {
         let mut reader = SegmentReader::open(&self.path, self.run_id)?;
         let mut kept: Vec<Node> = Vec::new();
         // From the end: a record is dead if a later one covers it.
-        for &(node, _) in self.written.iter().rev() {
-            if !self.written.iter().any(|(larger, _)| larger.covers(node) && *larger != node)
+        for &RecordHead { node, .. } in self.written.iter().rev() {
+            let covers = |other: &RecordHead| other.node.covers(node) && other.node != node;
+            if !self.written.iter().any(covers)
                 && !kept.contains(&node)
             {
                 kept.push(node);

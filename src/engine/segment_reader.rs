@@ -183,6 +183,12 @@ pub struct StoredNode {
 }
 
 impl StoredNode {
+    /// The record at byte `offset` of a file.
+    pub(super) fn new(path: &Path, offset: u64, head: RecordHead) -> Self {
+        let (node, counts) = (head.node, head.counts);
+        Self { node, counts, path: path.to_path_buf(), offset, head }
+    }
+
     /// Reads the payload, and checks it once more.
     pub fn payload(&self, run_id: RunId) -> Result<Vec<u8>> {
         let mut reader = SegmentReader::open(&self.path, run_id)?;

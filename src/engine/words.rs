@@ -31,8 +31,6 @@ use crate::model::{HeadSpec, Model};
 const BATCH_TOKENS: usize = 2048;
 /// Documents tokenised together.
 const DOCUMENTS: usize = 64;
-/// Sequences of models whose position scheme sets no limit.
-const LONGEST: usize = 2048;
 /// Label columns that the table of words has under the same name already.
 const OWN_COLUMNS: [&str; 2] = ["form", "position"];
 
@@ -132,8 +130,7 @@ impl<'a> Extraction<'a> {
             let what = format!("{:?} names no site with a row per token", request.sites);
             return Err(Error::config("--sites", what, "try layers.*.resid_post"));
         }
-        let limits = [request.corpus.max_tokens, model.spec.max_tokens];
-        let longest = limits.into_iter().flatten().min().unwrap_or(LONGEST);
+        let longest = model.spec.sequence_limit(request.corpus.max_tokens);
         let rules = RowRules {
             pool: request.pool,
             special_tokens: Policy::Exclude,

@@ -240,6 +240,17 @@ pub struct ModelSpec {
     pub bos: Option<u32>,
 }
 
+/// Longest sequence that corpora are cut into unless the user says otherwise: buffers grow with
+/// it, and models are trained to far more positions than most texts use.
+const DEFAULT_SEQUENCE: usize = 2048;
+
+impl ModelSpec {
+    /// Longest sequence to cut a corpus into: what the user asked for, within the model's limit.
+    pub fn sequence_limit(&self, asked: Option<usize>) -> usize {
+        asked.unwrap_or(DEFAULT_SEQUENCE).min(self.max_tokens.unwrap_or(usize::MAX))
+    }
+}
+
 /// A weight, named by what it does. `Model::tensor` finds it under any checkpoint's key and
 /// returns it in one orientation: matrices are `[out, in]`, row-major.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

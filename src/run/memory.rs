@@ -4,6 +4,9 @@ use super::prepare::Prepared;
 use crate::error::Result;
 use crate::model::{ModelSpec, Param};
 
+/// The running block, a finished node, the half it merges with, and a node as bytes.
+const STATES: u64 = 4;
+
 /// Bytes by purpose; all fixed by the run file, none by the length of the corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
@@ -13,8 +16,7 @@ pub struct MemoryPlan {
     pub workspace: u64,
     /// The statistics of one block.
     pub statistics: u64,
-    /// How many of those may be alive at once: the running block, and a node per level of the
-    /// merge tree.
+    /// How many of those may be alive at once, see [`STATES`].
     pub states: u64,
 }
 
@@ -29,7 +31,6 @@ impl MemoryPlan {
 pub fn memory_plan(prepared: &Prepared) -> Result<MemoryPlan> {
     let spec = &prepared.model.spec;
     let tokens = prepared.limits.tokens as u64;
-    let blocks = u64::from(prepared.blocks());
     Ok(MemoryPlan {
         weights: prepared.model.cost(prepared.limits.sequence)?.f32_bytes,
         workspace: tokens * 4 * columns(spec) as u64,
@@ -38,7 +39,7 @@ pub fn memory_plan(prepared: &Prepared) -> Result<MemoryPlan> {
             .iter()
             .map(|site| statistics_bytes(prepared, spec.site_width(*site) as u64))
             .sum(),
-        states: 2 + u64::from(blocks.max(1).ilog2()),
+        states: STATES,
     })
 }
 

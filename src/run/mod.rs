@@ -27,7 +27,8 @@ use crate::corpus::stream::{BlockStream, documents, tokenize_documents};
 use crate::device::cpu::CpuDevice;
 use crate::device::forward::Forward;
 use crate::engine::calibrate::calibrate;
-use crate::engine::pass::{PassPlan, PassProgress, PassStates, run_pass};
+use crate::engine::pass::{PassPlan, PassProgress, run_pass};
+use crate::engine::states::PassStates;
 use crate::error::Result;
 use crate::id::Site;
 

@@ -14,8 +14,6 @@ use crate::id::{Site, SiteKind};
 use crate::methods::MethodCall;
 use crate::model::{HeadSpec, Model};
 
-/// Sequences of models whose position scheme sets no limit.
-const DEFAULT_SEQUENCE: usize = 2048;
 
 /// A run, resolved: see [`Prepared::new`].
 pub struct Prepared {
@@ -56,8 +54,7 @@ impl Prepared {
         )?;
         check_classes(&plan)?;
         let tokenizer = open_tokenizer(&config, &model)?;
-        let longest = [config.corpus.max_tokens, model.spec.max_tokens];
-        let longest = longest.into_iter().flatten().min().unwrap_or(DEFAULT_SEQUENCE);
+        let longest = model.spec.sequence_limit(config.corpus.max_tokens);
         let rules = RowRules {
             pool: config.capture.pool,
             special_tokens: config.capture.special_tokens,

@@ -1,0 +1,172 @@
+//! The states of one pass: what earlier attempts left, and what this one adds. At most one
+//! finished node stays in memory beside the running block; the others wait in segment files until
+//! their other half is there, so that memory does not grow with the corpus.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::merge::{Node, Tree};
+use super::segment::{RunId, SegmentWriter};
+use super::segment_reader::{Loaded, StoredNode, load_folder};
+use crate::accumulate::Merge;
+use crate::accumulate::run::RunStatistics;
+use crate::accumulate::site::RunPlan;
+use crate::corpus::block::Counts;
+use crate::device::statistics::StatisticsPlan;
+use crate::error::{Error, Result};
+use crate::id::Site;
+
+/// At most this long between two states on disk, unless the run file says otherwise.
+pub const COMMIT_INTERVAL: Duration = Duration::from_secs(20);
+/// Finished nodes kept in memory.
+const RESIDENT: usize = 1;
+
+/// See the module.
+pub struct PassStates {
+    folder: PathBuf,
+    reading: Arc<Reading>,
+    tree: Tree<Held>,
+    writer: Option<SegmentWriter>,
+    last_commit: Instant,
+    interval: Duration,
+}
+
+/// What it takes to read a state from its file.
+struct Reading {
+    run_id: RunId,
+    plan: Vec<(Site, Arc<StatisticsPlan>)>,
+}
+
+/// A node's state, here or on disk.
+struct Held {
+    place: Place,
+    counts: Counts,
+    reading: Arc<Reading>,
+}
+
+enum Place {
+    Memory(RunStatistics),
+    Disk(StoredNode),
+}
+
+impl Held {
+    fn load(self) -> Result<RunStatistics> {
+        match self.place {
+            Place::Memory(state) => Ok(state),
+            Place::Disk(stored) => {
+                let payload = stored.payload(self.reading.run_id)?;
+                RunStatistics::decode(&self.reading.plan, &payload)
+            }
+        }
+    }
+}
+
+impl Merge for Held {
+    fn merge(&mut self, later: Self) -> Result<()> {
+        let reading = Arc::clone(&self.reading);
+        let empty = Self {
+            place: Place::Memory(RunStatistics { counts: Counts::default(), sites: Vec::new() }),
+            counts: Counts::default(),
+            reading: Arc::clone(&reading),
+        };
+        let mut state = std::mem::replace(self, empty).load()?;
+        state.merge(later.load()?)?;
+        *self = Self { counts: state.counts, place: Place::Memory(state), reading };
+        Ok(())
+    }
+}
+
+impl PassStates {
+    /// Finds what earlier attempts of the same run finished.
+    pub fn load(folder: &Path, run_id: RunId, plan: &RunPlan) -> Result<Self> {
+        let reading = Arc::new(Reading { run_id, plan: plan.to_vec() });
+        let Loaded { nodes, damage } = load_folder(folder, run_id)?;
+        for damage in &damage {
+            tracing::warn!(?damage, "a stored state is unusable; its blocks are done again");
+        }
+        let mut tree = Tree::new();
+        for stored in nodes {
+            let (node, counts) = (stored.node, stored.counts);
+            let place = Place::Disk(stored);
+            tree.insert(node, Held { place, counts, reading: Arc::clone(&reading) })?;
+        }
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            reading,
+            tree,
+            writer: None,
+            last_commit: Instant::now(),
+            interval: COMMIT_INTERVAL,
+        })
+    }
+
+    /// Another time between two states on disk; zero for a state after every block.
+    #[must_use]
+    pub fn commit_every(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Blocks that no state covers yet, ascending.
+    pub fn missing(&self, blocks: u32) -> Vec<u32> {
+        (0..blocks).filter(|block| !self.tree.contains(*block)).collect()
+    }
+
+    /// Tokens of the blocks that are done.
+    pub fn tokens(&self) -> u64 {
+        self.tree.nodes().map(|(_, held)| held.counts.tokens).sum()
+    }
+
+    /// Takes a finished block in; writes to disk when it is time.
+    pub(super) fn add(&mut self, block: u32, state: RunStatistics) -> Result<()> {
+        let reading = Arc::clone(&self.reading);
+        let held = Held { counts: state.counts, place: Place::Memory(state), reading };
+        self.tree.insert(Node::block(block), held)?;
+        let resident =
+            self.tree.nodes().filter(|(_, held)| matches!(held.place, Place::Memory(_))).count();
+        if resident > RESIDENT || self.last_commit.elapsed() >= self.interval {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Puts every state that is only in memory on disk, and lets it go.
+    pub fn commit(&mut self) -> Result<()> {
+        let in_memory = |held: &Held| matches!(held.place, Place::Memory(_));
+        if !self.tree.nodes().any(|(_, held)| in_memory(held)) {
+            return Ok(());
+        }
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => SegmentWriter::create(&self.folder, self.reading.run_id)?,
+        };
+        let mut payload = Vec::new();
+        for (node, held) in self.tree.nodes() {
+            if let Place::Memory(state) = &held.place {
+                payload.clear();
+                state.encode(&mut payload);
+                writer.append(node, &held.counts, &payload)?;
+            }
+        }
+        writer.sync()?;
+        let writer = if writer.should_rotate() { writer.rotate()? } else { writer };
+        for (node, held) in self.tree.nodes_mut() {
+            if let Some(stored) = writer.stored(node) {
+                held.place = Place::Disk(stored);
+            }
+        }
+        self.writer = Some(writer);
+        self.last_commit = Instant::now();
+        Ok(())
+    }
+
+    /// The merged statistics, once every block is in.
+    pub fn finish(mut self, blocks: u32) -> Result<RunStatistics> {
+        self.commit()?;
+        let merged = self.tree.finish(blocks)?.ok_or_else(|| Error::Contradiction {
+            what: "a pass over no blocks has nothing to merge".into(),
+        })?;
+        merged.load()
+    }
+}
