@@ -8,11 +8,11 @@ electrode=${ELECTRODE:-target/release/electrode}
 "$electrode" extract --model models/tiny-gpt2-en --corpus corpora/examples/treebank.conllu.gz \
     --pool last --sites layers.2.mlp_act --out out/activations.safetensors
 
-# One row per word stands in out/activations.safetensors.words.parquet; its column `upos` as a JSON
+# One row per word stands in out/activations.words.parquet; its column `upos` as a JSON
 # list is what `rank` reads.
 python3 - <<'PYTHON'
 import json, pandas
-words = pandas.read_parquet("out/activations.safetensors.words.parquet")
+words = pandas.read_parquet("out/activations.words.parquet")
 json.dump(words["upos"].fillna("_").tolist(), open("out/upos.json", "w"))
 PYTHON
 
