@@ -77,7 +77,8 @@ fn main() {
     let longest = model.spec.max_tokens.unwrap_or(2048);
     let limits = Limits { tokens: args.batch_tokens.max(longest), sequence: longest };
     let mut forward = Forward::new(CpuDevice, &model, limits, &wanted).expect("model loads");
-    let tokenizer = Arc::new(Tokenizer::open(&model.tokenizer_path().expect("tokenizer")).expect("tokenizer"));
+    let tokenizer =
+        Arc::new(Tokenizer::open(&model.tokenizer_path().expect("tokenizer")).expect("tokenizer"));
     let (mut walls, mut cpus, mut tokens, mut words) = (Vec::new(), Vec::new(), 0, 0);
     for _ in 0..args.repeat {
         let (clock, cpu) = (Instant::now(), cpu_seconds());
@@ -109,7 +110,8 @@ fn first_words(args: &Args) -> CorpusConfig {
     let (mut kept, mut words) = (String::new(), 0);
     for sentence in text.split("\n\n") {
         let lines = sentence.lines().filter(|line| !line.starts_with('#'));
-        let word = |line: &&str| line.split('\t').next().is_some_and(|id| id.parse::<u32>().is_ok());
+        let word =
+            |line: &&str| line.split('\t').next().is_some_and(|id| id.parse::<u32>().is_ok());
         words += lines.filter(word).count() as u64;
         kept.push_str(sentence);
         kept.push_str("\n\n");

@@ -1,6 +1,7 @@
 //! Passes over blocks: devices, resume, merge order, memory plan. Decides nothing scientific.
 
 pub mod calibrate;
+pub mod grid;
 pub mod ids;
 pub mod loss;
 pub mod merge;

@@ -237,9 +237,7 @@ impl SegmentWriter {
         // From the end: a record is dead if a later one covers it.
         for &RecordHead { node, .. } in self.written.iter().rev() {
             let covers = |other: &RecordHead| other.node.covers(node) && other.node != node;
-            if !self.written.iter().any(covers)
-                && !kept.contains(&node)
-            {
+            if !self.written.iter().any(covers) && !kept.contains(&node) {
                 kept.push(node);
             }
         }

@@ -14,7 +14,6 @@ use crate::id::{Site, SiteKind};
 use crate::methods::MethodCall;
 use crate::model::{HeadSpec, Model};
 
-
 /// A run, resolved: see [`Prepared::new`].
 pub struct Prepared {
     /// The run file.
