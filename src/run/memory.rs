@@ -16,7 +16,7 @@ pub struct MemoryPlan {
     pub workspace: u64,
     /// The statistics of one block.
     pub statistics: u64,
-    /// How many of those may be alive at once, see [`STATES`].
+    /// How many of those may be alive at once, see `STATES`.
     pub states: u64,
 }
 

@@ -2,7 +2,7 @@
 //! the processor; the loops themselves are plain Rust that the compiler vectorises. Rust never
 //! contracts a product and a sum into one rounding, so all versions give the same bits.
 //!
-//! Small functions are written with [`multiversion!`], work with state is a [`Kernel`].
+//! Small functions are written with `multiversion!`, work with state is a `Kernel`.
 #![cfg_attr(
     target_arch = "x86_64",
     expect(unsafe_code, reason = "calls code compiled for features that were just detected")
