@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::atomic::write_bytes_atomic;
-use super::hash::{blake3_of_bytes, blake3_of_file};
 use super::machine::Machine;
 use super::secrets::mask;
 use crate::corpus::block::Counts;
 use crate::error::{Error, Result};
+use crate::hash::{blake3_of_bytes, blake3_of_file};
 
 /// File name in a run folder.
 pub const MANIFEST: &str = "manifest.json";

@@ -2,7 +2,6 @@
 
 pub mod atomic;
 pub mod columns;
-pub mod hash;
 pub mod machine;
 pub mod manifest;
 pub mod rows;

@@ -13,6 +13,7 @@ use super::labels::{self, ColumnCounter, Counted};
 use super::read::source::{Source, sources};
 use super::read::{Columns, Documents};
 use crate::error::{Error, Result, did_you_mean};
+use crate::hash::blake3_of_file;
 
 /// A corpus, counted and cut into blocks. Holds no path, so that it is the same everywhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -153,23 +154,17 @@ fn check(config: &CorpusConfig, concepts: &[ConceptConfig]) -> Result<()> {
 /// Size and hash of a file.
 fn file_plan(source: &Source) -> Result<FilePlan> {
     let name = source.path.file_name().unwrap_or(source.path.as_os_str());
-    let label_hash = source.label_path.as_ref().map(|path| hash_file(path)).transpose()?;
+    let hash = |path: &Path| blake3_of_file(path).map(|(_, hash)| hash);
+    let label_hash = source.label_path.as_deref().map(hash).transpose()?;
     let metadata = std::fs::metadata(&source.path).map_err(Error::io(&source.path, "read"))?;
     Ok(FilePlan {
         name: name.to_string_lossy().into_owned(),
         bytes: metadata.len(),
-        hash: hash_file(&source.path)?,
+        hash: hash(&source.path)?,
         label_hash,
         first_document: 0,
         documents: 0,
     })
-}
-
-fn hash_file(path: &Path) -> Result<String> {
-    let file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(file).map_err(Error::io(path, "read"))?;
-    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// A plan in the making.

@@ -91,6 +91,10 @@ pub struct Method {
     pub family: Family,
     /// One line.
     pub summary: &'static str,
+    /// Its score of one neuron: + is the class, - the rest, g and h any class.
+    pub formula: &'static str,
+    /// The test behind p; empty for methods without one.
+    pub test: &'static str,
     /// Where it comes from.
     pub paper: &'static str,
     /// Its settings.
@@ -129,6 +133,8 @@ const PLAIN: Method = Method {
     name: "",
     family: Family::NeuronSearch,
     summary: "",
+    formula: "",
+    test: "",
     paper: "",
     params: &[],
     needs_labels: true,
@@ -142,6 +148,8 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "meandiff",
         summary: "mean with the concept minus mean without",
+        formula: "|μ+ - μ-|; with std, |μ+ - μ-| / sqrt(((n+ - 1) s+² + (n- - 1) s-²) / (n - 2))",
+        test: "Welch's t",
         paper: "baseline in Gurnee et al. 2023, arXiv 2305.01610",
         params: &[
             flag("std", "false", "divide by the pooled standard deviation (Cohen's d)"),
@@ -153,6 +161,8 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "probeless",
         summary: "sum of distances between class means, for each class and overall",
+        formula: "Σ_h |μ_g - μ_h| of a class; overall Σ_{g<h} |μ_g - μ_h|; with std, over σ",
+        test: "analysis of variance",
         paper: "Antverg & Belinkov 2022, arXiv 2110.07483",
         params: &[STD],
         kind: Kind::PerNeuron(class_means::probeless),
@@ -161,6 +171,8 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "selectivity",
         summary: "difference of means over the neuron's range",
+        formula: "|μ+ - μ-| / (max x - min x)",
+        test: "Welch's t",
         paper: "Na et al. 2019, arXiv 1902.07249",
         params: &[flag("robust", "false", "range between the 0.1 and 99.9 percentiles")],
         needs_order: |call| call.flag("robust"),
@@ -170,6 +182,8 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "ccmas",
         summary: "(mean - mean of other classes) / their sum, for non-negative activations",
+        formula: "(μ_g - m) / (μ_g + m), m the mean of the other classes' means; overall the largest μ_g",
+        test: "Welch's t; overall analysis of variance",
         paper: "Morcos et al. 2018, arXiv 1803.06959",
         kind: Kind::PerNeuron(class_means::class_selectivity),
         ..PLAIN
@@ -177,6 +191,8 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "ap",
         summary: "average precision of the neuron as a detector of the class",
+        formula: "Σ_i (R_i - R_{i-1}) P_i over distinct thresholds from the largest x down",
+        test: "Mann-Whitney, one-sided",
         paper: "Suau et al. 2020, arXiv 2005.07647",
         needs_order: |_| true,
         kind: Kind::PerNeuron(average_precision::precision),
@@ -185,6 +201,8 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "ap2",
         summary: "average precision in the better of two directions",
+        formula: "max(AP of x, AP of -x); with complement, max(AP(y), AP(1 - y))",
+        test: "Mann-Whitney, two-sided",
         paper: "Zhang et al. 2023, arXiv 2305.18390",
         params: &[flag("complement", "false", "the paper's max(AP(y), AP(1 - y)) instead of -x")],
         needs_order: |_| true,
@@ -194,6 +212,8 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "auroc",
         summary: "area under the ROC curve, ranked by its distance from 1/2",
+        formula: "|AUC - 1/2|, AUC = P(x+ > x-) + P(x+ = x-) / 2",
+        test: "Mann-Whitney, two-sided",
         paper: "Mann & Whitney 1947",
         needs_order: |_| true,
         kind: Kind::PerNeuron(average_precision::auroc),
@@ -202,6 +222,8 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "iou",
         summary: "overlap of the rows where the neuron fires with those of the class",
+        formula: "|fires ∧ class| / |fires ∨ class|; precision over |fires|, recall over |class|",
+        test: "hypergeometric tail; doubled with two-sided",
         paper: "Mu & Andreas 2020, arXiv 2006.14032",
         params: &[
             Param {
@@ -226,6 +248,8 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "iou-neurox",
         summary: "what NeuroX calls IoU: average precision after |x| < 0.05 is set to 0",
+        formula: "AP of x where |x| >= 0.05, else of 0",
+        test: "Mann-Whitney, one-sided",
         paper: "parity with NeuroX, arXiv 2305.17073; on a matrix only",
         needs_order: |_| true,
         kind: Kind::PerNeuron(average_precision::neurox),
@@ -234,6 +258,8 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "corr",
         summary: "correlation with the class, or with the number a class stands for",
+        formula: "|r| of x and y = 1 in the class, 0 outside; overall, y the class as a number",
+        test: "t with n - 2 degrees of freedom",
         paper: "Bau et al. 2019, arXiv 1811.01157",
         params: &[
             flag("spearman", "false", "of ranks instead of values"),
@@ -246,6 +272,8 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "fstat",
         summary: "F of the analysis of variance, for each class and overall",
+        formula: "(SS between / (G - 1)) / (SS within / (n - G)); of a class, with G = 2",
+        test: "analysis of variance",
         paper: "Fisher 1925; in Gurnee et al. 2023, arXiv 2305.01610",
         kind: Kind::PerNeuron(class_means::f_statistic),
         ..PLAIN
@@ -253,6 +281,8 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "mi",
         summary: "mutual information with the class in bits, for each class and overall",
+        formula: "max(0, I(bin; class) - (B - 1)(G - 1) / 2n)",
+        test: "G with Williams' correction",
         paper: "bias by Miller & Madow 1955; in Gurnee et al. 2023, arXiv 2305.01610",
         params: &[
             whole("bins", 2, "32", "bins of equal mass"),
@@ -265,6 +295,8 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "lape",
         summary: "entropy of firing over corpora: neurons of one language or domain",
+        formula: "overall Σ_g q_g ln q_g, q_g = P(x > 0 | g) / Σ_h P(x > 0 | h); of a corpus q_g",
+        test: "chi-square of equal firing",
         paper: "Tang et al. 2024, arXiv 2402.16438",
         params: &[
             share("filter", "0.95", "must fire more than this share of all probabilities"),
@@ -278,6 +310,7 @@ pub const METHODS: &[Method] = &[
         name: "topctx",
         family: Family::ConceptSearch,
         summary: "the rows where the neuron is most active",
+        formula: "the k largest of x, -x, |x| or (x - μ)/σ",
         paper: "Kadar et al. 2017, arXiv 1602.08952; Na et al. 2019, arXiv 1902.07249",
         params: &[
             whole("k", 1, "30", "rows per neuron"),
@@ -297,6 +330,7 @@ pub const METHODS: &[Method] = &[
         name: "topword",
         family: Family::ConceptSearch,
         summary: "word types that move the neuron; the labels are the words",
+        formula: "mean |x - μ|/σ over a word's rows, divided by the largest of all words",
         paper: "Dalvi et al. 2019, arXiv 1812.09355 (NeuroX get_top_words)",
         params: &[
             share("threshold", "0.1", "kept above this, where the best word has 1"),
@@ -310,6 +344,7 @@ pub const METHODS: &[Method] = &[
         name: "viz",
         family: Family::Visualization,
         summary: "centre and scale that colour the neuron over a text",
+        formula: "colour clip((x - centre) / scale, -1, 1)",
         paper: "Karpathy et al. 2015, arXiv 1506.02078",
         params: &[
             Param {
@@ -329,6 +364,7 @@ pub const METHODS: &[Method] = &[
         name: "random",
         family: Family::Baseline,
         summary: "a seeded permutation",
+        formula: "uniform, a function of seed, class and neuron",
         paper: "baseline in Antverg & Belinkov 2022, arXiv 2110.07483",
         params: &[whole("seed", 0, "0", "of the permutation")],
         kind: Kind::Whole(baselines::random),
@@ -338,6 +374,8 @@ pub const METHODS: &[Method] = &[
         name: "bottom",
         family: Family::Baseline,
         summary: "another method's ranking from its end",
+        formula: "minus the other method's score",
+        test: "of the other method",
         paper: "baseline in Antverg & Belinkov 2022, arXiv 2110.07483",
         params: &[Param {
             name: "of",

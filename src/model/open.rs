@@ -1,10 +1,6 @@
 //! A model folder, opened: its description, and its weights on demand.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
 
 use super::arch::{self, Architecture, Keys};
 use super::hub::{self, HubEnvironment};
@@ -13,6 +9,7 @@ use super::spec::{ModelSpec, Param};
 use super::tensor::{HostTensor, Located};
 use super::weights::{Weights, present};
 use crate::error::{Error, Result};
+use crate::hash::sha256_of_file;
 
 /// Files beside the weights that decide what a model computes from a text.
 const COMPANIONS: [&str; 3] =
@@ -162,17 +159,7 @@ impl Model {
 
 /// Name, size and SHA-256 of a file, read once from end to end.
 fn hash(path: &Path) -> Result<(String, u64, String)> {
-    let mut file = File::open(path).map_err(Error::io(path, "read"))?;
-    let (mut hasher, mut size, mut buffer) = (Sha256::new(), 0_u64, vec![0; 1 << 20]);
-    loop {
-        let count = file.read(&mut buffer).map_err(Error::io(path, "read"))?;
-        if count == 0 {
-            break;
-        }
-        size += count as u64;
-        hasher.update(&buffer[..count]);
-    }
-    let digest = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let (size, digest) = sha256_of_file(path)?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     Ok((name, size, digest))
 }

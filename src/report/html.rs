@@ -5,7 +5,7 @@
 //! allows just the one script and the one style sheet with the hashes given.
 
 use super::gather::Data;
-use crate::artifact::hash::sha256;
+use crate::hash::sha256;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");

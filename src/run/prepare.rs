@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{FirstPosition, Pool, RunConfig};
+use crate::config::{FirstPosition, RunConfig};
 use crate::corpus::align::RowRules;
 use crate::corpus::plan::Plan;
 use crate::corpus::stream::BlockRules;
@@ -117,13 +117,9 @@ fn parse_methods(config: &RunConfig) -> Result<Vec<MethodCall>> {
     Ok(methods)
 }
 
-/// The sites of the run file that have one row per token (or per sentence, if that is a row).
+/// The sites of the run file that have one value per token and neuron.
 fn watched_sites(config: &RunConfig, model: &Model) -> Result<Vec<Site>> {
     let patterns = &config.capture.sites;
-    let sentences = matches!(
-        config.capture.pool,
-        Pool::SentenceMax | Pool::SentenceMean | Pool::SentenceLast | Pool::SentenceFirst
-    );
     let per_sequence = |site: &Site| {
         site.kind == SiteKind::Pooled
             || site.kind == SiteKind::Logits
@@ -139,7 +135,6 @@ fn watched_sites(config: &RunConfig, model: &Model) -> Result<Vec<Site>> {
         } else {
             None
         };
-        let _ = sentences;
         match refused {
             None => sites.push(site),
             Some(why) if patterns.iter().any(|pattern| *pattern == site.to_string()) => {

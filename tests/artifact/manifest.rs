@@ -98,7 +98,7 @@ fn hashes_are_those_of_the_tools() {
     let folder = tempfile::tempdir().expect("makes a folder");
     std::fs::write(folder.path().join("abc"), b"abc").expect("writes");
     let path = folder.path().join("abc");
-    let (bytes, sha) = electrode::artifact::hash::sha256_of_file(&path).expect("hashes");
+    let (bytes, sha) = electrode::hash::sha256_of_file(&path).expect("hashes");
     assert_eq!(bytes, 3);
     assert_eq!(sha, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     let output = FileFacts::output(folder.path(), "abc").expect("hashes");

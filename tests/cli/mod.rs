@@ -3,6 +3,7 @@
 mod config;
 mod config_table;
 mod inspect;
+mod methods;
 mod shell;
 
 use std::process::{Command, Stdio};

@@ -66,6 +66,7 @@ fn each_view_shows_its_tables() {
     assert_eq!(console, "");
     assert!(body(&concept).matches("<tr").count() >= 50, "lists fifty neurons");
     assert!(body(&concept).matches("<svg").count() >= 8, "a picture per method");
+    assert!(body(&concept).contains("&lt;1e\u{2212}300"), "a p of 0 is below what can be written");
     let link = concept.split("href=\"#").find(|rest| rest.starts_with("n=")).expect("links");
     let name = &link[..link.find('"').expect("ends")];
     let (neuron, console) = document(&browser, &page, name);

@@ -74,6 +74,8 @@ function number(x, digits = 3) {
   if (size >= 1e6 || size < 1e-3) return signed(x.toExponential(digits - 1).replace('e+', 'e'));
   return signed(Number(x.toPrecision(digits)).toLocaleString('en-US', { maximumFractionDigits: 6 }));
 }
+// A probability of 0 is one below the smallest number of the tables: nothing is impossible here.
+function probability(x) { return typeof x === 'number' && x < 1e-300 ? '<1e\u2212300' : number(x, 2); }
 // The same digits in each row, so that columns line up.
 function padded(x, digits = 3) {
   const size = Math.abs(x ?? 0);

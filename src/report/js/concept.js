@@ -13,8 +13,8 @@ function rankingTable(concept, ranking) {
     { title: 'sign', key: (r) => ranking.sign[r.i], cell: (r) => signMark(ranking.sign[r.i]) },
     { title: 'score', num: true, down: true, key: (r) => ranking.score[r.i], cell: (r) => padded(ranking.score[r.i], 4) },
     { title: '', cell: (r) => bar(Math.abs(ranking.score[r.i] ?? 0) / most, ranking.sign[r.i] > 0 ? 'up' : ranking.sign[r.i] < 0 ? 'down' : ''), class: 'barcell' },
-    ...(has(ranking.p) ? [{ title: 'p', num: true, key: (r) => ranking.p[r.i], cell: (r) => number(ranking.p[r.i], 2), hint: 'probability of a score this far out if the neuron knew nothing of the concept' }] : []),
-    ...(has(ranking.q) ? [{ title: 'q', num: true, key: (r) => ranking.q[r.i], cell: (r) => number(ranking.q[r.i], 2), hint: 'false discovery rate (Benjamini and Hochberg) over all neurons' }] : []),
+    ...(has(ranking.p) ? [{ title: 'p', num: true, key: (r) => ranking.p[r.i], cell: (r) => probability(ranking.p[r.i]), hint: 'probability of a score this far out if the neuron knew nothing of the concept' }] : []),
+    ...(has(ranking.q) ? [{ title: 'q', num: true, key: (r) => ranking.q[r.i], cell: (r) => probability(ranking.q[r.i]), hint: 'false discovery rate (Benjamini and Hochberg) over all neurons' }] : []),
     ...others.map((m, i) => ({ title: h('span', { class: 'turned' }, D.methods[m]), class: 'rank', hint: 'rank by ' + D.methods[m], key: (r) => r.elsewhere[i],
       tone: (r) => (r.elsewhere[i] ? step(1 - (r.elsewhere[i] - 1) / D.listed) : ''), cell: (r) => (r.elsewhere[i] ? String(r.elsewhere[i]) : '') })),
   ], rows, { class: 'ranking', by: 0, first: 15 });

@@ -53,8 +53,8 @@ function standings(n) {
     { title: 'rank', num: true, key: (r) => r.ranking.rank[r.place], cell: (r) => String(r.ranking.rank[r.place]) },
     { title: 'sign', key: (r) => r.ranking.sign[r.place], cell: (r) => signMark(r.ranking.sign[r.place]) },
     { title: 'score', num: true, down: true, key: (r) => r.ranking.score[r.place], cell: (r) => padded(r.ranking.score[r.place], 4) },
-    { title: 'p', num: true, key: (r) => r.ranking.p[r.place], cell: (r) => number(r.ranking.p[r.place], 2) },
-    { title: 'q', num: true, key: (r) => r.ranking.q[r.place], cell: (r) => number(r.ranking.q[r.place], 2) },
+    { title: 'p', num: true, key: (r) => r.ranking.p[r.place], cell: (r) => probability(r.ranking.p[r.place]) },
+    { title: 'q', num: true, key: (r) => r.ranking.q[r.place], cell: (r) => probability(r.ranking.q[r.place]) },
   ], mine, { by: 2, class: 'ranking', first: 15 }));
 }
 

@@ -91,7 +91,7 @@ function conceptTable() {
     { title: 'best neuron', key: (r) => neuronName(r.ranking.neuron[0]), cell: (r) => [kindMark(siteOf(r.ranking.neuron[0]).kind), neuronLink(r.ranking.neuron[0])] },
     { title: 'sign', cell: (r) => signMark(r.ranking.sign[0]) },
     { title: 'score', num: true, down: true, key: (r) => r.ranking.score[0], cell: (r) => padded(r.ranking.score[0]) },
-    { title: 'q', num: true, key: (r) => r.ranking.q[0], cell: (r) => number(r.ranking.q[0], 2), hint: 'false discovery rate (Benjamini and Hochberg)' },
+    { title: 'q', num: true, key: (r) => r.ranking.q[0], cell: (r) => probability(r.ranking.q[0]), hint: 'false discovery rate (Benjamini and Hochberg)' },
     { title: 'agreement', down: true, hint: 'mean average overlap of the first 20 neurons over all pairs of methods, random and bottom left out', key: (r) => r.agree, cell: (r) => [r.agree === null ? '\u2013' : r.agree.toFixed(2), bar(r.agree)] , class: 'withbar' },
   ], rows, { class: 'concepts', first: 24 });
 }

@@ -30,7 +30,7 @@ pub fn blake3_of_bytes(bytes: &[u8]) -> String {
 }
 
 /// SHA-256 of bytes at hand.
-pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
+pub fn sha256(bytes: &[u8]) -> Vec<u8> {
     Sha256::digest(bytes).to_vec()
 }
 
