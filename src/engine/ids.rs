@@ -157,13 +157,7 @@ pub fn extract_ids<O: Ops>(
         let pattern = |glob: &String| glob::Pattern::new(glob).is_ok_and(|g| g.matches(name));
         request.sites.iter().any(pattern)
     };
-    let patterns: Vec<String> =
-        request.sites.iter().filter(|s| !EXTRA.contains(&s.as_str())).cloned().collect();
-    let mut wanted: BTreeSet<Site> = spec.select_sites(&patterns)?.into_iter().collect();
-    let logits = Site::global(SiteKind::Logits);
-    if spec.sites().contains(&logits) {
-        wanted.insert(logits);
-    }
+    let wanted = wanted_sites(spec, &request.sites)?;
     let edits = match &request.intervention {
         Some(intervention) => {
             let all: BTreeSet<Site> = spec.sites().into_iter().collect();
@@ -187,6 +181,26 @@ pub fn extract_ids<O: Ops>(
     let constants = constants(model, &run, ids)?;
     arrays.extend(constants.into_iter().filter(|(name, _)| matches(name)));
     Ok(arrays)
+}
+
+/// Every site that a pattern names, and `logits` where there is a head. A pattern may also name
+/// one of [`EXTRA`] alone.
+fn wanted_sites(spec: &ModelSpec, patterns: &[String]) -> Result<BTreeSet<Site>> {
+    let mut wanted = BTreeSet::new();
+    for pattern in patterns {
+        let glob = glob::Pattern::new(pattern).ok();
+        let names_extra = glob.is_some_and(|glob| EXTRA.iter().any(|name| glob.matches(name)));
+        match spec.select_sites(std::slice::from_ref(pattern)) {
+            Ok(sites) => wanted.extend(sites),
+            Err(_) if names_extra => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let logits = Site::global(SiteKind::Logits);
+    if spec.has_site(logits) {
+        wanted.insert(logits);
+    }
+    Ok(wanted)
 }
 
 /// The batch without its pads.
