@@ -6,8 +6,7 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
-pub use super::grid::{Array, Values};
-use super::grid::{on_grid, per_sequence};
+use super::array::{Array, Values};
 use super::loss::{Targets, losses};
 use crate::capture::collect::Collector;
 use crate::capture::intervention::{Intervention, Locate};
@@ -97,7 +96,7 @@ impl PaddedIds {
     }
 
     /// Flat grid index of every real token, in order.
-    pub(super) fn real(&self) -> Vec<usize> {
+    fn real(&self) -> Vec<usize> {
         let ones = self.attention_mask.iter().enumerate();
         ones.filter(|(_, mask)| **mask == 1).map(|(at, _)| at).collect()
     }
@@ -158,13 +157,7 @@ pub fn extract_ids<O: Ops>(
         let pattern = |glob: &String| glob::Pattern::new(glob).is_ok_and(|g| g.matches(name));
         request.sites.iter().any(pattern)
     };
-    let patterns: Vec<String> =
-        request.sites.iter().filter(|s| !EXTRA.contains(&s.as_str())).cloned().collect();
-    let mut wanted: BTreeSet<Site> = spec.select_sites(&patterns)?.into_iter().collect();
-    let logits = Site::global(SiteKind::Logits);
-    if spec.sites().contains(&logits) {
-        wanted.insert(logits);
-    }
+    let wanted = wanted_sites(spec, &request.sites)?;
     let edits = match &request.intervention {
         Some(intervention) => {
             let all: BTreeSet<Site> = spec.sites().into_iter().collect();
@@ -188,6 +181,26 @@ pub fn extract_ids<O: Ops>(
     let constants = constants(model, &run, ids)?;
     arrays.extend(constants.into_iter().filter(|(name, _)| matches(name)));
     Ok(arrays)
+}
+
+/// Every site that a pattern names, and `logits` where there is a head. A pattern may also name
+/// one of [`EXTRA`] alone.
+fn wanted_sites(spec: &ModelSpec, patterns: &[String]) -> Result<BTreeSet<Site>> {
+    let mut wanted = BTreeSet::new();
+    for pattern in patterns {
+        let glob = glob::Pattern::new(pattern).ok();
+        let names_extra = glob.is_some_and(|glob| EXTRA.iter().any(|name| glob.matches(name)));
+        match spec.select_sites(std::slice::from_ref(pattern)) {
+            Ok(sites) => wanted.extend(sites),
+            Err(_) if names_extra => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let logits = Site::global(SiteKind::Logits);
+    if spec.has_site(logits) {
+        wanted.insert(logits);
+    }
+    Ok(wanted)
 }
 
 /// The batch without its pads.
@@ -254,6 +267,59 @@ impl PackedIds {
             positions: self.positions.as_deref(),
         }
     }
+}
+
+/// Spreads packed rows out over the padded grid, pads 0.
+fn on_grid(spec: &ModelSpec, ids: &PaddedIds, site: Site, values: &[f32]) -> Array {
+    let (rows, length) = (ids.rows, ids.length);
+    let attention = &spec.attention;
+    match site.kind {
+        SiteKind::AttnProbs => probabilities(attention.heads, ids, values),
+        SiteKind::Pooled => {
+            Array { shape: vec![rows, values.len() / rows], values: Values::F32(values.to_vec()) }
+        }
+        SiteKind::Logits if values.len() == rows * spec.site_width(site) && per_sequence(spec) => {
+            Array { shape: vec![rows, values.len() / rows], values: Values::F32(values.to_vec()) }
+        }
+        kind => {
+            let real = ids.real();
+            let width = values.len() / real.len();
+            let mut out = vec![0.0; rows * length * width];
+            for (row, at) in values.chunks_exact(width).zip(real) {
+                out[at * width..][..width].copy_from_slice(row);
+            }
+            let mut shape = vec![rows, length];
+            match kind {
+                SiteKind::HeadOut => shape.extend([attention.heads, attention.head_width]),
+                SiteKind::Logits if width == 1 => {}
+                _ => shape.push(width),
+            }
+            Array { shape, values: Values::F32(out) }
+        }
+    }
+}
+
+fn per_sequence(spec: &ModelSpec) -> bool {
+    matches!(spec.head, crate::model::HeadSpec::SequenceClasses { .. })
+}
+
+/// `[B, H, S, S]`.
+fn probabilities(heads: usize, ids: &PaddedIds, values: &[f32]) -> Array {
+    let (rows, length) = (ids.rows, ids.length);
+    let mut out = vec![0.0; rows * heads * length * length];
+    let mut from = 0;
+    for (row, mask) in ids.attention_mask.chunks_exact(length).enumerate() {
+        let first = mask.iter().position(|&m| m == 1).expect("checked");
+        let n = mask.iter().filter(|&&m| m == 1).count();
+        for head in 0..heads {
+            for query in 0..n {
+                let at = ((row * heads + head) * length + first + query) * length + first;
+                out[at..at + n].copy_from_slice(&values[from..from + n]);
+                from += n;
+            }
+        }
+    }
+    Array { shape: vec![rows, heads, length, length], values: Values::F32(out) }
 }
 
 fn loss_array(

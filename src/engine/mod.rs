@@ -1,8 +1,8 @@
 //! Passes over blocks: calibration, resume, merge order; and `extract`, one pass that keeps the
 //! activations themselves. Decides nothing scientific.
 
+pub mod array;
 pub mod calibrate;
-pub mod grid;
 pub mod ids;
 pub mod loss;
 pub mod merge;

@@ -123,9 +123,9 @@ fn a_dry_run_prints_the_resolved_run_and_begins_nothing() {
     let run = |more: &[&str]| {
         run(&[&["run", "configs/runs/quickstart.toml", "--dry-run"], more].concat())
     };
-    let out = run(&[&argument, "--threads", "3", "corpus.max_tokens=64"]);
+    let out = run(&[&argument, "--threads", "3", "corpus.max_documents=100"]);
     assert_eq!(out.code, 0, "{}", out.stderr);
-    for line in ["threads = 3", "max_tokens = 64", "bins = 64"] {
+    for line in ["threads = 3", "max_documents = 100", "bins = 64"] {
         assert!(out.stdout.lines().any(|have| have == line), "{line}: {}", out.stdout);
     }
     assert!(!place.exists());

@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use electrode::device::cpu::CpuDevice;
-use electrode::engine::ids::{Array, IdsRequest, PaddedIds, Values, extract_ids};
+use electrode::engine::array::{Array, Values};
+use electrode::engine::ids::{IdsRequest, PaddedIds, extract_ids};
 use electrode::model::Model;
 use safetensors::{Dtype, SafeTensors};
 

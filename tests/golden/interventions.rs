@@ -6,7 +6,8 @@ use std::path::Path;
 
 use electrode::capture::intervention::Intervention;
 use electrode::device::cpu::CpuDevice;
-use electrode::engine::ids::{IdsRequest, PaddedIds, Values, extract_ids};
+use electrode::engine::array::Values;
+use electrode::engine::ids::{IdsRequest, PaddedIds, extract_ids};
 use electrode::model::Model;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
