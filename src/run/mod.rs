@@ -68,7 +68,8 @@ pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result
     let mut forward = Forward::new(CpuDevice, &prepared.model, prepared.limits, &wanted)?;
     report("calibrating", 0, 0.0);
     let plan = pass_plan(prepared, &mut forward)?;
-    let mut states = PassStates::load(&folder.states(), prepared.run_id, &plan.sites)?;
+    let mut states = PassStates::load(&folder.states(), prepared.run_id, &plan.sites)?
+        .commit_every(prepared.commit_interval());
     let todo = states.missing(plan.blocks);
     let resumed = u64::from(plan.blocks) - todo.len() as u64;
     let before = states.tokens();

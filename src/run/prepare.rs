@@ -1,6 +1,7 @@
 //! Everything a run needs, opened and checked before any work begins.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{FirstPosition, RunConfig};
 use crate::corpus::align::RowRules;
@@ -9,6 +10,7 @@ use crate::corpus::stream::BlockRules;
 use crate::corpus::tokenize::Tokenizer;
 use crate::device::forward::Limits;
 use crate::engine::segment::RunId;
+use crate::engine::states::COMMIT_INTERVAL;
 use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
 use crate::methods::MethodCall;
@@ -92,6 +94,11 @@ impl Prepared {
     /// Blocks of the plan.
     pub fn blocks(&self) -> u32 {
         u32::try_from(self.plan.blocks.len()).expect("block numbers are u32")
+    }
+
+    /// How long a killed run may lose at most.
+    pub fn commit_interval(&self) -> Duration {
+        self.config.device.commit_seconds.map_or(COMMIT_INTERVAL, Duration::from_secs)
     }
 
     /// The run id in hex.
