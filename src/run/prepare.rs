@@ -116,6 +116,9 @@ fn parse_methods(config: &RunConfig) -> Result<Vec<MethodCall>> {
             let what = format!("method '{name}' needs labels, and the run has no [[concepts]]");
             return Err(Error::config("methods", what, "add [[concepts]] column = \"upos\""));
         }
+        if call.method.needs_matrix {
+            return Err(call.needs_a_matrix());
+        }
         if call.needs_order() && config.statistics.bins == 0 {
             let what = format!("method '{name}' needs histograms, and statistics.bins is 0");
             return Err(Error::config("statistics.bins", what, "set statistics.bins = 64"));
