@@ -75,6 +75,7 @@ pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result
     let before = states.tokens();
     let (pass_clock, mut tokens) = (Instant::now(), before);
     let blocks = BlockStream::start(prepared.block_rules(), todo)?;
+    folder.claim(prepared)?;
     let total = f64::from(plan.blocks);
     let progress = |PassProgress { tokens: now, blocks }| {
         tokens = now;
