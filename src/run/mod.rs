@@ -91,6 +91,7 @@ pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result
     };
     let (counts, summaries) = states.finish(plan.blocks)?.finish();
     prepared.model.check_unchanged()?;
+    prepared.plan.check_unchanged(&prepared.config.corpus)?;
     finish(prepared, &folder, &mut forward, (counts, &summaries, &facts), report)
 }
 
