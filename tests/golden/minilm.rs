@@ -47,7 +47,7 @@ fn here() -> Option<(PathBuf, PathBuf)> {
     match model {
         Some(model) if fixture.join("expected.safetensors").is_file() => Some((model, fixture)),
         _ => {
-            println!("skipped: needs ELECTRODE_MINILM and {}", fixture.display());
+            eprintln!("skipped: needs ELECTRODE_MINILM and {}", fixture.display());
             None
         }
     }

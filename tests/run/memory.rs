@@ -25,7 +25,7 @@ fn eight_times_the_corpus_takes_the_same_memory() {
     let (large, more) = peak("large");
     assert!(more >= 7 * blocks, "{more} blocks, {blocks} before");
     let bound = small * 1.05 + SLACK;
-    println!("peak memory {small} bytes, {large} with eight times the corpus");
+    eprintln!("peak memory {small} bytes, {large} with eight times the corpus");
     assert!(large <= bound, "{large} bytes for 8 times the corpus, {small} for it once");
     assert!(small > 1e6);
 }

@@ -159,7 +159,7 @@ pub(crate) fn corpus(sentences: usize) -> (String, String) {
         let word = |word: &usize| format!("w{word}");
         let label = |word: &usize| match format!("w{word}").as_str() {
             PLANTED => LABEL,
-            _ if word % 3 == 0 => "fizz",
+            _ if word.is_multiple_of(3) => "fizz",
             _ => "other",
         };
         words.push(sentence.iter().map(word).collect::<Vec<_>>().join(" "));
