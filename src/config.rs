@@ -254,4 +254,6 @@ pub struct DeviceConfig {
     pub name: Option<String>,
     /// CPU threads; by default all.
     pub threads: Option<usize>,
+    /// Seconds between two states on disk, 0 for after every block; by default 20.
+    pub commit_seconds: Option<u64>,
 }

@@ -6,9 +6,11 @@ mod corpus;
 mod engine {
     mod segment;
 }
+mod extract;
 mod golden {
     mod forward;
     mod interventions;
+    mod minilm;
 }
 mod kernels {
     mod class_sums;
@@ -21,6 +23,7 @@ mod methods;
 mod model;
 mod planted;
 mod report;
+mod run;
 #[path = "support/run_folder.rs"]
 mod run_folder;
 mod tidy;

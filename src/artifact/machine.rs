@@ -37,6 +37,12 @@ impl Machine {
     }
 }
 
+/// Most memory this process has held at once so far, in bytes, where the system tells it.
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    kilobytes(&field(&status, "VmHWM")?)
+}
+
 /// The first `key : value` of a file in /proc.
 fn field(text: &str, key: &str) -> Option<String> {
     let mut pairs = text.lines().filter_map(|line| line.split_once(':'));

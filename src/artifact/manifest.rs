@@ -184,6 +184,9 @@ pub struct Timings {
     pub tokens: u64,
     /// `tokens` over the seconds of the forward passes.
     pub tokens_per_second: f64,
+    /// Most memory this attempt held at once, in bytes, where the system tells it.
+    #[serde(default)]
+    pub peak_memory_bytes: Option<u64>,
 }
 
 /// Blake3 of a value as compact JSON with sorted keys.

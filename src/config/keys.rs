@@ -154,6 +154,11 @@ pub const KEYS: &[Key] = &[
     optional("output.window", Kind::Integer(0, 1000), "words of context on each side (16)"),
     optional("device.name", Kind::Text, "`auto` or `cpu`; not part of the identity"),
     optional("device.threads", Kind::Integer(1, 4096), "CPU threads; not part of the identity"),
+    optional(
+        "device.commit_seconds",
+        Kind::Integer(0, 86_400),
+        "seconds between two states on disk, 0: after every block (20); not part of the identity",
+    ),
 ];
 
 /// The reference of all keys as a table in Markdown, as it stands in the README.

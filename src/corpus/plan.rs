@@ -118,6 +118,21 @@ impl Plan {
         blake3::hash(&json).to_hex().to_string()
     }
 
+    /// Fails if the files are not those that were planned: statistics of a corpus that changed
+    /// while it was read must not stand under the hash of the old one.
+    pub fn check_unchanged(&self, config: &CorpusConfig) -> Result<()> {
+        let sources = sources(config)?;
+        for (source, planned) in sources.iter().zip(&self.files) {
+            let now = file_plan(source)?;
+            if (&now.hash, &now.label_hash) != (&planned.hash, &planned.label_hash) {
+                let what = "the corpus changed while it was read";
+                let remedy = "delete the run folder, and begin again once the corpus is complete";
+                return Err(Error::input(&source.path, what, remedy));
+            }
+        }
+        Ok(())
+    }
+
     /// The block that holds a document.
     pub fn block_of(&self, document: u64) -> Option<&BlockPlan> {
         let after = self.blocks.partition_point(|block| block.first_document <= document);

@@ -7,7 +7,7 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 
 use super::array::{Array, Values};
-use super::loss::{Targets, losses};
+use super::loss::{Targets, check_labels, losses};
 use crate::capture::collect::Collector;
 use crate::capture::intervention::{Intervention, Locate};
 use crate::device::forward::{Forward, ForwardInput, Limits, SiteWork};
@@ -158,6 +158,11 @@ pub fn extract_ids<O: Ops>(
         request.sites.iter().any(pattern)
     };
     let wanted = wanted_sites(spec, &request.sites)?;
+    let logits = Site::global(SiteKind::Logits);
+    if let (Some(labels), true) = (&ids.labels, wanted.contains(&logits)) {
+        let scored = if per_sequence(spec) { ids.rows } else { ids.rows * ids.length };
+        check_labels(spec, labels, scored, spec.site_width(logits))?;
+    }
     let edits = match &request.intervention {
         Some(intervention) => {
             let all: BTreeSet<Site> = spec.sites().into_iter().collect();

@@ -1,5 +1,6 @@
 //! Losses of a batch from its logits, in f64: one number per scored position.
 
+use crate::error::{Error, Result};
 use crate::model::{HeadSpec, ModelSpec};
 
 /// What a loss is taken against, on the padded grid `[B, S]` (or `[B]` for sequence classes).
@@ -41,6 +42,29 @@ pub fn losses(spec: &ModelSpec, logits: &[f32], targets: Targets<'_>) -> Option<
             let label = |t: usize| (labels[t] >= 0).then_some(labels[t]);
             Some((0..labels.len()).map(|t| nll(logits, labels.len(), t, label(t))).collect())
         }
+    }
+}
+
+/// Refuses labels that do not fit the logits: `scored` of them, each a class or negative. Causal
+/// language models read none.
+pub fn check_labels(spec: &ModelSpec, labels: &[i64], scored: usize, classes: usize) -> Result<()> {
+    if matches!(spec.head, HeadSpec::None) || spec.attention.causal {
+        return Ok(());
+    }
+    if labels.len() != scored {
+        let what = format!("{} labels, the model's head scores {scored}", labels.len());
+        let remedy = "give one a token, or one a row for sequence classes";
+        return Err(Error::config("labels", what, remedy));
+    }
+    // A discriminator has one logit, for yes or no.
+    let classes = classes.max(2);
+    match labels.iter().position(|&l| usize::try_from(l).is_ok_and(|label| label >= classes)) {
+        None => Ok(()),
+        Some(at) => Err(Error::config(
+            format!("labels, entry {at}"),
+            format!("{} is out of range", labels[at]),
+            format!("labels are 0 to {}, or -100 for what is not scored", classes - 1),
+        )),
     }
 }
 

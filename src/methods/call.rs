@@ -123,6 +123,14 @@ impl MethodCall {
         (self.method.needs_order)(self)
     }
 
+    /// The refusal of a method that reads every value, where there are only histograms.
+    pub fn needs_a_matrix(&self) -> Error {
+        self.wrong(
+            "needs the activations themselves, a run over a corpus keeps histograms",
+            "use it with `electrode rank` on a matrix, or leave it out",
+        )
+    }
+
     /// Whether labels are needed. Methods without are run once per corpus, not per column.
     pub fn needs_labels(&self) -> bool {
         self.method.needs_labels

@@ -103,6 +103,8 @@ pub struct Method {
     pub needs_labels: bool,
     /// Needs the order of the values (histograms in a run), with these settings.
     pub needs_order: fn(&MethodCall) -> bool,
+    /// Needs every value, not histograms: for `electrode rank` only.
+    pub needs_matrix: bool,
     /// Kept rows at the ends of each neuron (`statistics.top`, `.bottom`) are read.
     pub needs_top: bool,
     /// What runs it.
@@ -139,6 +141,7 @@ const PLAIN: Method = Method {
     params: &[],
     needs_labels: true,
     needs_order: |_| false,
+    needs_matrix: false,
     needs_top: false,
     kind: Kind::PerNeuron(class_means::mean_difference),
 };
@@ -252,6 +255,7 @@ pub const METHODS: &[Method] = &[
         test: "Mann-Whitney, one-sided",
         paper: "parity with NeuroX, arXiv 2305.17073; on a matrix only",
         needs_order: |_| true,
+        needs_matrix: true,
         kind: Kind::PerNeuron(average_precision::neurox),
         ..PLAIN
     },

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::prepare::Prepared;
+use crate::artifact::atomic::remove_leftovers;
 use crate::artifact::manifest::write_json_atomic;
 use crate::artifact::rows::{ContextRow, HistogramRow, NeuronRow, RankingRow};
 use crate::artifact::tables;
@@ -31,7 +32,8 @@ pub(super) struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes the folder, or goes on in one that holds the same run.
+    /// Makes the folder, or opens one that holds the same run. Until [`RunFolder::claim`] a new
+    /// folder belongs to no run, so that one that cannot begin is in nobody's way.
     pub(super) fn open(prepared: &Prepared) -> Result<Self> {
         let path = prepared.config.out.clone();
         std::fs::create_dir_all(&path).map_err(Error::io(&path, "create"))?;
@@ -40,13 +42,21 @@ impl RunFolder {
         let owner = path.join(RUN);
         match std::fs::read(&owner) {
             Ok(bytes) => check_owner(&owner, &bytes, &run_id)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                write_json_atomic(&path.join(PLAN), &*prepared.plan)?;
-                write_json_atomic(&owner, &Owner { run_id: run_id.clone() })?;
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io(&owner, "read")(error)),
         }
+        remove_leftovers(&path)?;
         Ok(Self { path, run_id, _lock: lock })
+    }
+
+    /// Writes down whose folder it is, unless that stands there already.
+    pub(super) fn claim(&self, prepared: &Prepared) -> Result<()> {
+        let owner = self.path.join(RUN);
+        if owner.exists() {
+            return Ok(());
+        }
+        write_json_atomic(&self.path.join(PLAN), &*prepared.plan)?;
+        write_json_atomic(&owner, &Owner { run_id: self.run_id.clone() })
     }
 
     pub(super) fn path(&self) -> &Path {

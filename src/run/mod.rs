@@ -68,12 +68,14 @@ pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result
     let mut forward = Forward::new(CpuDevice, &prepared.model, prepared.limits, &wanted)?;
     report("calibrating", 0, 0.0);
     let plan = pass_plan(prepared, &mut forward)?;
-    let mut states = PassStates::load(&folder.states(), prepared.run_id, &plan.sites)?;
+    let mut states = PassStates::load(&folder.states(), prepared.run_id, &plan.sites)?
+        .commit_every(prepared.commit_interval());
     let todo = states.missing(plan.blocks);
     let resumed = u64::from(plan.blocks) - todo.len() as u64;
     let before = states.tokens();
     let (pass_clock, mut tokens) = (Instant::now(), before);
     let blocks = BlockStream::start(prepared.block_rules(), todo)?;
+    folder.claim(prepared)?;
     let total = f64::from(plan.blocks);
     let progress = |PassProgress { tokens: now, blocks }| {
         tokens = now;
@@ -89,6 +91,7 @@ pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result
     };
     let (counts, summaries) = states.finish(plan.blocks)?.finish();
     prepared.model.check_unchanged()?;
+    prepared.plan.check_unchanged(&prepared.config.corpus)?;
     finish(prepared, &folder, &mut forward, (counts, &summaries, &facts), report)
 }
 

@@ -1,6 +1,7 @@
 //! Everything a run needs, opened and checked before any work begins.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{FirstPosition, RunConfig};
 use crate::corpus::align::RowRules;
@@ -9,6 +10,7 @@ use crate::corpus::stream::BlockRules;
 use crate::corpus::tokenize::Tokenizer;
 use crate::device::forward::Limits;
 use crate::engine::segment::RunId;
+use crate::engine::states::COMMIT_INTERVAL;
 use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
 use crate::methods::MethodCall;
@@ -94,6 +96,11 @@ impl Prepared {
         u32::try_from(self.plan.blocks.len()).expect("block numbers are u32")
     }
 
+    /// How long a killed run may lose at most.
+    pub fn commit_interval(&self) -> Duration {
+        self.config.device.commit_seconds.map_or(COMMIT_INTERVAL, Duration::from_secs)
+    }
+
     /// The run id in hex.
     pub fn run_id_hex(&self) -> String {
         self.run_id.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -108,6 +115,9 @@ fn parse_methods(config: &RunConfig) -> Result<Vec<MethodCall>> {
         if call.needs_labels() && config.concepts.is_empty() {
             let what = format!("method '{name}' needs labels, and the run has no [[concepts]]");
             return Err(Error::config("methods", what, "add [[concepts]] column = \"upos\""));
+        }
+        if call.method.needs_matrix {
+            return Err(call.needs_a_matrix());
         }
         if call.needs_order() && config.statistics.bins == 0 {
             let what = format!("method '{name}' needs histograms, and statistics.bins is 0");

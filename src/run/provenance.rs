@@ -4,7 +4,7 @@ use super::folder::RunFolder;
 use super::prepare::Prepared;
 use super::{PassFacts, rate};
 use crate::accumulate::summary::SiteSummary;
-use crate::artifact::machine::{Machine, environment};
+use crate::artifact::machine::{Machine, environment, peak_memory};
 use crate::artifact::manifest::{
     ClassFacts, CorpusFacts, FORMAT, FileFacts, LabelFacts, Manifest, ModelFacts, PlanFacts,
     Program, SiteFacts, Timings, hash_json,
@@ -49,6 +49,7 @@ pub(super) fn write_manifest(
             seconds: facts.clock.elapsed().as_secs_f64(),
             tokens: facts.tokens,
             tokens_per_second: rate(facts),
+            peak_memory_bytes: peak_memory(),
         },
         environment: environment(),
         notes: notes.to_vec(),

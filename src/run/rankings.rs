@@ -31,11 +31,21 @@ pub(super) fn rank_all(prepared: &Prepared, summaries: &[SiteSummary]) -> Result
     let neurons = all_neurons(summaries);
     let mut ranked = Ranked { rows: Vec::new(), shown: BTreeSet::new(), notes: Vec::new() };
     let labels = &prepared.plan.labels;
+    let mut failed = None;
     for column in 0..labels.columns.len() {
         let source = SummarySource::new(summaries, &neurons, labels, column)?;
         for call in prepared.methods.iter().filter(|call| call.needs_labels()) {
-            let ranking = rank(call, &source)?;
             let label = &labels.columns[column].name;
+            let ranking = match rank(call, &source) {
+                Ok(ranking) => ranking,
+                // The pass is behind us: what one method cannot do must not cost the others.
+                Err(error) => {
+                    tracing::warn!(%error, column = label, "a ranking is left out");
+                    ranked.notes.push(format!("{label}, {call}: left out: {error}"));
+                    failed.get_or_insert(error);
+                    continue;
+                }
+            };
             for note in &ranking.notes {
                 let note = format!("{label}, {}: {note}", ranking.method);
                 if !ranked.notes.contains(&note) {
@@ -46,7 +56,10 @@ pub(super) fn rank_all(prepared: &Prepared, summaries: &[SiteSummary]) -> Result
             table.add(&mut ranked);
         }
     }
-    Ok(ranked)
+    match failed {
+        Some(error) if ranked.rows.is_empty() => Err(error),
+        _ => Ok(ranked),
+    }
 }
 
 /// One method over one column.

@@ -87,4 +87,5 @@ pub(super) const ROWS: &[Row] = &[
     row("output.window", "16", "1000", &["1001", "-1", "1.5", "\"1\"", "true", "{}"]),
     row("device.name", "\"cpu\"", "\"auto\"", TEXT),
     row("device.threads", "1", "4096", &["0", "4097", "-1", "1.5", "\"1\"", "true"]),
+    row("device.commit_seconds", "20", "0", &["86401", "-1", "1.5", "\"1\"", "true"]),
 ];

@@ -355,6 +355,7 @@ fn manifest(folder: &Path, shape: &Shape) -> Manifest {
             seconds: 21.4,
             tokens: 31_902,
             tokens_per_second: 2_131.0,
+            peak_memory_bytes: Some(48 << 20),
         },
         outputs: outputs.map(|name| FileFacts::output(folder, name).expect("hashes")).to_vec(),
         ..Manifest::default()

@@ -123,10 +123,7 @@ pub fn auroc(_: &Context<'_>, evidence: &Evidence) -> Result<Scores> {
 /// set to 0. For comparison with published results only.
 pub fn neurox(context: &Context<'_>, evidence: &Evidence) -> Result<Scores> {
     if !context.design.exact {
-        return Err(context.call.wrong(
-            "needs the activations themselves, a run over a corpus keeps histograms",
-            "use it with `electrode rank` on a matrix, or use iou",
-        ));
+        return Err(context.call.needs_a_matrix());
     }
     let flat = evidence.cells.flattened(NEUROX_FLOOR);
     Ok(Scores { groups: one_sided(&flat, &sizes(evidence)), overall: None })
