@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
@@ -20,6 +20,8 @@ pub fn write_atomic<T>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<T>,
 ) -> Result<T> {
+    let target = final_target(path)?;
+    let path = target.as_path();
     let folder = folder_of(path);
     let mut temporary = temporary_in(folder).map_err(Error::io(path, "create"))?;
     let filled = {
@@ -33,6 +35,20 @@ pub fn write_atomic<T>(
     temporary.persist(path).map_err(|e| e.error).map_err(Error::io(path, "rename"))?;
     sync_folder(folder)?;
     Ok(filled)
+}
+
+/// Where a file is really to stand: links are followed, and what is no file (a device, a pipe) is
+/// refused, for a rename would replace it.
+fn final_target(path: &Path) -> Result<PathBuf> {
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    match std::fs::metadata(&target) {
+        Ok(found) if !found.is_file() => Err(Error::config(
+            path.display().to_string(),
+            "is not a regular file",
+            "name a file; results are written whole and then put in place",
+        )),
+        _ => Ok(target),
+    }
 }
 
 /// [`write_atomic`] for bytes that are at hand.

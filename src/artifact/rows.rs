@@ -60,6 +60,29 @@ pub struct RankingRow {
     pub q_value: Option<f64>,
 }
 
+/// `topwords.parquet`: word types that move a neuron (`topword`), for neurons with a page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopWordRow {
+    /// Method with its settings, as written in the run file.
+    pub method: String,
+    /// Label column whose classes are the words.
+    pub label: String,
+    /// Full site name.
+    pub site: String,
+    /// Layer, or none for sites that exist once.
+    pub layer: Option<i32>,
+    /// Column of the site.
+    pub neuron: i32,
+    /// The word.
+    pub word: String,
+    /// Mean |z| of its occurrences, divided by the neuron's largest such mean.
+    pub score: f64,
+    /// Mean z of its occurrences.
+    pub signed: f64,
+    /// Occurrences that were seen.
+    pub n: i64,
+}
+
 /// `contexts.parquet`: where a neuron is most (or least) active.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContextRow {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::columns::{Field, Kind, Shape, Sink};
-use super::rows::{ContextRow, HistogramRow, NeuronRow, RankingRow};
+use super::rows::{ContextRow, HistogramRow, NeuronRow, RankingRow, TopWordRow};
 use super::table::{Record, Source, read_table, write_table};
 use crate::error::Result;
 
@@ -15,6 +15,23 @@ pub const RANKINGS: &str = "rankings.parquet";
 pub const CONTEXTS: &str = "contexts.parquet";
 /// File name of the table of [`HistogramRow`] in a run folder.
 pub const HISTOGRAMS: &str = "histograms.parquet";
+
+/// File name of the table of [`TopWordRow`] in a run folder.
+pub const TOP_WORDS: &str = "topwords.parquet";
+
+/// Writes `topwords.parquet`; returns its number of rows.
+pub fn write_top_words(
+    path: &Path,
+    run_id: &str,
+    rows: impl Iterator<Item = TopWordRow>,
+) -> Result<u64> {
+    write_table(path, run_id, rows)
+}
+
+/// Reads `topwords.parquet`.
+pub fn read_top_words(path: &Path) -> Result<Vec<TopWordRow>> {
+    read_table(path)
+}
 
 /// Writes `neurons.parquet`; returns its number of rows.
 pub fn write_neurons(
@@ -127,6 +144,49 @@ impl Record for NeuronRow {
             firing_rate: source.one()?,
             constant: source.one()?,
             quantiles: source.many()?,
+        })
+    }
+}
+
+impl Record for TopWordRow {
+    fn fields() -> Vec<Field> {
+        let mut fields = vec![
+            Field::new("method", Kind::Text, Shape::One),
+            Field::new("label", Kind::Text, Shape::One),
+        ];
+        fields.extend(neuron_fields());
+        fields.extend([
+            Field::new("word", Kind::Text, Shape::One),
+            Field::new("score", Kind::F64, Shape::One),
+            Field::new("signed", Kind::F64, Shape::One),
+            Field::new("n", Kind::I64, Shape::One),
+        ]);
+        fields
+    }
+
+    fn put(self, sink: &mut Sink<'_>) {
+        sink.text(self.method);
+        sink.text(self.label);
+        sink.text(self.site);
+        sink.maybe(self.layer);
+        sink.one(self.neuron);
+        sink.text(self.word);
+        sink.one(self.score);
+        sink.one(self.signed);
+        sink.one(self.n);
+    }
+
+    fn get(source: &mut Source<'_>) -> std::result::Result<Self, String> {
+        Ok(Self {
+            method: source.text()?,
+            label: source.text()?,
+            site: source.text()?,
+            layer: source.maybe()?,
+            neuron: source.one()?,
+            word: source.text()?,
+            score: source.one()?,
+            signed: source.one()?,
+            n: source.one()?,
         })
     }
 }

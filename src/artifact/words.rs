@@ -62,6 +62,11 @@ pub fn write_words(
     )
 }
 
+/// Whether a table with these label columns can be written: asked before the work is done.
+pub fn check_columns(path: &Path, columns: &[String]) -> Result<()> {
+    fields(path, columns).map(drop)
+}
+
 fn fields(path: &Path, columns: &[String]) -> Result<Vec<Field>> {
     let mut fields: Vec<Field> =
         OWN[..3].iter().map(|name| Field::new(name, Kind::I64, Shape::One)).collect();

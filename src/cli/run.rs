@@ -110,16 +110,19 @@ fn summary(finished: &Finished) -> String {
         0 => String::new(),
         blocks => format!(", {blocks} blocks from earlier attempts"),
     };
+    let speed = match finished.tokens_per_second {
+        0.0 => "nothing left to read".to_owned(),
+        rate => format!("{rate:.0} tokens/s"),
+    };
     format!(
         "{} documents, {} tokens, {} rows ({} words dropped, {} truncated, {} rows excluded)\n\
-         {:.0} tokens/s{resumed}\n{}\n",
+         {speed}{resumed}\n{}\n",
         counts.documents,
         counts.tokens,
         counts.rows,
         counts.dropped_words,
         counts.truncated_words,
         counts.excluded_rows,
-        finished.tokens_per_second,
         finished.report.display(),
     )
 }

@@ -149,7 +149,11 @@ pub const KEYS: &[Key] = &[
         "tokens per device call (2048)",
     ),
     optional("methods", Kind::Texts(0), "`NAME[:key=value,…]`, see `electrode methods`"),
-    optional("output.keep", Kind::Integer(0, INDEX), "neurons kept per ranking, 0 for all (50)"),
+    optional(
+        "output.keep",
+        Kind::Integer(0, INDEX),
+        "neurons kept per ranking and per site of it, 0 for all (50)",
+    ),
     optional("output.pages", Kind::Integer(0, 1000), "neuron pages per concept and method (3)"),
     optional("output.window", Kind::Integer(0, 1000), "words of context on each side (16)"),
     optional("device.name", Kind::Text, "`auto` or `cpu`; not part of the identity"),

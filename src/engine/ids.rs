@@ -181,7 +181,16 @@ pub fn extract_ids<O: Ops>(
         arrays.insert(site.to_string(), on_grid(spec, ids, *site, values));
     }
     if matches("loss") || ids.labels.is_some() {
-        arrays.extend(loss_array(spec, ids, &arrays).map(|loss| ("loss".into(), loss)));
+        match loss_array(spec, ids, &arrays) {
+            Some(loss) => {
+                arrays.insert("loss".into(), loss);
+            }
+            None if request.sites.iter().any(|site| site == "loss") => {
+                let what = "no loss can be had: the model has no head, or the file no labels";
+                return Err(Error::config("--sites loss", what, "add labels to the ids file"));
+            }
+            None => {}
+        }
     }
     let constants = constants(model, &run, ids)?;
     arrays.extend(constants.into_iter().filter(|(name, _)| matches(name)));

@@ -11,4 +11,5 @@ pub mod segment;
 pub mod segment_reader;
 pub mod states;
 pub mod watch;
+pub mod word_rows;
 pub mod words;

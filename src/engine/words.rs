@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use crate::artifact::words::WordRow;
+use crate::artifact::words::check_columns;
 use crate::capture::intervention::{Intervention, Locate};
 use crate::config::{Policy, Pool};
 use crate::corpus::align::RowRules;
@@ -23,16 +23,15 @@ use crate::device::forward::{Forward, ForwardInput, Limits, SiteWork};
 use crate::device::ops::{Edit, Ops, RowRuns};
 use crate::device::site_view::{SiteView, SiteVisitor};
 use crate::engine::watch::pooling;
+use crate::engine::word_rows::Words;
 use crate::error::{Error, Result};
-use crate::id::{RowId, Site, SiteKind};
+use crate::id::{Site, SiteKind};
 use crate::model::{HeadSpec, Model};
 
 /// Tokens of a device call.
 const BATCH_TOKENS: usize = 2048;
 /// Documents tokenised together.
 const DOCUMENTS: usize = 64;
-/// Label columns that the table of words has under the same name already.
-const OWN_COLUMNS: [&str; 2] = ["form", "position"];
 
 /// What `extract --corpus` asks for.
 #[derive(Clone, Debug)]
@@ -45,17 +44,6 @@ pub struct WordRequest {
     pub sites: Vec<String>,
     /// Edits.
     pub intervention: Option<Intervention>,
-}
-
-/// What was extracted, beside the activations.
-#[derive(Clone, Debug, Default)]
-pub struct Words {
-    /// One per row of the matrices.
-    pub rows: Vec<WordRow>,
-    /// Label columns of the rows, in order of first appearance.
-    pub columns: Vec<String>,
-    /// What was read and what was lost.
-    pub counts: Counts,
 }
 
 /// Everything that stays the same over the corpus.
@@ -78,10 +66,21 @@ pub fn extract_words<O: Ops>(
     let extraction = Extraction::new(model, request)?;
     let edits = extraction.edits(model)?;
     let mut words = Words::default();
+    let by_word = RowRules { pool: Pool::Mean, ..extraction.rules.clone() };
     extraction.each_chunk(|documents, sequences, counts| {
         words.counts += counts;
-        words.describe(documents, &sequences, &extraction)
+        // Rows that are tokens take the labels of the words they belong to.
+        let labels = LabelIndex::default();
+        let (words_of, _) = match request.pool {
+            Pool::None => tokenize_documents(documents, &extraction.tokenizer, &labels, &by_word)?,
+            _ => (Vec::new(), Counts::default()),
+        };
+        words.describe(documents, (&sequences, &words_of), &extraction.tokenizer)
     })?;
+    check_columns(path, &words.columns)?;
+    if words.counts.words == 0 && request.pool != Pool::None {
+        tracing::warn!("the corpus has no words: each row is a token");
+    }
     if words.rows.is_empty() {
         return Err(Error::input(
             &request.corpus.files[0],
@@ -177,77 +176,6 @@ impl<'a> Extraction<'a> {
             }
         }
     }
-}
-
-impl Words {
-    /// Adds the rows of a chunk.
-    fn describe(
-        &mut self,
-        documents: &[Document],
-        sequences: &[Sequence],
-        extraction: &Extraction<'_>,
-    ) -> Result<()> {
-        let by_number: BTreeMap<u64, &Document> =
-            documents.iter().map(|document| (document.ordinal, document)).collect();
-        for sequence in sequences {
-            let document = by_number[&sequence.document];
-            let sentence = &document.sentences[sequence.sentence as usize];
-            let before: usize = document.sentences[..sequence.sentence as usize]
-                .iter()
-                .map(|sentence| sentence.words.len())
-                .sum();
-            for row in &sequence.rows {
-                let by_word = extraction.request.pool != Pool::None && !sentence.words.is_empty();
-                let (position, form, own) = if by_word {
-                    let position = place_in(row.id, before);
-                    let word = &sentence.words[position];
-                    (position, word.form.clone(), &word.labels[..])
-                } else {
-                    let token = sequence.tokens[row.first as usize];
-                    (row.first as usize, extraction.tokenizer.decode(&[token])?, &[][..])
-                };
-                let labels = self.labels(own.iter().chain(&sentence.labels));
-                self.rows.push(WordRow {
-                    document: signed(document.ordinal),
-                    sentence: i64::from(sequence.sentence),
-                    position: signed(position as u64),
-                    form,
-                    document_id: document.id.clone(),
-                    sentence_id: sentence.id.clone(),
-                    labels,
-                });
-            }
-        }
-        let columns = self.columns.len();
-        self.rows.iter_mut().for_each(|row| row.labels.resize(columns, None));
-        Ok(())
-    }
-
-    /// Values by column; a column not seen before is added.
-    fn labels<'b>(
-        &mut self,
-        own: impl Iterator<Item = &'b (String, String)>,
-    ) -> Vec<Option<String>> {
-        let mut labels = vec![None; self.columns.len()];
-        for (column, value) in own.filter(|(column, _)| !OWN_COLUMNS.contains(&column.as_str())) {
-            let at = self.columns.iter().position(|known| known == column).unwrap_or_else(|| {
-                self.columns.push(column.clone());
-                labels.push(None);
-                self.columns.len() - 1
-            });
-            labels[at] = Some(value.clone());
-        }
-        labels
-    }
-}
-
-/// A word's number in its sentence.
-fn place_in(row: RowId, words_before: usize) -> usize {
-    usize::try_from(row.place()).expect("24 bits") - words_before
-}
-
-fn signed(n: u64) -> i64 {
-    i64::try_from(n).expect("counts are below 2^63")
 }
 
 /// Where each site's matrix stands in the file.

@@ -3,8 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::registry::{Family, METHODS, Method, Param, Takes};
+use super::registry::{Kind, METHODS, Method, Param, Takes};
 use crate::error::{Error, Result, did_you_mean};
+
+/// Largest whole number a setting may be: lists and bins of more are a slip of the hand, and would
+/// not fit in memory. A seed needs no more either.
+const LARGEST: u32 = 1_000_000;
 
 /// A method with its settings, checked.
 #[derive(Clone, Debug)]
@@ -77,6 +81,11 @@ impl MethodCall {
         Error::config(format!("method '{}'", self.text), what, remedy)
     }
 
+    /// Whether the user gave any setting.
+    pub fn has_settings(&self) -> bool {
+        !self.given.is_empty()
+    }
+
     /// Whether the user gave this setting.
     pub fn has(&self, key: &str) -> bool {
         self.given.iter().any(|(name, _)| *name == key)
@@ -143,14 +152,16 @@ fn read(param: &Param, text: &str) -> Option<Value> {
             text.parse().ok().filter(|x| (low..=high).contains(x)).map(Value::Number)
         }
         Takes::Whole { low } => {
-            let whole = text.parse::<u32>().ok().filter(|&x| x >= low);
+            let whole = text.parse::<u32>().ok().filter(|x| (low..=LARGEST).contains(x));
             whole.map(|x| Value::Number(f64::from(x)))
         }
         Takes::Flag => text.parse().ok().map(Value::Flag),
         Takes::OneOf(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
         Takes::Ranker => {
             let ranks = |method: &&Method| {
-                method.name == text && method.needs_labels && method.family != Family::Baseline
+                // Whole methods (lape) choose sets; turned upside down these mean nothing.
+                let ranks = matches!(method.kind, Kind::PerNeuron(_));
+                method.name == text && method.needs_labels && ranks
             };
             METHODS.iter().find(ranks)?;
             Some(Value::Text(text.to_owned()))
@@ -162,7 +173,7 @@ fn wanted(param: &Param) -> String {
     let what = match param.takes {
         Takes::Number { low, high } if low == f64::MIN && high == f64::MAX => "a number".to_owned(),
         Takes::Number { low, high } => format!("a number from {low} to {high}"),
-        Takes::Whole { low } => format!("a whole number from {low}"),
+        Takes::Whole { low } => format!("a whole number from {low} to {LARGEST}"),
         Takes::Flag => "true or false".to_owned(),
         Takes::OneOf(words) => words.join(" or "),
         Takes::Ranker => "the name of a method that ranks".to_owned(),

@@ -233,7 +233,7 @@ pub const METHODS: &[Method] = &[
                 name: "tau",
                 takes: Takes::Number { low: f64::MIN, high: f64::MAX },
                 default: "0",
-                meaning: "fires where x > tau; instead of alpha",
+                meaning: "when given, fires where x > tau instead of alpha",
             },
             share("alpha", "0.05", "fires in this share of the rows, above its quantile"),
             flag("two-sided", "false", "also try the low end, and keep the better"),

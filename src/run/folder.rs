@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::prepare::Prepared;
 use crate::artifact::atomic::remove_leftovers;
 use crate::artifact::manifest::write_json_atomic;
-use crate::artifact::rows::{ContextRow, HistogramRow, NeuronRow, RankingRow};
+use crate::artifact::rows::{ContextRow, HistogramRow, NeuronRow, RankingRow, TopWordRow};
 use crate::artifact::tables;
 use crate::error::{Error, Result};
 
@@ -74,6 +74,10 @@ impl RunFolder {
 
     pub(super) fn write_rankings(&self, rows: impl Iterator<Item = RankingRow>) -> Result<()> {
         tables::write_rankings(&self.path.join(tables::RANKINGS), &self.run_id, rows).map(drop)
+    }
+
+    pub(super) fn write_top_words(&self, rows: impl Iterator<Item = TopWordRow>) -> Result<()> {
+        tables::write_top_words(&self.path.join(tables::TOP_WORDS), &self.run_id, rows).map(drop)
     }
 
     pub(super) fn write_contexts(&self, rows: impl IntoIterator<Item = ContextRow>) -> Result<()> {

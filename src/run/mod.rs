@@ -112,10 +112,14 @@ fn finish(
         &prepared.plan.labels,
         &ranked.shown,
     ))?;
+    if ranked.has_words() {
+        let neurons = statistics_tables::all_neurons(summaries);
+        folder.write_top_words(ranked.top_words(&neurons))?;
+    }
     report("tracing contexts", counts.tokens, 1.0);
     let contexts = contexts::contexts(prepared, summaries, &ranked.shown, forward)?;
     folder.write_contexts(contexts)?;
-    provenance::write_manifest(prepared, folder, (counts, summaries, facts), &ranked.notes)?;
+    provenance::write_manifest(prepared, folder, (counts, summaries, facts), &ranked)?;
     report("drawing the report", counts.tokens, 1.0);
     let page = crate::report::build(folder.path())?;
     Ok(Finished {

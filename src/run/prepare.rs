@@ -110,8 +110,19 @@ impl Prepared {
 fn parse_methods(config: &RunConfig) -> Result<Vec<MethodCall>> {
     let methods: Vec<MethodCall> =
         config.methods.iter().map(|text| MethodCall::parse(text)).collect::<Result<_>>()?;
-    for call in &methods {
+    for (i, call) in methods.iter().enumerate() {
         let name = call.method.name;
+        if config.methods[..i].contains(&config.methods[i]) {
+            let what = format!("'{}' is listed twice", config.methods[i]);
+            return Err(Error::config("methods", what, "list each method once"));
+        }
+        if !call.needs_labels() && call.has_settings() {
+            // Their material is collected during the pass, by settings of its own.
+            let what = format!("method '{name}' takes no settings in a run");
+            let remedy = "set statistics.top and statistics.bottom for the contexts of every \
+                          neuron, or use `electrode rank` on a matrix";
+            return Err(Error::config("methods", what, remedy));
+        }
         if call.needs_labels() && config.concepts.is_empty() {
             let what = format!("method '{name}' needs labels, and the run has no [[concepts]]");
             return Err(Error::config("methods", what, "add [[concepts]] column = \"upos\""));

@@ -2,6 +2,7 @@
 
 use super::folder::RunFolder;
 use super::prepare::Prepared;
+use super::rankings::Ranked;
 use super::{PassFacts, rate};
 use crate::accumulate::summary::SiteSummary;
 use crate::artifact::machine::{Machine, environment, peak_memory};
@@ -9,7 +10,7 @@ use crate::artifact::manifest::{
     ClassFacts, CorpusFacts, FORMAT, FileFacts, LabelFacts, Manifest, ModelFacts, PlanFacts,
     Program, SiteFacts, Timings, hash_json,
 };
-use crate::artifact::tables::{CONTEXTS, HISTOGRAMS, NEURONS, RANKINGS};
+use crate::artifact::tables::{CONTEXTS, HISTOGRAMS, NEURONS, RANKINGS, TOP_WORDS};
 use crate::corpus::block::Counts;
 use crate::error::Result;
 
@@ -18,10 +19,11 @@ pub(super) fn write_manifest(
     prepared: &Prepared,
     folder: &RunFolder,
     (counts, summaries, facts): (Counts, &[SiteSummary], &PassFacts),
-    notes: &[String],
+    ranked: &Ranked,
 ) -> Result<()> {
     let config = serde_json::to_value(&prepared.config).expect("a run file is plain data");
-    let outputs = [NEURONS, RANKINGS, CONTEXTS, HISTOGRAMS];
+    let words = ranked.has_words().then_some(TOP_WORDS);
+    let outputs = [NEURONS, RANKINGS, CONTEXTS, HISTOGRAMS].into_iter().chain(words);
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         run_id: prepared.run_id_hex(),
@@ -44,21 +46,30 @@ pub(super) fn write_manifest(
             done: u64::from(prepared.blocks()),
         },
         machine: Machine::here(rayon::current_num_threads()),
-        timings: Timings {
+        timings: timings(folder, facts),
+        environment: environment(),
+        notes: ranked.notes.clone(),
+        outputs: outputs
+            .map(|name| FileFacts::output(folder.path(), name))
+            .collect::<Result<_>>()?,
+    };
+    manifest.write(folder.path())
+}
+
+/// How long it took. An attempt that found every block done has read nothing: the rate of the one
+/// that did the work stays.
+fn timings(folder: &RunFolder, facts: &PassFacts) -> Timings {
+    let earlier = Manifest::read(folder.path()).ok().map(|manifest| manifest.timings);
+    match earlier.filter(|earlier| facts.tokens == 0 && earlier.tokens > 0) {
+        Some(earlier) => earlier,
+        None => Timings {
             start: facts.start.clone(),
             seconds: facts.clock.elapsed().as_secs_f64(),
             tokens: facts.tokens,
             tokens_per_second: rate(facts),
             peak_memory_bytes: peak_memory(),
         },
-        environment: environment(),
-        notes: notes.to_vec(),
-        outputs: outputs
-            .iter()
-            .map(|name| FileFacts::output(folder.path(), name))
-            .collect::<Result<_>>()?,
-    };
-    manifest.write(folder.path())
+    }
 }
 
 fn model(prepared: &Prepared, summaries: &[SiteSummary]) -> Result<ModelFacts> {

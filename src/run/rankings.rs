@@ -5,31 +5,63 @@ use std::collections::BTreeSet;
 use super::prepare::Prepared;
 use super::statistics_tables::{all_neurons, place, signed};
 use crate::accumulate::summary::SiteSummary;
-use crate::artifact::rows::RankingRow;
+use crate::artifact::rows::{RankingRow, TopWordRow};
 use crate::error::Result;
 use crate::id::NeuronId;
+use crate::methods::ranking::WordScore;
 use crate::methods::registry::Family;
-use crate::methods::{GroupRanking, MethodCall, Ranking, SummarySource, rank};
+use crate::methods::{Explanation, GroupRanking, MethodCall, Ranking, SummarySource, rank};
 
 /// What all methods said.
+#[derive(Default)]
 pub(super) struct Ranked {
     rows: Vec<RankingRow>,
     /// Neurons that get a page: the best of each ranking.
     pub(super) shown: BTreeSet<NeuronId>,
     /// Dropped classes, approximations.
     pub(super) notes: Vec<String>,
+    /// Of `topword`, one list per neuron.
+    words: Vec<WordLists>,
+}
+
+/// What `topword` said over one label column.
+struct WordLists {
+    method: String,
+    label: String,
+    classes: Vec<String>,
+    lists: Vec<Vec<WordScore>>,
 }
 
 impl Ranked {
     pub(super) fn rows(&self) -> impl Iterator<Item = RankingRow> + '_ {
         self.rows.iter().cloned()
     }
+
+    /// The words of every shown neuron; none if `topword` did not run.
+    pub(super) fn top_words<'a>(
+        &'a self,
+        neurons: &'a [NeuronId],
+    ) -> impl Iterator<Item = TopWordRow> + 'a {
+        self.words.iter().flat_map(move |words| {
+            let shown = neurons.iter().zip(&words.lists);
+            let shown = shown.filter(|(neuron, _)| self.shown.contains(neuron));
+            shown.flat_map(move |(neuron, list)| {
+                list.iter().map(move |word| words.row(*neuron, word))
+            })
+        })
+    }
+
+    /// Whether any word list was made.
+    pub(super) fn has_words(&self) -> bool {
+        !self.words.is_empty()
+    }
 }
 
-/// Runs every method that ranks by labels; the others only explain, and are read elsewhere.
+/// Runs every method that ranks by labels; the others (`topctx`, `viz`) are what
+/// `contexts.parquet` and the pages of neurons are made from.
 pub(super) fn rank_all(prepared: &Prepared, summaries: &[SiteSummary]) -> Result<Ranked> {
     let neurons = all_neurons(summaries);
-    let mut ranked = Ranked { rows: Vec::new(), shown: BTreeSet::new(), notes: Vec::new() };
+    let mut ranked = Ranked::default();
     let labels = &prepared.plan.labels;
     let mut failed = None;
     for column in 0..labels.columns.len() {
@@ -52,13 +84,38 @@ pub(super) fn rank_all(prepared: &Prepared, summaries: &[SiteSummary]) -> Result
                     ranked.notes.push(note);
                 }
             }
+            if let Explanation::Words(lists) = &ranking.explanation {
+                ranked.words.push(WordLists {
+                    method: call.to_string(),
+                    label: label.clone(),
+                    classes: labels.columns[column].classes.clone(),
+                    lists: lists.clone(),
+                });
+            }
             let table = Table { prepared, neurons: &neurons, call, ranking: &ranking, label };
             table.add(&mut ranked);
         }
     }
     match failed {
-        Some(error) if ranked.rows.is_empty() => Err(error),
+        Some(error) if ranked.rows.is_empty() && !ranked.has_words() => Err(error),
         _ => Ok(ranked),
+    }
+}
+
+impl WordLists {
+    fn row(&self, neuron: NeuronId, word: &WordScore) -> TopWordRow {
+        let (site, layer) = place(neuron.site);
+        TopWordRow {
+            method: self.method.clone(),
+            label: self.label.clone(),
+            site,
+            layer,
+            neuron: i32::try_from(neuron.index).expect("columns are counted in i32"),
+            word: self.classes[word.class as usize].clone(),
+            score: word.score,
+            signed: word.signed,
+            n: signed(word.n),
+        }
     }
 }
 

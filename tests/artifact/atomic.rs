@@ -78,3 +78,19 @@ fn the_file_has_the_permissions_of_other_files() {
     let mode = |path: &Path| std::fs::metadata(path).expect("stands").permissions().mode();
     assert_eq!(mode(&ours), mode(&plain));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_link_is_followed_and_a_device_is_refused() {
+    let folder = tempfile::tempdir().expect("makes a folder");
+    let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+    std::fs::write(&target, b"old").expect("writes");
+    std::os::unix::fs::symlink("target", &link).expect("links");
+    write_bytes_atomic(&link, b"new").expect("writes");
+    assert!(link.is_symlink());
+    assert_eq!(std::fs::read(&target).expect("reads"), b"new");
+    let refused = write_bytes_atomic(Path::new("/dev/null"), b"x").expect_err("no file");
+    assert_eq!(refused.exit_code(), 2);
+    assert!(refused.to_string().contains("not a regular file"), "{refused}");
+    assert!(!std::fs::metadata("/dev/null").expect("it is there").is_file());
+}

@@ -127,6 +127,15 @@ fn poolings_agree_with_the_rows_of_tokens() {
     assert!(words.iter().any(|tokens| tokens.len() > 1), "{words:?}");
     let (tokens, rows, _) = pooled(&["--pool", "none"]);
     assert_eq!(rows.len(), before, "a row for each token");
+    // Each token has the labels of its word.
+    let (_, by_word, _) = pooled(&[]);
+    for (word, own) in words.iter().enumerate() {
+        for &token in own {
+            for column in ["upos", "lemma", "feats.Number", "sentence_id"] {
+                assert_eq!(rows[token][column], by_word[word][column], "{column} of {token}");
+            }
+        }
+    }
     let (first, ..) = pooled(&["--pool", "first"]);
     let (last, ..) = pooled(&["--pool", "last"]);
     let (mean, ..) = pooled(&["--pool", "mean"]);

@@ -236,3 +236,31 @@ fn small_classes_are_dropped_and_listed() {
         rank(&MethodCall::parse("meandiff").expect("known"), &source).expect_err("no class");
     assert!(error.exit_code() == 65 && error.to_string().contains("class '2' dropped"), "{error}");
 }
+
+/// A neuron that is the concept itself: no method that ranks by it may put noise before it.
+#[test]
+fn a_neuron_without_overlap_is_first() {
+    let mut random = Random(8);
+    let labels: Vec<Option<u32>> = (0..40).map(|row| Some(u32::from(row % 3 == 0))).collect();
+    let mut x = Vec::new();
+    for label in &labels {
+        x.extend((0..5).map(|_| random.normal() as f32));
+        x.push(if *label == Some(1) { 1.0 } else { 0.0 });
+    }
+    let source = source(40, Values::F32(x), &labels);
+    for method in METHODS {
+        // These rank by something else, or not at all.
+        let others = ["topctx", "viz", "topword", "random", "bottom", "lape"];
+        if others.contains(&method.name) {
+            continue;
+        }
+        // A quantile of two values is one of them, and nothing lies above the larger.
+        let name = if method.name == "iou" { "iou:tau=0.5" } else { method.name };
+        let ranking = run(name, &source);
+        assert_eq!(ranking.groups[1].order[0], 5, "{}", method.name);
+        assert!(ranking.groups[1].scores.iter().all(|score| score.is_finite()), "{}", method.name);
+    }
+    let ranking = run("meandiff:std", &source);
+    assert_eq!((ranking.groups[1].order[0], ranking.groups[1].signs[0]), (5, 1));
+    assert_eq!(sign_of(&ranking.groups[0], 5), -1);
+}

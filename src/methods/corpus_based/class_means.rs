@@ -25,6 +25,9 @@ fn ratio(a: f64, b: f64) -> f64 {
     if b > 0.0 { a / b } else { 0.0 }
 }
 
+/// What a difference without spread around it is capped to; as F in `fstat`.
+const PERFECT: f64 = 1e30;
+
 /// `meandiff`: mean with the concept minus mean without; with `std`, Cohen's d.
 pub fn mean_difference(context: &Context<'_>, evidence: &Evidence) -> Result<Scores> {
     let (std, abs) = (context.call.flag("std"), context.call.flag("abs"));
@@ -33,7 +36,12 @@ pub fn mean_difference(context: &Context<'_>, evidence: &Evidence) -> Result<Sco
         let freedom = (class.count() + rest.count() - 2.0).max(1.0);
         let pooled = ((class.m2 + rest.m2) / freedom).sqrt();
         let raw = if constant { 0.0 } else { difference(class, rest) };
-        let value = if std { ratio(raw, pooled) } else { raw };
+        let value = match (std, pooled > 0.0) {
+            (false, _) => raw,
+            (true, true) => raw / pooled,
+            // The classes do not overlap at all: beyond every other neuron, and never infinite.
+            (true, false) => PERFECT * f64::from(sign(raw)),
+        };
         let p = Some(welch(class, rest));
         Score { score: if abs { value.abs() } else { value }, sign: sign(value), value, p }
     });

@@ -17,6 +17,8 @@ struct Firing {
     entropy: f64,
     /// Probability of rates this unequal if it fired equally in all.
     p: f64,
+    /// The neuron never changes.
+    constant: bool,
 }
 
 impl Firing {
@@ -33,7 +35,7 @@ impl Firing {
         let chi: f64 = seen.clone().map(|(class, p)| class.count() * (p - pooled).powi(2)).sum();
         let freedom = seen.count() as f64 - 1.0;
         let p = if spread > 0.0 { chi_square_tail(chi / spread, freedom) } else { 1.0 };
-        Self { rates, entropy, p }
+        Self { rates, entropy, p, constant: evidence.constant() }
     }
 
     fn share(&self, group: usize) -> f64 {
@@ -77,7 +79,8 @@ pub fn lape(call: &MethodCall, source: &dyn Source) -> Result<Ranking> {
                 Score { score: if kept { value } else { 0.0 }, sign: 1, value, p }
             };
             let overall = Some(Score { score: value - penalty, sign: 0, value, p });
-            (Scores { groups: (0..design.classes.len()).map(group).collect(), overall }, false)
+            let groups = (0..design.classes.len()).map(group).collect();
+            (Scores { groups, overall }, neuron.constant)
         })
         .collect();
     let mut ranking = assemble(design, &scored);
