@@ -10,7 +10,7 @@ use crate::artifact::atomic::write_atomic;
 use crate::artifact::words::write_words;
 use crate::capture::intervention::Intervention;
 use crate::config::{Dtype, Pool};
-use crate::corpus::config::CorpusConfig;
+use crate::corpus::config::{CorpusConfig, Format, TextSource};
 use crate::device::cpu::CpuDevice;
 use crate::engine::ids::{IdsRequest, PaddedIds, extract_ids};
 use crate::engine::words::{WordRequest, extract_words};
@@ -33,6 +33,18 @@ pub struct ExtractArgs {
     /// With --corpus: how the subwords of a word become one row
     #[arg(long, value_enum, conflicts_with = "ids", value_name = "POOL")]
     pub pool: Option<WordPool>,
+    /// With --corpus: how it is read, by default as its suffix says
+    #[arg(long, value_enum, conflicts_with = "ids", value_name = "FORMAT")]
+    pub format: Option<CorpusFormat>,
+    /// With --format parallel: the file of labels beside the file of words
+    #[arg(long, conflicts_with = "ids", value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// With --corpus: CoNLL-U sentences as they were written, not as words joined by blanks
+    #[arg(long, conflicts_with = "ids")]
+    pub original: bool,
+    /// With --corpus: begin each sequence with the model's BOS where its tokenizer does not
+    #[arg(long, conflicts_with = "ids")]
+    pub add_bos: bool,
     /// Site names and globs, separated by commas: layers.*.mlp_act,embeddings
     #[arg(long, value_delimiter = ',', required = true, value_name = "GLOB")]
     pub sites: Vec<String>,
@@ -70,6 +82,33 @@ impl From<WordPool> for Pool {
             WordPool::Last => Self::Last,
             WordPool::Mean => Self::Mean,
             WordPool::None => Self::None,
+        }
+    }
+}
+
+/// See [`ExtractArgs::format`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CorpusFormat {
+    /// One document a line.
+    Text,
+    /// One JSON object a line.
+    Jsonl,
+    /// Universal Dependencies.
+    Conllu,
+    /// Words, and a label file of the same shape.
+    Parallel,
+    /// A `text` column.
+    Parquet,
+}
+
+impl From<CorpusFormat> for Format {
+    fn from(format: CorpusFormat) -> Self {
+        match format {
+            CorpusFormat::Text => Self::Text,
+            CorpusFormat::Jsonl => Self::Jsonl,
+            CorpusFormat::Conllu => Self::Conllu,
+            CorpusFormat::Parallel => Self::Parallel,
+            CorpusFormat::Parquet => Self::Parquet,
         }
     }
 }
@@ -124,8 +163,13 @@ fn by_words(
     corpus: &Path,
     intervention: Option<Intervention>,
 ) -> Result<()> {
+    let mut corpus = CorpusConfig::of_file(corpus);
+    corpus.format = args.format.map(Format::from);
+    corpus.label_files = args.labels.iter().cloned().collect();
+    corpus.text = if args.original { TextSource::Original } else { TextSource::Words };
+    corpus.add_bos = args.add_bos;
     let request = WordRequest {
-        corpus: CorpusConfig::of_file(corpus),
+        corpus,
         pool: args.pool.map_or(Pool::Last, Pool::from),
         sites: args.sites.clone(),
         intervention,

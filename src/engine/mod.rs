@@ -10,6 +10,7 @@ pub mod pass;
 pub mod segment;
 pub mod segment_reader;
 pub mod states;
+pub mod tokenizer;
 pub mod watch;
 pub mod word_rows;
 pub mod words;

@@ -1,5 +1,5 @@
 //! `extract --corpus`: the activations of every word of a corpus, streamed to a safetensors file
-//! whose rows stand in corpus order, with one [`WordRow`] for each.
+//! whose rows stand in corpus order, with one row of a table for each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -22,6 +22,7 @@ use crate::corpus::tokenize::Tokenizer;
 use crate::device::forward::{Forward, ForwardInput, Limits, SiteWork};
 use crate::device::ops::{Edit, Ops, RowRuns};
 use crate::device::site_view::{SiteView, SiteVisitor};
+use crate::engine::tokenizer::open_tokenizer;
 use crate::engine::watch::pooling;
 use crate::engine::word_rows::Words;
 use crate::error::{Error, Result};
@@ -116,7 +117,7 @@ pub fn extract_words<O: Ops>(
 
 impl<'a> Extraction<'a> {
     fn new(model: &Model, request: &'a WordRequest) -> Result<Self> {
-        let tokenizer = Tokenizer::open(&model.tokenizer_path()?)?;
+        let tokenizer = open_tokenizer(model, request.corpus.add_bos)?;
         let sites = model.spec.select_sites(&request.sites)?;
         let per_sequence = matches!(model.spec.head, HeadSpec::SequenceClasses { .. });
         let by_token = |site: &Site| match site.kind {

@@ -11,6 +11,7 @@ use crate::corpus::tokenize::Tokenizer;
 use crate::device::forward::Limits;
 use crate::engine::segment::RunId;
 use crate::engine::states::COMMIT_INTERVAL;
+use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
 use crate::methods::MethodCall;
@@ -54,7 +55,7 @@ impl Prepared {
             statistics.seed,
         )?;
         check_classes(&plan)?;
-        let tokenizer = open_tokenizer(&config, &model)?;
+        let tokenizer = open_tokenizer(&model, config.corpus.add_bos)?;
         let longest = model.spec.sequence_limit(config.corpus.max_tokens);
         let rules = RowRules {
             pool: config.capture.pool,
@@ -192,21 +193,6 @@ fn check_classes(plan: &Plan) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn open_tokenizer(config: &RunConfig, model: &Model) -> Result<Tokenizer> {
-    let tokenizer = Tokenizer::open(&model.tokenizer_path()?)?;
-    if !config.corpus.add_bos {
-        return Ok(tokenizer);
-    }
-    match model.spec.bos {
-        Some(bos) => Ok(tokenizer.with_bos(bos)),
-        None => Err(Error::config(
-            "corpus.add_bos",
-            "the model's config.json names no bos_token_id",
-            "leave add_bos out",
-        )),
-    }
 }
 
 /// Whether a row may stand at the first position of a sequence.

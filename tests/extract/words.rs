@@ -165,3 +165,30 @@ fn poolings_agree_with_the_rows_of_tokens() {
         }
     }
 }
+
+/// The same words as a pair of files, and the text as it was written after a BOS: what the flags
+/// change is what the library is told.
+#[test]
+fn other_formats_and_texts_are_read_as_asked() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (words, labels) = (folder.path().join("c.word"), folder.path().join("c.label"));
+    std::fs::write(&words, SENTENCES.join("\n")).expect("written");
+    let tags = "DET NOUN VERB ADV PUNCT\nAUX PART VERB\nPROPN VERB\n";
+    std::fs::write(&labels, tags).expect("written");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-gpt2-en");
+    let out = folder.path().join("pair.safetensors");
+    let (words, labels) = (words.display().to_string(), labels.display().to_string());
+    let sites = SITES.join(",");
+    let pair = ["--corpus", &words, "--format", "parallel", "--labels", &labels];
+    let done = extract(&model, &[&pair[..], &["--sites", &sites]].concat(), &out);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(read(&out) == pooled(&[]).0, "the same words give the same bits");
+    let rows = table(&folder.path().join("pair.words.parquet"));
+    let found: Vec<Field> = rows.iter().map(|row| row["label"].clone()).collect();
+    assert_eq!(found, tags.split_whitespace().map(text).collect::<Vec<_>>());
+    let (plain, ..) = pooled(&["--original"]);
+    let (with_bos, rows, _) = pooled(&["--original", "--add-bos"]);
+    assert_eq!(rows.len(), 10);
+    assert!(plain != pooled(&[]).0, "\"unfathomably.\" has no blank before its full stop");
+    assert!(plain["layers.3.resid_post"] != with_bos["layers.3.resid_post"]);
+}
