@@ -11,6 +11,7 @@ use super::positions::position_rows;
 use super::site_view::{SiteView, SiteVisitor};
 use super::weights::{self, ForwardWeights};
 use super::workspace::Workspace;
+use crate::corpus::batch::Batch;
 use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
 use crate::model::{Activation, HeadSpec, Model, ModelSpec};
@@ -35,6 +36,14 @@ pub struct ForwardInput<'a> {
     pub token_types: Option<&'a [u32]>,
     /// Positions; counted from 0 in each sequence if not given.
     pub positions: Option<&'a [u32]>,
+}
+
+impl<'a> ForwardInput<'a> {
+    /// A packed batch: token types 0, positions from 0.
+    pub fn of(batch: &'a Batch) -> Self {
+        let (tokens, starts) = (&batch.tokens[..], &batch.starts[..]);
+        Self { tokens, starts, token_types: None, positions: None }
+    }
 }
 
 /// What is done at the sites during one pass.

@@ -29,7 +29,7 @@ pub fn calibrate<O: Ops>(
             (site, Arc::new(sampling_plan(neurons, groups, config)))
         })
         .collect();
-    let mut watch = StatisticsWatch::new(forward.ops(), &sampling, pool, config.batch_tokens)?;
+    let mut watch = StatisticsWatch::new(forward, &sampling, pool)?;
     for batch in pack(sequences, config.batch_tokens) {
         run_batch(forward, &batch, &mut watch)?;
     }

@@ -22,7 +22,7 @@ pub struct PassPlan {
     pub sites: Vec<(Site, Arc<StatisticsPlan>)>,
     /// How tokens become rows.
     pub pool: Pool,
-    /// Tokens of a device call.
+    /// Tokens of a device call; a single longer sequence makes a call of its own.
     pub batch_tokens: usize,
     /// Blocks of the corpus plan.
     pub blocks: u32,
@@ -52,8 +52,7 @@ pub fn run_pass<O: Ops>(
     for block in blocks {
         let block = block?;
         let batches = pack(&block.sequences, plan.batch_tokens);
-        let mut watch =
-            StatisticsWatch::new(forward.ops(), &plan.sites, plan.pool, plan.batch_tokens)?;
+        let mut watch = StatisticsWatch::new(forward, &plan.sites, plan.pool)?;
         let total = block.counts.tokens.max(1);
         let mut inside = 0;
         for batch in &batches {
@@ -80,14 +79,11 @@ pub fn run_batch<O: Ops>(
     batch: &Batch,
     watch: &mut StatisticsWatch<O>,
 ) -> Result<()> {
-    let input = ForwardInput {
-        tokens: &batch.tokens,
-        starts: &batch.starts,
-        token_types: None,
-        positions: None,
-    };
     let wanted: BTreeSet<Site> = watch.sites().collect();
     watch.begin(batch);
     let edits = BTreeMap::new();
-    forward.run(input, &mut SiteWork { wanted: &wanted, edits: &edits, visitor: watch })
+    forward.run(
+        ForwardInput::of(batch),
+        &mut SiteWork { wanted: &wanted, edits: &edits, visitor: watch },
+    )
 }

@@ -10,6 +10,7 @@ use crate::accumulate::site::SiteAccumulator;
 use crate::config::Pool;
 use crate::corpus::batch::Batch;
 use crate::corpus::block::Counts;
+use crate::device::forward::Forward;
 use crate::device::ops::{Ops, Pooling, RowRuns};
 use crate::device::rows::BatchRows;
 use crate::device::site_view::{SiteView, SiteVisitor};
@@ -44,13 +45,13 @@ pub fn pooling(pool: Pool) -> Option<Pooling> {
 }
 
 impl<O: Ops> StatisticsWatch<O> {
-    /// Empty statistics for every site; `rows` is the largest number of rows of a batch.
+    /// Empty statistics for every site. A batch has at most as many rows as `forward` takes tokens.
     pub fn new(
-        ops: &O,
+        forward: &Forward<O>,
         plan: &[(Site, Arc<StatisticsPlan>)],
         pool: Pool,
-        rows: usize,
     ) -> Result<Self> {
+        let (ops, rows) = (forward.ops(), forward.limits().tokens);
         let pooling = pooling(pool);
         let mut sites = BTreeMap::new();
         let mut pooled = BTreeMap::new();

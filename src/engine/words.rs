@@ -27,7 +27,7 @@ use crate::engine::watch::pooling;
 use crate::engine::word_rows::Words;
 use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
-use crate::model::{HeadSpec, Model};
+use crate::model::Model;
 
 /// Tokens of a device call.
 const BATCH_TOKENS: usize = 2048;
@@ -100,14 +100,8 @@ pub fn extract_words<O: Ops>(
         for batch in pack(&sequences, BATCH_TOKENS) {
             writer.batch = batch;
             let batch = writer.batch.clone();
-            let input = ForwardInput {
-                tokens: &batch.tokens,
-                starts: &batch.starts,
-                token_types: None,
-                positions: None,
-            };
             let mut work = SiteWork { wanted: &wanted, edits: &edits, visitor: &mut writer };
-            forward.run(input, &mut work)?;
+            forward.run(ForwardInput::of(&batch), &mut work)?;
             writer.row += batch.rows();
         }
         Ok(())
@@ -119,7 +113,7 @@ impl<'a> Extraction<'a> {
     fn new(model: &Model, request: &'a WordRequest) -> Result<Self> {
         let tokenizer = open_tokenizer(model, request.corpus.add_bos)?;
         let sites = model.spec.select_sites(&request.sites)?;
-        let per_sequence = matches!(model.spec.head, HeadSpec::SequenceClasses { .. });
+        let per_sequence = model.spec.logits_per_sequence();
         let by_token = |site: &Site| match site.kind {
             SiteKind::AttnProbs | SiteKind::Pooled => false,
             SiteKind::Logits => !per_sequence,

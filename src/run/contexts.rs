@@ -12,7 +12,7 @@ use crate::accumulate::summary::SiteSummary;
 use crate::artifact::rows::ContextRow;
 use crate::capture::collect::Collector;
 use crate::config::Pool;
-use crate::corpus::batch::{Batch, pack};
+use crate::corpus::batch::pack;
 use crate::corpus::block::{Row, Sequence};
 use crate::corpus::labels::LabelIndex;
 use crate::corpus::stream::{documents, tokenize_documents};
@@ -154,7 +154,7 @@ fn trace(
     for batch in pack(&needed, prepared.config.statistics.batch_tokens) {
         let edits = BTreeMap::new();
         let mut work = SiteWork { wanted: &wanted, edits: &edits, visitor: &mut collector };
-        forward.run(input(&batch), &mut work)?;
+        forward.run(ForwardInput::of(&batch), &mut work)?;
         for at in 0..batch.rows() {
             let run = Row {
                 id: batch.row_ids[at],
@@ -174,15 +174,6 @@ fn trace(
         }
     }
     Ok(())
-}
-
-fn input(batch: &Batch) -> ForwardInput<'_> {
-    ForwardInput {
-        tokens: &batch.tokens,
-        starts: &batch.starts,
-        token_types: None,
-        positions: None,
-    }
 }
 
 /// One neuron's value on one row, pooled as in the pass.

@@ -149,7 +149,7 @@ fn pass_plan(prepared: &Prepared, forward: &mut Forward<CpuDevice>) -> Result<Pa
     Ok(PassPlan {
         sites: sites.into_iter().map(|(site, plan)| (site, Arc::clone(&plan))).collect(),
         pool,
-        batch_tokens: prepared.limits.tokens,
+        batch_tokens: statistics.batch_tokens,
         blocks: prepared.blocks(),
         max_nan: statistics.max_nan,
     })

@@ -15,7 +15,7 @@ use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
 use crate::methods::MethodCall;
-use crate::model::{HeadSpec, Model};
+use crate::model::Model;
 
 /// A run, resolved: see [`Prepared::new`].
 pub struct Prepared {
@@ -144,8 +144,7 @@ fn watched_sites(config: &RunConfig, model: &Model) -> Result<Vec<Site>> {
     let patterns = &config.capture.sites;
     let per_sequence = |site: &Site| {
         site.kind == SiteKind::Pooled
-            || site.kind == SiteKind::Logits
-                && matches!(model.spec.head, HeadSpec::SequenceClasses { .. })
+            || site.kind == SiteKind::Logits && model.spec.logits_per_sequence()
     };
     let mut sites = Vec::new();
     for site in model.spec.select_sites(patterns)? {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use electrode::artifact::tables::read_neurons;
+
 use super::{Bench, assert_same, electrode, finish, manifest, tables};
 
 #[test]
@@ -61,4 +63,32 @@ fn a_finished_folder_can_be_run_again() {
     assert!(again.stdout.contains("nothing left to read"), "{}", again.stdout);
     // The rate of the attempt that did the work stays.
     assert_eq!(before["timings"], after["timings"]);
+}
+
+/// Real sentences, longer than the token budget: each is then a batch of its own, and what is
+/// measured does not depend on how sequences were packed.
+#[test]
+fn a_budget_smaller_than_a_sentence_gives_the_same_statistics() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let neurons = |tokens: u32| {
+        let out = folder.path().join(tokens.to_string());
+        let mut command = electrode();
+        command.args([
+            "run",
+            "configs/runs/quickstart.toml",
+            "corpus.max_documents=3",
+            "capture.pool=mean",
+            "concepts=[]",
+            "methods=[\"topctx\"]",
+            &format!("out={}", out.display()),
+            &format!("statistics.batch_tokens={tokens}"),
+        ]);
+        let done = finish(&mut command);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        read_neurons(&out.join("neurons.parquet")).expect("it was written")
+    };
+    let (small, large) = (neurons(16), neurons(2048));
+    assert_eq!(small.len(), 5376);
+    assert!(small[0].n > 100);
+    assert!(small == large, "packing changed a bit");
 }
