@@ -8,6 +8,7 @@ mod engine {
 }
 mod extract;
 mod golden {
+    mod electra_wide;
     mod forward;
     mod interventions;
     mod minilm;

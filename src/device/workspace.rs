@@ -70,7 +70,8 @@ impl<O: Ops> Workspace<O> {
         let wants = |kind: SiteKind| wanted.iter().any(|site| site.kind == kind);
         let attention = &spec.attention;
         let (heads, width) = (attention.heads, attention.head_width);
-        let narrow = spec.embedding.width != spec.width || spec.embedding.project.is_some();
+        let embedding = &spec.embedding;
+        let narrow = embedding.narrow_site || embedding.project.is_some();
         let tail = wants(SiteKind::Logits) || wants(SiteKind::HeadHidden);
         let hidden = head_hidden_width(spec).filter(|_| tail);
         let narrow_buffer = || narrow.then(|| tokens(spec.embedding.width)).transpose();
@@ -104,7 +105,7 @@ impl<O: Ops> Workspace<O> {
             ones: vec![1; limits.tokens],
             reach: limits.sequence.max(1) - 1,
             heads,
-            logits_per_sequence: matches!(spec.head, HeadSpec::SequenceClasses { .. }),
+            logits_per_sequence: spec.logits_per_sequence(),
         })
     }
 

@@ -160,7 +160,7 @@ pub fn extract_ids<O: Ops>(
     let wanted = wanted_sites(spec, &request.sites)?;
     let logits = Site::global(SiteKind::Logits);
     if let (Some(labels), true) = (&ids.labels, wanted.contains(&logits)) {
-        let scored = if per_sequence(spec) { ids.rows } else { ids.rows * ids.length };
+        let scored = if spec.logits_per_sequence() { ids.rows } else { ids.rows * ids.length };
         check_labels(spec, labels, scored, spec.site_width(logits))?;
     }
     let edits = match &request.intervention {
@@ -292,7 +292,9 @@ fn on_grid(spec: &ModelSpec, ids: &PaddedIds, site: Site, values: &[f32]) -> Arr
         SiteKind::Pooled => {
             Array { shape: vec![rows, values.len() / rows], values: Values::F32(values.to_vec()) }
         }
-        SiteKind::Logits if values.len() == rows * spec.site_width(site) && per_sequence(spec) => {
+        SiteKind::Logits
+            if values.len() == rows * spec.site_width(site) && spec.logits_per_sequence() =>
+        {
             Array { shape: vec![rows, values.len() / rows], values: Values::F32(values.to_vec()) }
         }
         kind => {
@@ -311,10 +313,6 @@ fn on_grid(spec: &ModelSpec, ids: &PaddedIds, site: Site, values: &[f32]) -> Arr
             Array { shape, values: Values::F32(out) }
         }
     }
-}
-
-fn per_sequence(spec: &ModelSpec) -> bool {
-    matches!(spec.head, crate::model::HeadSpec::SequenceClasses { .. })
 }
 
 /// `[B, H, S, S]`.
@@ -349,7 +347,8 @@ fn loss_array(
         length: ids.length,
     };
     let loss = losses(spec, logits, targets)?;
-    let shape = if per_sequence(spec) { vec![ids.rows] } else { vec![ids.rows, ids.length] };
+    let shape =
+        if spec.logits_per_sequence() { vec![ids.rows] } else { vec![ids.rows, ids.length] };
     Some(Array { shape, values: Values::F32(loss) })
 }
 

@@ -101,12 +101,7 @@ impl ModelSpec {
     fn has_kind(&self, kind: SiteKind) -> bool {
         let sandwich = self.block == BlockSpec::Sandwich;
         match kind {
-            // Named for ELECTRA even where its embeddings are as wide as the stream, so that one
-            // run file serves its small and its large models.
-            SiteKind::EmbeddingsNarrow => {
-                self.embedding.project.is_some_and(|project| !project.before_positions)
-                    || self.architecture == "electra"
-            }
+            SiteKind::EmbeddingsNarrow => self.embedding.narrow_site,
             SiteKind::AttnAdded | SiteKind::MlpAdded => sandwich,
             SiteKind::ResidMid => {
                 !matches!(self.block, BlockSpec::Parallel | BlockSpec::ParallelSharedNorm)

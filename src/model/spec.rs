@@ -51,6 +51,9 @@ pub struct EmbeddingSpec {
     pub norm: Option<NormSpec>,
     /// A matrix E -> D (ELECTRA, OPT), and whether it stands before the position table is added.
     pub project: Option<Projection>,
+    /// What stands before the matrix is a site, `embeddings_narrow`; ELECTRA's is one even where it
+    /// is as wide as the stream, so that one run file serves its small and its large models.
+    pub narrow_site: bool,
 }
 
 /// See [`EmbeddingSpec::project`].
@@ -245,6 +248,11 @@ pub struct ModelSpec {
 const DEFAULT_SEQUENCE: usize = 2048;
 
 impl ModelSpec {
+    /// Whether `logits` has a row per sequence, and not per token.
+    pub fn logits_per_sequence(&self) -> bool {
+        matches!(self.head, HeadSpec::SequenceClasses { .. })
+    }
+
     /// Longest sequence to cut a corpus into: what the user asked for, within the model's limit.
     pub fn sequence_limit(&self, asked: Option<usize>) -> usize {
         asked.unwrap_or(DEFAULT_SEQUENCE).min(self.max_tokens.unwrap_or(usize::MAX))

@@ -19,7 +19,14 @@ pub(super) fn rms_norm(eps: f32) -> NormSpec {
 
 /// A token table as wide as the stream, and nothing else.
 pub(super) fn plain_embedding(width: usize) -> EmbeddingSpec {
-    EmbeddingSpec { width, scale: 1.0, token_types: 0, norm: None, project: None }
+    EmbeddingSpec {
+        width,
+        scale: 1.0,
+        token_types: 0,
+        norm: None,
+        project: None,
+        narrow_site: false,
+    }
 }
 
 /// Attention as most have it: every head its own keys, scores over the root of the head's width.

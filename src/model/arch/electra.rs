@@ -30,6 +30,7 @@ pub(super) const ELECTRA: Architecture = Architecture {
 
 fn describe(settings: &Settings, keys: &Keys) -> Result<ModelSpec> {
     let mut spec = bert::encoder(settings, keys, "electra")?;
+    spec.embedding.narrow_site = true;
     let narrow = settings.count_or(&["embedding_size"], 128)?;
     spec.embedding.width = narrow;
     if narrow != spec.width {
