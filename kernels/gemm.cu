@@ -66,6 +66,15 @@ template <class T, u32 ROWS> struct Feed {
     }
 };
 
+// The biases of a tile's columns; zero past the last one, or where there are none.
+struct Bias {
+    const float* values;
+    u32 first, columns;
+    DEVICE float at(u32 column) const {
+        return values && first + column < columns ? values[first + column] : 0.0f;
+    }
+};
+
 // 16 x 16 threads, R x C sums each, 16 rows and columns apart, as plain float arithmetic.
 template <u32 R, u32 C> struct Lanes {
     typedef float Element;
@@ -98,12 +107,13 @@ template <u32 R, u32 C> struct Lanes {
             }
         }
     }
-    DEVICE void stage(float* tile) const {
+    DEVICE void stage(float* tile, const Bias& bias) const {
 #pragma unroll
-        for (u32 i = 0; i < R; ++i) {
+        for (u32 j = 0; j < C; ++j) {
+            const float more = bias.at(column + 16 * j);
 #pragma unroll
-            for (u32 j = 0; j < C; ++j) {
-                tile[staged<COLUMNS>(row + 16 * i, column + 16 * j)] = sum[i][j];
+            for (u32 i = 0; i < R; ++i) {
+                tile[staged<float, COLUMNS>(row + 16 * i, column + 16 * j)] = sum[i][j] + more;
             }
         }
     }
@@ -142,15 +152,17 @@ template <u32 M, u32 N> struct Warps {
             }
         }
     }
-    DEVICE void stage(float* tile) const {
+    DEVICE void stage(bf16* tile, const Bias& bias) const {
         const u32 down = row + lane_id() / 4, along = column + lane_id() % 4 * 2;
 #pragma unroll
-        for (u32 i = 0; i < M; ++i) {
+        for (u32 j = 0; j < 2 * N; ++j) {
+            const u32 c = along + 8 * j;
+            const float left = bias.at(c), right = bias.at(c + 1);
 #pragma unroll
-            for (u32 j = 0; j < 2 * N; ++j) {
+            for (u32 i = 0; i < M; ++i) {
                 const float(&s)[4] = sum[i][j];
-                stage_pair<COLUMNS>(tile, down + 16 * i, along + 8 * j, s[0], s[1]);
-                stage_pair<COLUMNS>(tile, down + 16 * i + 8, along + 8 * j, s[2], s[3]);
+                stage_pair<COLUMNS>(tile, down + 16 * i, c, s[0] + left, s[1] + right);
+                stage_pair<COLUMNS>(tile, down + 16 * i + 8, c, s[2] + left, s[3] + right);
             }
         }
     }
@@ -162,7 +174,7 @@ template <class CORE> DEVICE void gemm(const GemmArgs& a) {
     typedef typename CORE::Element T;
     constexpr u32 ROWS = CORE::ROWS, COLUMNS = CORE::COLUMNS;
     constexpr u32 SLOT = (ROWS + COLUMNS) * ROW_BYTES;
-    static_assert(ROWS * COLUMNS * 4 <= STAGES * SLOT, "the finished tile lies in the slots");
+    static_assert(ROWS * COLUMNS * sizeof(T) <= STAGES * SLOT, "the finished tile lies in the slots");
     EL_SMEM(slots);
     const Place at =
         place_of(blockIdx.x, ceil_div(a.rows, ROWS), ceil_div(a.columns, COLUMNS));
@@ -196,8 +208,8 @@ template <class CORE> DEVICE void gemm(const GemmArgs& a) {
     }
     copy_async_wait<0>();
     __syncthreads();
-    float* tile = reinterpret_cast<float*>(slots);
-    core.stage(tile);
+    T* tile = reinterpret_cast<T*>(slots);
+    core.stage(tile, {a.bias, column, a.columns});
     __syncthreads();
     finish_tile<T, ROWS, COLUMNS, THREADS>(a, tile, row, column, threadIdx.x);
 }

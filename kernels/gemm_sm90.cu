@@ -9,9 +9,11 @@
 // Bytes  2 (T K + N K + T N)      Flops  2 T N K   -> bound by arithmetic
 // Floor  T=8192 N=K=2048: 68.7 GFLOP = 87 us at 788 TFLOP/s
 //
-// One warp group keeps the ring full, two multiply, 64 rows of the tile each. A block stays and takes
-// tile after tile: the ring fills for the next one while this one is written. Each element is summed
-// over the inner dimension in steps of 16, whatever the number of rows. Ladder: docs/kernels/gemm.md.
+// Two warp groups multiply, 64 rows of the tile each, from a ring of slots that one warp keeps full.
+// Three more warps write finished tiles while the next is multiplied: activations and residuals cost
+// no time of the matrix units, save that of handing over the tile. A block stays and takes tile after
+// tile. Each element is summed over the inner dimension in steps of 16, whatever the number of rows.
+// Ladder: docs/kernels/gemm.md.
 #include "gemm_tile.cuh"
 #include "device_sm90.cuh"
 
@@ -33,16 +35,14 @@ constexpr u32 GROUP = 128;  // threads that multiply together: four warps
 constexpr u32 THREADS = 3 * GROUP;
 
 #if defined(EL_HOST) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-constexpr u32 ROWS = 128, INNER = 64, STAGES = 4;
+constexpr u32 ROWS = 128, INNER = 64;
 constexpr u32 ROW_BYTES = INNER * sizeof(bf16), X_BYTES = ROWS * ROW_BYTES;
-// A warp's 16 rows leave in pieces of 64 columns, through 4 KB of shared memory of its own.
-constexpr u32 WARP_ROWS = 16, PIECE = 64;
-constexpr u32 PIECE_BYTES = WARP_ROWS * PIECE * sizeof(float), PIECES_BYTES = 8 * PIECE_BYTES;
+constexpr u32 MULTIPLIERS = 2 * GROUP / WARP, WRITERS = 3;  // warps
 
 // Where a thread stands in the ring of slots. `full` is waited for by the groups that multiply,
 // `empty` by the one that copies; `parity` flips with each turn.
 template <u32 COLUMNS> struct Ring {
-    static constexpr u32 SLOT = X_BYTES + COLUMNS * ROW_BYTES;
+    static constexpr u32 SLOT = X_BYTES + COLUMNS * ROW_BYTES, STAGES = COLUMNS == 256 ? 3 : 5;
     u8* slots;
     u64* full;
     u64* empty;
@@ -117,68 +117,99 @@ DEVICE void multiply(float (&sum)[COLUMNS / 2], u32 steps, u32 offset, Ring<COLU
     if (lane_id() == 0) barrier_arrive(done);
 }
 
-// Writes a warp's 16 rows from (row, column) on.
+// The finished tile, between those who multiply and those who write. `free` says that it may be
+// overwritten, and that the bias of the next tile is in it; `ready` that the next tile is.
+template <u32 COLUMNS> struct Finished {
+    bf16* tile;
+    float* bias;
+    u64* free;
+    u64* ready;
+    u32 parity;
+};
+
+// A warp's 16 rows of sums from row `top` of the tile on.
 template <u32 COLUMNS>
-DEVICE void finish(const GemmSm90Args& a, const float (&sum)[COLUMNS / 2], float* tile, u32 row,
-                   u32 column) {
-    const u32 down = lane_id() / 4, along = lane_id() % 4 * 2;
-    // A loop in the program, so that the epilogues are there once; registers have no index, so each
-    // piece is found by comparing.
-#pragma unroll 1
-    for (u32 piece = 0; piece < COLUMNS / PIECE; ++piece) {
+DEVICE void stage(const float (&sum)[COLUMNS / 2], u32 top, const Finished<COLUMNS>& finished) {
+    const u32 row = top + lane_id() / 4, along = lane_id() % 4 * 2;
 #pragma unroll
-        for (u32 p = 0; p < COLUMNS / PIECE; ++p) {
-            if (p != piece) continue;
-#pragma unroll
-            for (u32 j = 0; j < PIECE / 8; ++j) {
-                const u32 s = p * PIECE / 2 + 4 * j;
-                stage_pair<PIECE>(tile, down, along + 8 * j, sum[s], sum[s + 1]);
-                stage_pair<PIECE>(tile, down + 8, along + 8 * j, sum[s + 2], sum[s + 3]);
-            }
-        }
-        __syncwarp();
-        finish_tile<bf16, WARP_ROWS, PIECE, WARP>(a, tile, row, column + piece * PIECE, lane_id());
-        __syncwarp();
+    for (u32 j = 0; j < COLUMNS / 8; ++j) {
+        const float(&s)[4] = reinterpret_cast<const float(&)[4]>(sum[4 * j]);
+        const u32 c = along + 8 * j;
+        const float left = finished.bias[c], right = finished.bias[c + 1];
+        stage_pair<COLUMNS>(finished.tile, row, c, s[0] + left, s[1] + right);
+        stage_pair<COLUMNS>(finished.tile, row + 8, c, s[2] + left, s[3] + right);
     }
 }
 
 // One of the two groups that multiply; `half` says which 64 rows are its own.
-template <u32 COLUMNS> DEVICE void consume(const GemmSm90Args& a, Ring<COLUMNS> ring, u32 half) {
+template <u32 COLUMNS>
+DEVICE void consume(const GemmSm90Args& a, Ring<COLUMNS> ring, Finished<COLUMNS> finished,
+                    u32 half) {
     const Tiles<COLUMNS> tiles(a);
-    const u32 warp = warp_id() % 4;
-    u8* pieces = ring.slots + STAGES * Ring<COLUMNS>::SLOT;
-    float* tile = reinterpret_cast<float*>(pieces + (half * 4 + warp) * PIECE_BYTES);
     float sum[COLUMNS / 2] = {};
-    for (u32 next = blockIdx.x; next < tiles.count(); next += gridDim.x) {
-        const Place at = place_of(next, tiles.down, tiles.across);
+    for (u32 tile = blockIdx.x; tile < tiles.count(); tile += gridDim.x) {
         multiply<COLUMNS>(sum, tiles.steps, half * (X_BYTES / 2), ring);
-        const u32 row = at.row * ROWS + half * (ROWS / 2) + warp * WARP_ROWS;
-        finish<COLUMNS>(a, sum, tile, row, at.column * COLUMNS);
+        barrier_wait(finished.free, finished.parity);
+        stage<COLUMNS>(sum, half * (ROWS / 2) + warp_id() % 4 * 16, finished);
+        __syncwarp();
+        if (lane_id() == 0) barrier_arrive(finished.ready);
+        finished.parity ^= 1;
+    }
+}
+
+// One of the warps that write.
+template <u32 COLUMNS>
+DEVICE void write_tiles(const GemmSm90Args& a, Finished<COLUMNS> finished, u32 thread) {
+    const Tiles<COLUMNS> tiles(a);
+    for (u32 tile = blockIdx.x; tile < tiles.count(); tile += gridDim.x) {
+        const Place at = place_of(tile, tiles.down, tiles.across);
+        const u32 column = at.column * COLUMNS;
+        for (u32 c = thread; c < COLUMNS; c += WRITERS * WARP) {
+            finished.bias[c] = a.bias && column + c < a.columns ? a.bias[column + c] : 0.0f;
+        }
+        __syncwarp();
+        if (lane_id() == 0) barrier_arrive(finished.free);
+        barrier_wait(finished.ready, finished.parity);
+        finish_tile<bf16, ROWS, COLUMNS, WRITERS * WARP>(a, finished.tile, at.row * ROWS, column,
+                                                         thread);
+        __syncwarp();
+        finished.parity ^= 1;
     }
 }
 
 template <u32 COLUMNS> DEVICE void gemm_sm90(const GemmSm90Args& a) {
-    static_assert(STAGES * Ring<COLUMNS>::SLOT + PIECES_BYTES <= 226 * 1024, "one block's memory");
+    constexpr u32 STAGES = Ring<COLUMNS>::STAGES, SLOTS = STAGES * Ring<COLUMNS>::SLOT;
+    static_assert(SLOTS + ROWS * COLUMNS * sizeof(bf16) <= 224 * 1024, "one block's shared memory");
     EL_SMEM(slots);
+    EL_SHARED(float, bias, [COLUMNS]);
     EL_SHARED(u64, full, [STAGES]);
     EL_SHARED(u64, empty, [STAGES]);
+    EL_SHARED(u64, handed, [2]);
     if (threadIdx.x == 0) {
         for (u32 slot = 0; slot < STAGES; ++slot) {
             barrier_init(full + slot, 1);
-            barrier_init(empty + slot, 2 * GROUP / WARP);
+            barrier_init(empty + slot, MULTIPLIERS);
         }
+        barrier_init(handed, WRITERS);
+        barrier_init(handed + 1, MULTIPLIERS);
         barrier_init_fence();
     }
     __syncthreads();
     const Ring<COLUMNS> ring = {slots, full, empty, 0, 0};
+    const Finished<COLUMNS> finished = {reinterpret_cast<bf16*>(slots + SLOTS), bias, handed,
+                                        handed + 1, 0};
     const u32 group = threadIdx.x / GROUP;
-    // 40 x 128 + 232 x 256 registers: what 384 threads of 168 were given.
-    if (group == 2) {
-        registers_lower<40>();
-        if (threadIdx.x == 2 * GROUP) produce(a, ring);
+    // 88 x 128 + 208 x 256 registers: what 384 threads of 168 were given.
+    if (group < 2) {
+        registers_raise<208>();
+        consume(a, ring, finished, group);
     } else {
-        registers_raise<232>();
-        consume(a, ring, group);
+        registers_lower<88>();
+        if (threadIdx.x >= 2 * GROUP + WARP) {
+            write_tiles(a, finished, threadIdx.x - 2 * GROUP - WARP);
+        } else if (threadIdx.x == 2 * GROUP) {
+            produce(a, ring);
+        }
     }
 }
 #else

@@ -3,20 +3,8 @@
 #pragma once
 #include "activation.cuh"
 
-// What happens to x w^T + bias before it is rounded. Above: ACTIVATE + the kind of activation.
+// What happens to x w^T + bias. Above: ACTIVATE + the kind of activation.
 constexpr u32 PLAIN = 0, MULTIPLY = 1, ADD = 2, ACTIVATE = 3;
-
-// Four neighbours of a row. Of bf16 as two words: stored one by one, they would stay four stores.
-template <class T> struct Quad;
-template <> struct alignas(16) Quad<float> {
-    float at[4];
-};
-template <> struct alignas(8) Quad<bf16> {
-    u32 at[2];
-};
-struct alignas(8) Pair {
-    float at[2];
-};
 
 // Tiles run down BAND tiles of rows before they step to the next tile of columns: the blocks that
 // run at one time then share few tiles of x and of w, and find them in the L2 cache.
@@ -31,144 +19,134 @@ DEVICE Place place_of(u32 tile, u32 down, u32 across) {
     return {band + within % height, within / height};
 }
 
-// Where element (row, column) of a finished tile lies. The groups of 8 floats of a row are permuted,
-// so that the fragments of the matrix units (4 rows, 8 columns) and the quads read back both fall
-// on different banks.
-template <u32 COLUMNS> DEVICE u32 staged(u32 row, u32 column) {
-    return row * COLUMNS + (column ^ (row % 4 * 8));
+// 16 bytes of a row: 4 floats or 8 bf16. As words: elements stored one by one stay so many stores.
+struct alignas(16) Chunk {
+    u32 at[4];
+};
+template <class T> constexpr u32 CHUNK = 16 / sizeof(T);
+template <class T> DEVICE Chunk round_chunk(const float (&x)[CHUNK<T>]);
+template <> DEVICE Chunk round_chunk<float>(const float (&x)[4]) {
+    return {{bits_of_float(x[0]), bits_of_float(x[1]), bits_of_float(x[2]), bits_of_float(x[3])}};
 }
-template <u32 COLUMNS> DEVICE void stage_pair(float* tile, u32 row, u32 column, float a, float b) {
-    *reinterpret_cast<Pair*>(tile + staged<COLUMNS>(row, column)) = Pair{{a, b}};
+template <> DEVICE Chunk round_chunk<bf16>(const float (&x)[8]) {
+    return {{pack_bf16x2(x[0], x[1]), pack_bf16x2(x[2], x[3]), pack_bf16x2(x[4], x[5]),
+             pack_bf16x2(x[6], x[7])}};
 }
-
-// Four values rounded to T, and back.
-template <class T> DEVICE Quad<T> round_quad(const Quad<float>& x);
-template <> DEVICE Quad<float> round_quad<float>(const Quad<float>& x) { return x; }
-template <> DEVICE Quad<bf16> round_quad<bf16>(const Quad<float>& x) {
-    return {{pack_bf16x2(x.at[0], x.at[1]), pack_bf16x2(x.at[2], x.at[3])}};
-}
-DEVICE Quad<float> widen_quad(const Quad<float>& x) { return x; }
-DEVICE Quad<float> widen_quad(const Quad<bf16>& x) {
-    return {{low_bf16(x.at[0]), high_bf16(x.at[0]), low_bf16(x.at[1]), high_bf16(x.at[1])}};
-}
-
-// The first `valid` of four neighbours; what lies after them is not touched. Four are read at once:
-// rows are a multiple of 8 elements, save those of one column.
-template <class T> DEVICE Quad<T> load_quad(const T* from, u32 valid) {
-    if (valid == 4) return *reinterpret_cast<const Quad<T>*>(from);
-    Quad<float> quad = {};
+DEVICE void widen_chunk(const Chunk& chunk, float (&x)[4]) {
 #pragma unroll
-    for (u32 i = 0; i < 3; ++i) {
-        if (i < valid) quad.at[i] = to_float(from[i]);
-    }
-    return round_quad<T>(quad);
+    for (u32 i = 0; i < 4; ++i) x[i] = float_of_bits(chunk.at[i]);
 }
-template <class T> DEVICE void store_quad(T* to, const Quad<T>& quad, u32 valid) {
-    if (valid == 4) {
-        *reinterpret_cast<Quad<T>*>(to) = quad;
+DEVICE void widen_chunk(const Chunk& chunk, float (&x)[8]) {
+#pragma unroll
+    for (u32 i = 0; i < 8; ++i) {
+        x[i] = i % 2 ? high_bf16(chunk.at[i / 2]) : low_bf16(chunk.at[i / 2]);
+    }
+}
+// The first `valid` elements; what lies after them is not touched. A whole chunk starts at a
+// multiple of 16 bytes: rows are a multiple of 8 elements, save those of one column.
+template <class T> DEVICE Chunk load_chunk(const T* from, u32 valid) {
+    if (valid == CHUNK<T>) return *reinterpret_cast<const Chunk*>(from);
+    float x[CHUNK<T>] = {};
+#pragma unroll
+    for (u32 i = 0; i < CHUNK<T> - 1; ++i) {
+        if (i < valid) x[i] = to_float(from[i]);
+    }
+    return round_chunk<T>(x);
+}
+template <class T> DEVICE void store_chunk(T* to, const Chunk& chunk, u32 valid) {
+    if (valid == CHUNK<T>) {
+        *reinterpret_cast<Chunk*>(to) = chunk;
         return;
     }
-    const Quad<float> x = widen_quad(quad);
+    float x[CHUNK<T>];
+    widen_chunk(chunk, x);
 #pragma unroll
-    for (u32 i = 0; i < 3; ++i) {
-        if (i < valid) to[i] = from_float<T>(x.at[i]);
+    for (u32 i = 0; i < CHUNK<T> - 1; ++i) {
+        if (i < valid) to[i] = from_float<T>(x[i]);
     }
 }
 
-// What becomes of four sums: their bias is added and they are rounded, as they would be if they were
-// stored here; the epilogue is done to that and rounded again. So a tensor has the same bits whether
-// or not the product was watched before its epilogue.
-template <class T> DEVICE Quad<T> with_bias(Quad<float> sum, const Quad<float>& bias) {
-#pragma unroll
-    for (u32 i = 0; i < 4; ++i) sum.at[i] += bias.at[i];
-    return round_quad<T>(sum);
+// Where element (row, column) of a finished tile lies. A tile holds x w^T + bias rounded to T, as if
+// it were stored here; an epilogue starts from that. So a tensor has the same bits whether or not the
+// product was watched before its epilogue. The chunks of a row are permuted: 8 rows of the matrix
+// units' fragments have a chunk on different banks.
+template <class T, u32 COLUMNS> DEVICE u32 staged(u32 row, u32 column) {
+    static_assert(COLUMNS >= 8 * CHUNK<T>, "eight chunks to permute");
+    return row * COLUMNS + (column ^ (row % 8 * CHUNK<T>));
 }
-template <class T, u32 N> DEVICE void activate_quads(u32 kind, Quad<T> (&x)[N]) {
-    float y[4 * N];
-#pragma unroll
-    for (u32 i = 0; i < 4 * N; ++i) y[i] = widen_quad(x[i / 4]).at[i % 4];
-    activate_each(kind, y);
-#pragma unroll
-    for (u32 i = 0; i < N; ++i) {
-        x[i] = round_quad<T>({{y[4 * i], y[4 * i + 1], y[4 * i + 2], y[4 * i + 3]}});
-    }
-}
-template <class T> DEVICE Quad<T> combined(bool multiply, const Quad<T>& more, const Quad<T>& x) {
-    const Quad<float> a = widen_quad(more);
-    Quad<float> y = widen_quad(x);
-#pragma unroll
-    for (u32 i = 0; i < 4; ++i) y.at[i] = multiply ? a.at[i] * y.at[i] : a.at[i] + y.at[i];
-    return round_quad<T>(y);
+template <u32 COLUMNS> DEVICE void stage_pair(bf16* tile, u32 row, u32 column, float a, float b) {
+    *reinterpret_cast<u32*>(tile + staged<bf16, COLUMNS>(row, column)) = pack_bf16x2(a, b);
 }
 
-// A thread's four columns of a finished tile, and the rows it steps down: the lanes of a warp write
-// whole lines.
+// A thread's chunk of the rows of a finished tile, and the rows it steps down: the lanes of a warp
+// write whole lines.
 template <class T> struct Share {
-    const float* tile;  // the staged sums
-    T* out;             // at the tile's first row and the thread's first column; so is `other`
+    const T* tile;
+    T* out;  // at the tile's first row and the thread's first column; so is `other`
     const T* other;
     u64 out_stride, other_stride;
-    u32 from, top;  // first column and row in the tile
-    u32 rows;       // of the tile that `out` has
-    u32 valid;      // columns of the four that `out` has
+    u32 column, top;  // of the tile
+    u32 rows;         // of the tile that `out` has
+    u32 valid;        // elements of the chunk that `out` has
     u32 epilogue;
-    Quad<float> bias;
 };
 // BATCH rows at a time: as many loads are under way before the first is used. One at a time, their
 // latency would cost as much as the product.
-template <u32 HOW, u32 BATCH, u32 ROWS, u32 COLUMNS, u32 STEP, class T>
+template <u32 HOW, u32 BATCH, u32 COLUMNS, u32 STEP, class T>
 DEVICE void finish_rows(const Share<T>& s) {
-    static_assert(ROWS % (BATCH * STEP) == 0, "whole batches");
+    constexpr u32 N = CHUNK<T>;
 #pragma unroll 1
-    for (u32 start = s.top; start < ROWS; start += BATCH * STEP) {
-        Quad<T> more[BATCH], y[BATCH];
+    for (u32 start = s.top; start < s.rows; start += BATCH * STEP) {
+        Chunk more[BATCH], y[BATCH];
 #pragma unroll
         for (u32 b = 0; b < BATCH; ++b) {
             const u32 r = start + b * STEP;
-            if (HOW == ADD && r < s.rows) more[b] = load_quad(s.other + r * s.other_stride, s.valid);
+            if (r >= s.rows) continue;
+            if (HOW == ADD) more[b] = load_chunk(s.other + r * s.other_stride, s.valid);
+            y[b] = load_chunk(s.tile + staged<T, COLUMNS>(r, s.column), N);
         }
 #pragma unroll
         for (u32 b = 0; b < BATCH; ++b) {
             const u32 r = start + b * STEP;
-            y[b] = with_bias<T>(load_quad(s.tile + staged<COLUMNS>(r, s.from), 4), s.bias);
-        }
-        if (HOW == ACTIVATE) activate_quads(s.epilogue - ACTIVATE, y);
+            if (r >= s.rows) continue;
+            float x[N], a[N];
+            if (HOW != PLAIN) widen_chunk(y[b], x);
+            if (HOW == ACTIVATE) activate_each(s.epilogue - ACTIVATE, x);
+            if (HOW == ADD) {
+                widen_chunk(more[b], a);
 #pragma unroll
-        for (u32 b = 0; b < BATCH; ++b) {
-            if (HOW == ADD) y[b] = combined(s.epilogue == MULTIPLY, more[b], y[b]);
-            const u32 r = start + b * STEP;
-            if (r < s.rows) store_quad(s.out + r * s.out_stride, y[b], s.valid);
+                for (u32 i = 0; i < N; ++i) x[i] = s.epilogue == ADD ? a[i] + x[i] : a[i] * x[i];
+            }
+            if (HOW != PLAIN) y[b] = round_chunk<T>(x);
+            store_chunk(s.out + r * s.out_stride, y[b], s.valid);
         }
     }
 }
-// Writes the ROWS x COLUMNS sums in `tile` to `out` from (row, column) on, with THREADS threads.
+// Writes a finished tile of ROWS x COLUMNS to `out` from (row, column) on, with THREADS threads.
 template <class T, u32 ROWS, u32 COLUMNS, u32 THREADS, class ARGS>
-DEVICE void finish_tile(const ARGS& a, const float* tile, u32 row, u32 column, u32 thread) {
-    constexpr u32 LANES = COLUMNS / 4, STEP = THREADS / LANES;
-    constexpr u32 BATCH = ROWS / STEP < 8 ? ROWS / STEP : 8, FEW = BATCH < 2 ? BATCH : 2;
+DEVICE void finish_tile(const ARGS& a, const T* tile, u32 row, u32 column, u32 thread) {
+    constexpr u32 LANES = COLUMNS / CHUNK<T>, STEP = THREADS / LANES;
+    static_assert(THREADS % LANES == 0, "a thread keeps its columns");
     Share<T> s;
-    s.from = thread % LANES * 4;
+    s.column = thread % LANES * CHUNK<T>;
     s.top = thread / LANES;
-    // One sum, then the pointers: with `out + column + from` the compiler loses the alignment, and
-    // stores one element at a time.
-    const u32 first = column + s.from;
-    if (first >= a.columns || row >= a.rows) return;
+    // One sum, then the pointers: with `out + column + s.column` the compiler loses the alignment,
+    // and stores one word at a time.
+    const u32 first = column + s.column;
+    if (first >= a.columns) return;
     s.tile = tile;
     s.out = static_cast<T*>(a.out) + (row * a.out_stride + first);
     s.other = static_cast<const T*>(a.other) + (row * a.other_stride + first);
     s.out_stride = a.out_stride;
     s.other_stride = a.other_stride;
-    s.rows = a.rows - row;
-    s.valid = smaller(a.columns - first, 4u);
+    s.rows = smaller(a.rows - row, ROWS);
+    s.valid = smaller(a.columns - first, CHUNK<T>);
     s.epilogue = a.epilogue;
-    s.bias = {};
-    if (a.bias) s.bias = load_quad(a.bias + first, s.valid);
-    // Activations are long programs: two rows at a time fill the pipelines.
     if (a.epilogue >= ACTIVATE) {
-        finish_rows<ACTIVATE, FEW, ROWS, COLUMNS, STEP>(s);
+        finish_rows<ACTIVATE, 1, COLUMNS, STEP>(s);
     } else if (a.epilogue == PLAIN) {
-        finish_rows<PLAIN, BATCH, ROWS, COLUMNS, STEP>(s);
+        finish_rows<PLAIN, 4, COLUMNS, STEP>(s);
     } else {
-        finish_rows<ADD, BATCH, ROWS, COLUMNS, STEP>(s);
+        finish_rows<ADD, 4, COLUMNS, STEP>(s);
     }
 }
