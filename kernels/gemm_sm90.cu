@@ -29,6 +29,8 @@ struct GemmSm90Args {
     u32 columns;
     u32 inner;
     u32 epilogue;
+    u32 down;  // tiles of rows, and of columns
+    u32 across;
 };
 
 constexpr u32 GROUP = 128;  // threads that multiply together: four warps
@@ -56,23 +58,15 @@ template <u32 COLUMNS> struct Ring {
     DEVICE u8* w() const { return x() + X_BYTES; }
 };
 
-template <u32 COLUMNS> struct Tiles {
-    u32 down, across, steps;
-    DEVICE Tiles(const GemmSm90Args& a)
-        : down(ceil_div(a.rows, ROWS)), across(ceil_div(a.columns, COLUMNS)),
-          steps(ceil_div(a.inner, INNER)) {}
-    DEVICE u32 count() const { return down * across; }
-};
-
 // One thread. Both boxes are whole in shared memory: what lies outside the matrix arrives as zeros.
 template <u32 COLUMNS> DEVICE void produce(const GemmSm90Args& a, Ring<COLUMNS> ring) {
-    const Tiles<COLUMNS> tiles(a);
+    const u32 steps = ceil_div(a.inner, INNER);
     prefetch_map(&a.x_map);
     prefetch_map(&a.w_map);
-    for (u32 tile = blockIdx.x; tile < tiles.count(); tile += gridDim.x) {
-        const Place at = place_of(tile, tiles.down, tiles.across);
+    for (u32 tile = blockIdx.x; tile < a.down * a.across; tile += gridDim.x) {
+        const Place at = place_of(tile, a.down, a.across);
         const i32 row = (i32)(at.row * ROWS), column = (i32)(at.column * COLUMNS);
-        for (u32 step = 0; step < tiles.steps; ++step) {
+        for (u32 step = 0; step < steps; ++step) {
             u64* full = ring.full + ring.slot;
             // The parity of a turn that has not been: the first turn finds every slot empty.
             barrier_wait(ring.empty + ring.slot, ring.parity ^ 1);
@@ -145,10 +139,10 @@ DEVICE void stage(const float (&sum)[COLUMNS / 2], u32 top, const Finished<COLUM
 template <u32 COLUMNS>
 DEVICE void consume(const GemmSm90Args& a, Ring<COLUMNS> ring, Finished<COLUMNS> finished,
                     u32 half) {
-    const Tiles<COLUMNS> tiles(a);
+    const u32 steps = ceil_div(a.inner, INNER);
     float sum[COLUMNS / 2] = {};
-    for (u32 tile = blockIdx.x; tile < tiles.count(); tile += gridDim.x) {
-        multiply<COLUMNS>(sum, tiles.steps, half * (X_BYTES / 2), ring);
+    for (u32 tile = blockIdx.x; tile < a.down * a.across; tile += gridDim.x) {
+        multiply<COLUMNS>(sum, steps, half * (X_BYTES / 2), ring);
         barrier_wait(finished.free, finished.parity);
         stage<COLUMNS>(sum, half * (ROWS / 2) + warp_id() % 4 * 16, finished);
         __syncwarp();
@@ -160,9 +154,8 @@ DEVICE void consume(const GemmSm90Args& a, Ring<COLUMNS> ring, Finished<COLUMNS>
 // One of the warps that write.
 template <u32 COLUMNS>
 DEVICE void write_tiles(const GemmSm90Args& a, Finished<COLUMNS> finished, u32 thread) {
-    const Tiles<COLUMNS> tiles(a);
-    for (u32 tile = blockIdx.x; tile < tiles.count(); tile += gridDim.x) {
-        const Place at = place_of(tile, tiles.down, tiles.across);
+    for (u32 tile = blockIdx.x; tile < a.down * a.across; tile += gridDim.x) {
+        const Place at = place_of(tile, a.down, a.across);
         const u32 column = at.column * COLUMNS;
         for (u32 c = thread; c < COLUMNS; c += WRITERS * WARP) {
             finished.bias[c] = a.bias && column + c < a.columns ? a.bias[column + c] : 0.0f;

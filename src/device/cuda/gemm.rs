@@ -43,6 +43,8 @@ args! {
         columns: u32,
         inner: u32,
         epilogue: u32,
+        down: u32,
+        across: u32,
     }
 }
 
@@ -62,11 +64,17 @@ const SMALL: Tile =
 const SLOTS: usize = 4;
 const SLOT_ROW: usize = 64;
 
-/// Rows of a tile on Hopper; its slots hold 128 bytes of each row.
+/// The same on Hopper: two tiles of the same rows, slots of 128 bytes of each row, and beside them the
+/// finished tile.
+struct HopperTile {
+    kernel: &'static str,
+    columns: usize,
+    slots: usize,
+}
 const HOPPER_ROWS: usize = 128;
 const HOPPER_SLOT_ROW: usize = 128;
-/// Shared memory through which the finished tile leaves.
-const HOPPER_PIECES: usize = 32 << 10;
+const WIDE: HopperTile = HopperTile { kernel: "gemm_sm90_bf16", columns: 256, slots: 3 };
+const NARROW: HopperTile = HopperTile { kernel: "gemm_sm90_narrow_bf16", columns: 128, slots: 5 };
 
 /// `out = then(x w^T + b)`.
 pub(super) fn linear(
@@ -146,12 +154,13 @@ fn hopper(
     (x, (epilogue, other, other_stride)): (&Tensor, (u32, Ptr, usize)),
     out: &Tensor,
 ) {
-    let (kernel, columns) = hopper_tile(weight.out);
+    let tile = hopper_tile(weight.out);
     let (rows, inner) = (x.rows(), weight.inner);
+    let (down, across) = (rows.div_ceil(HOPPER_ROWS), weight.out.div_ceil(tile.columns));
     let w_shape = (weight.out, inner, stride(inner));
     let args = GemmSm90Args {
         x_map: context.tensor_map(x.start(), (rows, inner, x.stride()), number(HOPPER_ROWS)),
-        w_map: context.tensor_map(weight.weight.start(), w_shape, number(columns)),
+        w_map: context.tensor_map(weight.weight.start(), w_shape, number(tile.columns)),
         bias: weight.bias.as_ref().map_or(Ptr::NULL, |bias| bias.start()),
         other,
         out: out.start(),
@@ -161,23 +170,21 @@ fn hopper(
         columns: number(weight.out),
         inner: number(inner),
         epilogue,
+        down: number(down),
+        across: number(across),
     };
-    let tiles = rows.div_ceil(HOPPER_ROWS) * weight.out.div_ceil(columns);
-    let shared = SLOTS * HOPPER_SLOT_ROW * (HOPPER_ROWS + columns) + HOPPER_PIECES;
-    let grid = [number(tiles).min(context.processors()), 1, 1];
+    let slots = tile.slots * HOPPER_SLOT_ROW * (HOPPER_ROWS + tile.columns);
+    let shared = slots + HOPPER_ROWS * tile.columns * Element::Bf16.size();
+    let grid = [number(down * across).min(context.processors()), 1, 1];
     // SAFETY: as in `any`; the copies see the matrices through maps of their shapes.
-    unsafe { context.launch(kernel, (grid, number(shared)), &args) }
+    unsafe { context.launch(tile.kernel, (grid, number(shared)), &args) }
 }
 
-/// Kernel and columns of its tile. The wide one is about a sixth faster on whole tiles; the narrow
-/// one multiplies fewer columns that are not there.
-fn hopper_tile(columns: usize) -> (&'static str, usize) {
+/// The wide tile is about a sixth faster where it is full; the narrow one multiplies fewer columns
+/// that are not there.
+fn hopper_tile(columns: usize) -> &'static HopperTile {
     let (wide, narrow) = (columns.next_multiple_of(256), columns.next_multiple_of(128));
-    if wide * 6 > narrow * 7 {
-        ("gemm_sm90_narrow_bf16", 128)
-    } else {
-        ("gemm_sm90_bf16", 256)
-    }
+    if wide * 6 > narrow * 7 { &NARROW } else { &WIDE }
 }
 
 fn number(n: usize) -> u32 {
