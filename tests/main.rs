@@ -8,7 +8,9 @@ mod engine {
 }
 mod extract;
 mod golden {
+    mod cuda;
     mod electra_wide;
+    mod fixture;
     mod forward;
     mod interventions;
     mod minilm;
