@@ -8,9 +8,11 @@
 // Floor  T = 8192, C = 4096, bf16: 134 MB, 31 us at 4.3 TB/s -> bound by memory
 // Each element is read once: it waits in a register, as a float, while its run is summed, first for
 // the mean and then for the squares of what differs from it. E[x^2] - E[x]^2 would be one sum less,
-// and cancels where the mean is large.
+// and cancels where the mean is large. A block's run of more than 8192 columns is read again.
 // A run of up to 1024 columns has 8, 16 or 32 lanes of a warp (norm_narrow), a longer one a block
 // (norm_wide); which thread holds which column depends on the width alone, so a row's bits do too.
+// Runs that are not made of whole packs of 16 bytes go element by element, and are read three times:
+// a test for the end of the run at each element costs as much as the sums, and no model has them.
 #include "row.cuh"
 
 struct NormArgs {
@@ -24,8 +26,8 @@ struct NormArgs {
     u32 heads;
     u32 first;
     u32 cols;
-    u32 lanes;    // of a run, norm_narrow alone
-    u32 layer;    // 1: the mean is subtracted; 0: root mean square
+    u32 lane_bits;  // a run has 2^lane_bits lanes (norm_narrow alone)
+    u32 layer;      // 1: the mean is subtracted; 0: root mean square
     float eps;
     float offset;  // added to the weight
 };
@@ -50,119 +52,161 @@ struct Block {
     DEVICE float sum(float x, u32 which) const { return block_sum(x, scratch + which * WARP); }
 };
 
-// The pack of values at column `at` of the run that begins at element `start`.
-template <class T, bool WIDE>
-DEVICE void load_values(float (&v)[Pack<T>::SIZE], const NormArgs& a, u64 start, u32 at, u32 cols) {
-    const u32 left = at < cols ? cols - at : 0;
-    const Pack<T> x = load_part<WIDE>(static_cast<const T*>(a.x) + start + at, left);
-    for (u32 i = 0; i < Pack<T>::SIZE; ++i) v[i] = to_float(x.at[i]);
-    if (a.y != nullptr) {
-        const Pack<T> y = load_part<WIDE>(static_cast<const T*>(a.y) + start + at, left);
-        for (u32 i = 0; i < Pack<T>::SIZE; ++i) v[i] += to_float(y.at[i]);
+template <class T, u32 N> DEVICE void load(float (&v)[N], const T* from) {
+    for (u32 k = 0; k < N; k += Pack<T>::SIZE) {
+        const Pack<T> pack = load_pack(from + k);
+        for (u32 i = 0; i < Pack<T>::SIZE; ++i) v[k + i] = to_float(pack.at[i]);
+    }
+}
+// x, or x + y, at element `at`.
+template <class T, u32 N> DEVICE void load_sum(float (&v)[N], const NormArgs& a, u64 at) {
+    load(v, static_cast<const T*>(a.x) + at);
+    if (a.y == nullptr) return;
+    float y[N];
+    load(y, static_cast<const T*>(a.y) + at);
+    for (u32 i = 0; i < N; ++i) v[i] += y[i];
+}
+// The packs at `at`, `at` + `step`, ... that begin before `end`. All loads are under way before the
+// first is waited for.
+template <class T, u32 PACKS, u32 N>
+DEVICE void load_held(float (&held)[PACKS][N], const NormArgs& a, u64 at, u32 step, u64 end) {
+    const T* x = static_cast<const T*>(a.x);
+    const T* y = static_cast<const T*>(a.y);
+    Pack<T> xs[PACKS], ys[PACKS];
+#pragma unroll
+    for (u32 k = 0; k < PACKS; ++k) xs[k] = load_part<true>(x + at + k * step, at + k * step < end);
+    if (y != nullptr) {
+#pragma unroll
+        for (u32 k = 0; k < PACKS; ++k) {
+            ys[k] = load_part<true>(y + at + k * step, at + k * step < end);
+        }
+    }
+#pragma unroll
+    for (u32 k = 0; k < PACKS; ++k) {
+        for (u32 i = 0; i < N; ++i) held[k][i] = to_float(xs[k].at[i]);
+        if (y == nullptr) continue;
+        for (u32 i = 0; i < N; ++i) held[k][i] += to_float(ys[k].at[i]);
     }
 }
 
-// Sums over the elements before the end of the run.
-template <u32 SIZE> DEVICE float sum_of(const float (&v)[SIZE], u32 at, u32 cols) {
+template <u32 N> DEVICE float sum_of(const float (&v)[N]) {
     float sum = 0.0f;
-    for (u32 i = 0; i < SIZE; ++i) sum += at + i < cols ? v[i] : 0.0f;
+    for (u32 i = 0; i < N; ++i) sum += v[i];
     return sum;
 }
-template <u32 SIZE> DEVICE float squares_of(const float (&v)[SIZE], float mean, u32 at, u32 cols) {
+// Takes the mean off, and gives the sum of the squares.
+template <u32 N> DEVICE float center(float (&v)[N], float mean) {
     float sum = 0.0f;
-    for (u32 i = 0; i < SIZE; ++i) {
-        const float d = v[i] - mean;
-        sum += at + i < cols ? d * d : 0.0f;
+    for (u32 i = 0; i < N; ++i) {
+        v[i] -= mean;
+        sum += v[i] * v[i];
     }
     return sum;
 }
 
-template <class T, bool WIDE>
-DEVICE void store_normed(const float (&v)[Pack<T>::SIZE], const NormArgs& a, float mean,
-                         float inverse, u64 start, u32 at, u32 cols) {
-    constexpr u32 SIZE = Pack<T>::SIZE;
-    if (at >= cols) return;
-    float weight[SIZE], normed[SIZE];
-    load_floats<WIDE>(weight, a.weight + at, cols - at);
-    for (u32 i = 0; i < SIZE; ++i) normed[i] = (v[i] - mean) * inverse * (weight[i] + a.offset);
+// From values without their mean.
+template <class T, u32 N>
+DEVICE void store_normed(const float (&v)[N], const NormArgs& a, float inverse, u64 start, u32 at) {
+    float factor[N], normed[N];
+    load(factor, a.weight + at);
+    for (u32 i = 0; i < N; ++i) normed[i] = v[i] * inverse * (factor[i] + a.offset);
     if (a.bias != nullptr) {
-        float bias[SIZE];
-        load_floats<WIDE>(bias, a.bias + at, cols - at);
-        for (u32 i = 0; i < SIZE; ++i) normed[i] += bias[i];
+        float bias[N];
+        load(bias, a.bias + at);
+        for (u32 i = 0; i < N; ++i) normed[i] += bias[i];
     }
-    store_part<WIDE>(static_cast<T*>(a.out) + start + at, pack_of<T>(normed), cols - at);
+    store_pack(static_cast<T*>(a.out) + start + at, pack_of<T>(normed));
 }
 
 // Norms the run at element `start`; `cols` is 0 for threads that have none and only keep the sums
 // of their warp company.
-template <class T, bool WIDE, class Group>
-DEVICE void norm_values(const NormArgs& a, u64 start, u32 cols, const Group& group) {
-    constexpr u32 SIZE = Pack<T>::SIZE;
-    constexpr u32 PACKS = HELD / SIZE;
-    const u32 first = group.index * SIZE;
-    const u32 step = group.threads * SIZE;
-    float held[PACKS][SIZE];
+template <class T, class Group>
+DEVICE void norm_packs(const NormArgs& a, u64 start, u32 cols, const Group& group) {
+    constexpr u32 N = Pack<T>::SIZE;
+    constexpr u32 PACKS = HELD / N;
+    const u32 first = group.index * N;
+    const u32 step = group.threads * N;
+    const u32 beyond = first + PACKS * step;  // what is not held, where runs are LONG
+    float held[PACKS][N];
     float sum = 0.0f;
+    load_held<T>(held, a, start + first, step, start + cols);
 #pragma unroll
-    for (u32 k = 0; k < PACKS; ++k) load_values<T, WIDE>(held[k], a, start, first + k * step, cols);
-#pragma unroll
-    for (u32 k = 0; k < PACKS; ++k) sum += sum_of(held[k], first + k * step, cols);
-    if constexpr (Group::LONG) {
-        for (u32 at = first + PACKS * step; at < cols; at += step) {
-            float v[SIZE];
-            load_values<T, WIDE>(v, a, start, at, cols);
-            sum += sum_of(v, at, cols);
-        }
+    for (u32 k = 0; k < PACKS; ++k) sum += sum_of(held[k]);  // 0 beyond the end
+    for (u32 at = beyond; Group::LONG && at < cols; at += step) {
+        float v[N];
+        load_sum<T>(v, a, start + at);
+        sum += sum_of(v);
     }
     const float count = (float)a.cols;
     const float mean = a.layer ? group.sum(sum, 0) / count : 0.0f;
     float squares = 0.0f;
 #pragma unroll
-    for (u32 k = 0; k < PACKS; ++k) squares += squares_of(held[k], mean, first + k * step, cols);
-    if constexpr (Group::LONG) {
-        for (u32 at = first + PACKS * step; at < cols; at += step) {
-            float v[SIZE];
-            load_values<T, WIDE>(v, a, start, at, cols);
-            squares += squares_of(v, mean, at, cols);
-        }
+    for (u32 k = 0; k < PACKS; ++k) {
+        if (first + k * step < cols) squares += center(held[k], mean);
+    }
+    for (u32 at = beyond; Group::LONG && at < cols; at += step) {
+        float v[N];
+        load_sum<T>(v, a, start + at);
+        squares += center(v, mean);
     }
     const float inverse = 1.0f / sqrtf(group.sum(squares, 1) / count + a.eps);
 #pragma unroll
     for (u32 k = 0; k < PACKS; ++k) {
-        store_normed<T, WIDE>(held[k], a, mean, inverse, start, first + k * step, cols);
+        const u32 at = first + k * step;
+        if (at < cols) store_normed<T>(held[k], a, inverse, start, at);
     }
-    if constexpr (Group::LONG) {
-        for (u32 at = first + PACKS * step; at < cols; at += step) {
-            float v[SIZE];
-            load_values<T, WIDE>(v, a, start, at, cols);
-            store_normed<T, WIDE>(v, a, mean, inverse, start, at, cols);
-        }
+    for (u32 at = beyond; Group::LONG && at < cols; at += step) {
+        float v[N];
+        load_sum<T>(v, a, start + at);
+        center(v, mean);
+        store_normed<T>(v, a, inverse, start, at);
     }
 }
 
+// The same, element by element.
 template <class T, class Group>
-DEVICE void norm_run(const NormArgs& a, u64 start, u32 cols, const Group& group) {
-    // Heads that follow each other have to begin at packs too.
-    const u64 steps = a.stride | a.first | (a.heads > 1 ? a.cols : 0);
-    if (steps % Pack<T>::SIZE == 0) {
-        norm_values<T, true>(a, start, cols, group);
-    } else {
-        norm_values<T, false>(a, start, cols, group);
+DEVICE void norm_each(const NormArgs& a, u64 start, u32 cols, const Group& group) {
+    const T* x = static_cast<const T*>(a.x) + start;
+    const T* y = a.y != nullptr ? static_cast<const T*>(a.y) + start : nullptr;
+    T* out = static_cast<T*>(a.out) + start;
+    const auto value = [&](u32 i) {
+        return y != nullptr ? to_float(x[i]) + to_float(y[i]) : to_float(x[i]);
+    };
+    const float count = (float)a.cols;
+    float sum = 0.0f, squares = 0.0f;
+    for (u32 i = group.index; i < cols; i += group.threads) sum += value(i);
+    const float mean = a.layer ? group.sum(sum, 0) / count : 0.0f;
+    for (u32 i = group.index; i < cols; i += group.threads) {
+        squares += (value(i) - mean) * (value(i) - mean);
+    }
+    const float inverse = 1.0f / sqrtf(group.sum(squares, 1) / count + a.eps);
+    for (u32 i = group.index; i < cols; i += group.threads) {
+        const float normed = (value(i) - mean) * inverse * (a.weight[i] + a.offset);
+        out[i] = from_float<T>(a.bias != nullptr ? normed + a.bias[i] : normed);
     }
 }
 
-DEVICE u64 run_start(const NormArgs& a, u32 run) {
-    return (u64)(run / a.heads) * a.stride + a.first + (u64)(run % a.heads) * a.cols;
+// Run `run`, if `there` is one.
+template <class T, class Group>
+DEVICE void norm_run(const NormArgs& a, u32 run, bool there, const Group& group) {
+    const u32 head = run % a.heads;
+    const u64 start = run / a.heads * a.stride + a.first + (u64)head * a.cols;
+    const u32 cols = there ? a.cols : 0;
+    if ((a.stride | a.first | a.cols) % Pack<T>::SIZE == 0) {
+        norm_packs<T>(a, start, cols, group);
+    } else {
+        norm_each<T>(a, start, cols, group);
+    }
 }
 
 template <class T> DEVICE void norm_narrow(const NormArgs& a) {
-    const u32 run = blockIdx.x * (blockDim.x / a.lanes) + threadIdx.x / a.lanes;
-    const u32 cols = run < a.rows * a.heads ? a.cols : 0;
-    norm_run<T>(a, run_start(a, run), cols, Lanes{a.lanes, threadIdx.x % a.lanes});
+    const u32 lanes = 1u << a.lane_bits;
+    const u32 run = blockIdx.x * (blockDim.x >> a.lane_bits) + (threadIdx.x >> a.lane_bits);
+    norm_run<T>(a, run, run < a.rows * a.heads, Lanes{lanes, threadIdx.x & (lanes - 1)});
 }
 template <class T> DEVICE void norm_wide(const NormArgs& a) {
     EL_SHARED(float, scratch, [2 * WARP]);
-    norm_run<T>(a, run_start(a, blockIdx.x), a.cols, Block{blockDim.x, threadIdx.x, scratch});
+    norm_run<T>(a, blockIdx.x, true, Block{blockDim.x, threadIdx.x, scratch});
 }
 
 KERNEL(norm_narrow_f32, NormArgs, 256) { norm_narrow<float>(a); }
