@@ -67,10 +67,10 @@ DEVICE void rotate_each(const RopeArgs& a, T* x, const float* angles, u32 heads,
 
 template <class T> DEVICE void rope(const RopeArgs& a) {
     constexpr u32 SIZE = Pack<T>::SIZE;
-    const u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
-    const u32 row = (u32)(index / a.packs);
+    const u32 index = blockIdx.x * blockDim.x + threadIdx.x;
+    const u32 row = index / a.packs;
     if (row >= a.rows) return;
-    const u32 at = (u32)(index % a.packs) * SIZE;
+    const u32 at = index % a.packs * SIZE;
     const u32 head = blockIdx.y * HEADS;
     const u32 heads = smaller(HEADS, a.heads - head);
     T* x = static_cast<T*>(a.x) + row * a.stride + a.first + (u64)head * a.width + at;
