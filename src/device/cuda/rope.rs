@@ -37,10 +37,9 @@ pub(super) fn rope(
     assert_eq!(positions.len(), x.rows());
     assert!(positions.iter().all(|row| (*row as usize) < angles.rows), "a position without angles");
     assert!(2 * pairs <= range.width && range.first + range.heads * range.width <= x.cols());
-    let exact = angles.exact.as_ref().expect("angles are kept in f32");
     let packs = packs(x.element(), pairs);
     let args = RopeArgs {
-        angles: exact.start(),
+        angles: angles.values.start(),
         positions: context.upload(positions),
         x: x.start(),
         stride: x.stride() as u64,
