@@ -2,11 +2,11 @@
 //! Oracle: the CPU device, whose f32 values rounded to the type of the tensors are met to the bit.
 
 use electrode::device::cpu::CpuDevice;
-use electrode::device::cuda::Element;
+use electrode::device::cuda::{CudaDevice, Element};
 use electrode::device::ops::{Edit, Ops, Write};
 
-use super::device;
-use super::rows::{ELEMENTS, SHAPES, assert_bits, kept, random, read, tensor};
+use super::rows::{SHAPES, assert_bits, assert_refused, kept, random, read, tensor};
+use crate::cuda::{device, on_both};
 
 fn edited<O: Ops>(ops: &O, edit: &Edit, cols: usize, values: &[f32]) -> Vec<f32> {
     let mut x = tensor(ops, cols, values);
@@ -14,10 +14,10 @@ fn edited<O: Ops>(ops: &O, edit: &Edit, cols: usize, values: &[f32]) -> Vec<f32>
     read(ops, &mut x, values.len() / cols)
 }
 
-fn check(element: Element, edit: &Edit, cols: usize, values: &[f32]) {
+fn check((gpu, element): (&CudaDevice, Element), edit: &Edit, (cols, values): (usize, &[f32])) {
     let cpu = edited(&CpuDevice, edit, cols, values);
     let want: Vec<f32> = cpu.iter().map(|&x| kept(element, x)).collect();
-    let ours = edited(&device(element), edit, cols, values);
+    let ours = edited(gpu, edit, cols, values);
     assert_bits(&ours, &want, &format!("{element:?}, {cols} columns, {edit:?}"));
 }
 
@@ -35,43 +35,48 @@ fn writes(columns: usize) -> [Write; 5] {
 
 #[test]
 fn only_what_is_listed_is_written() {
-    for element in ELEMENTS {
+    let third = |n: usize| (0..n as u32).rev().step_by(3).collect::<Vec<u32>>();
+    on_both(|gpu, element| {
         for (rows, cols) in SHAPES {
             let values = random(1, rows * cols, element);
-            let third = |n: usize| (0..n as u32).rev().step_by(3).collect::<Vec<u32>>();
             for columns in [None, Some(third(cols)), Some(vec![cols as u32 - 1])] {
                 let count = columns.as_ref().map_or(cols, Vec::len);
                 for (i, write) in writes(count).into_iter().enumerate() {
-                    let tokens = [None, Some(third(rows))][i % 2].clone();
-                    check(element, &Edit { columns: columns.clone(), tokens, write }, cols, &values);
+                    let tokens = (i % 2 == 1).then(|| third(rows));
+                    let edit = Edit { columns: columns.clone(), tokens, write };
+                    check((gpu, element), &edit, (cols, &values));
                 }
             }
         }
-    }
+    });
 }
 
 #[test]
 fn nothing_listed_is_nothing_written() {
-    let values = random(1, 6 * 9, Element::F32);
-    for (columns, tokens) in [(Some(vec![]), None), (None, Some(vec![]))] {
-        let edit = Edit { columns, tokens, write: Write::Set(vec![1.0]) };
-        check(Element::F32, &edit, 9, &values);
-    }
+    on_both(|gpu, element| {
+        let values = random(1, 6 * 9, element);
+        for (columns, tokens) in [(Some(vec![]), None), (None, Some(vec![]))] {
+            let edit = Edit { columns, tokens, write: Write::Set(vec![1.0]) };
+            check((gpu, element), &edit, (9, &values));
+        }
+    });
 }
 
 #[test]
 fn what_is_listed_twice_is_written_twice() {
+    let Some(gpu) = device(Element::F32) else { return };
     let values = random(1, 6 * 9, Element::F32);
-    let (columns, tokens) = (Some(vec![3, 5, 3, 8, 3]), Some(vec![2, 0, 2]));
     for write in writes(5) {
-        let edit = Edit { columns: columns.clone(), tokens: tokens.clone(), write };
-        check(Element::F32, &edit, 9, &values);
+        let (columns, tokens) = (Some(vec![3, 5, 3, 8, 3]), Some(vec![2, 0, 2]));
+        check((&gpu, Element::F32), &Edit { columns, tokens, write }, (9, &values));
     }
 }
 
 #[test]
-#[should_panic(expected = "an edit of 9, of 9")]
-fn columns_beyond_the_row_never_reach_the_kernel() {
-    let edit = Edit { columns: Some(vec![9]), tokens: None, write: Write::Scale(2.0) };
-    edited(&device(Element::F32), &edit, 9, &[0.0; 9]);
+fn what_is_beyond_the_tensor_never_reaches_the_kernel() {
+    let Some(gpu) = device(Element::F32) else { return };
+    for (columns, tokens) in [(Some(vec![9]), None), (None, Some(vec![2]))] {
+        let edit = Edit { columns, tokens, write: Write::Scale(2.0) };
+        assert_refused(|| gpu.edit(&edit, &mut tensor(&gpu, 9, &[0.0; 18])));
+    }
 }

@@ -7,8 +7,8 @@ use electrode::device::cuda::Element;
 use electrode::device::ops::{HeadRange, NormWeights, Ops};
 use electrode::model::{NormKind, NormSpec};
 
-use super::device;
-use super::rows::{ELEMENTS, SHAPES, assert_bits, assert_near, poisoned, random, read, tensor};
+use super::rows::{SHAPES, assert_bits, assert_near, poisoned, random, read, tensor};
+use crate::cuda::{device, on_both};
 
 const LAYER: NormSpec = NormSpec { kind: NormKind::Layer, eps: 1e-5, plus_one: false };
 const GEMMA: NormSpec = NormSpec { kind: NormKind::Rms, eps: 1e-6, plus_one: true };
@@ -54,13 +54,12 @@ fn normed<O: Ops>(ops: &O, spec: NormSpec, cols: usize, values: [&[f32]; 2]) -> 
 
 #[test]
 fn rows_are_normed_as_defined() {
-    for element in ELEMENTS {
-        let gpu = device(element);
+    on_both(|gpu, element| {
         // The last two are more than a block holds.
         for (rows, cols) in SHAPES.into_iter().chain([(2, 9000), (1, 8209)]) {
             let (a, b) = (random(1, rows * cols, element), random(2, rows * cols, element));
             for spec in [LAYER, GEMMA] {
-                let ours = normed(&gpu, spec, cols, [&a, &b]);
+                let ours = normed(gpu, spec, cols, [&a, &b]);
                 let cpu = normed(&CpuDevice, spec, cols, [&a, &b]);
                 let alone: Vec<f64> = a.iter().map(|&x| f64::from(x)).collect();
                 let sum: Vec<f64> = alone.iter().zip(&b).map(|(x, y)| x + f64::from(*y)).collect();
@@ -72,12 +71,12 @@ fn rows_are_normed_as_defined() {
                 }
             }
         }
-    }
+    });
 }
 
 #[test]
 fn a_large_mean_does_not_cancel() {
-    let gpu = device(Element::F32);
+    let Some(gpu) = device(Element::F32) else { return };
     for cols in [96, 768, 4096] {
         let values: Vec<f32> = random(1, 4 * cols, Element::F32).iter().map(|x| x + 3e4).collect();
         let [ours, _] = normed(&gpu, LAYER, cols, [&values, &values]);
@@ -90,54 +89,52 @@ fn a_large_mean_does_not_cancel() {
     }
 }
 
+/// The values inside the heads, and those outside.
+fn split(values: &[f32], cols: usize, range: HeadRange) -> [Vec<f32>; 2] {
+    let columns = range.first..range.first + range.heads * range.width;
+    let parts = [true, false].map(|part| {
+        let of_part = |(i, _): &(usize, &f32)| columns.contains(&(i % cols)) == part;
+        values.iter().enumerate().filter(of_part).map(|(_, x)| *x).collect()
+    });
+    parts
+}
+
 #[test]
 fn heads_are_normed_in_place() {
     let ranges = [(0, 3, 8), (5, 2, 7), (8, 4, 64), (16, 1, 80), (0, 5, 128), (8, 3, 100)];
-    for (element, (first, heads, width)) in
-        ELEMENTS.into_iter().flat_map(|element| ranges.map(|range| (element, range)))
-    {
-        let gpu = device(element);
-        let (rows, cols) = (19, first + heads * width + 11);
-        let range = HeadRange { first, heads, width };
-        let values = random(3, rows * cols, element);
-        let inside = |i: usize| (first..first + heads * width).contains(&(i % cols));
-        let heads_of = |values: &[f32]| -> Vec<f32> {
-            let kept = values.iter().enumerate().filter(|(i, _)| inside(*i));
-            kept.map(|(_, x)| *x).collect()
-        };
-        let run = |values: &[f32]| {
-            let mut x = tensor(&gpu, cols, values);
-            gpu.head_norm(&weights(&gpu, GEMMA, width), range, &mut x);
-            read(&gpu, &mut x, values.len() / cols)
-        };
-        let ours = run(&values);
-        let mut cpu = tensor(&CpuDevice, cols, &values);
-        CpuDevice.head_norm(&weights(&CpuDevice, GEMMA, width), range, &mut cpu);
-        let cpu = heads_of(&read(&CpuDevice, &mut cpu, rows));
-        let exact: Vec<f64> = heads_of(&values).iter().map(|&x| f64::from(x)).collect();
-        let want = by_definition(GEMMA, &exact, width);
-        let bound = bound(&cpu, &want);
-        let what = format!("{element:?} {range:?}");
-        assert_near(&heads_of(&ours), want.into_iter().map(|x| (x, bound)), (element, &what));
-        let outside = |values: &[f32]| -> Vec<f32> {
-            values.iter().enumerate().filter(|(i, _)| !inside(*i)).map(|(_, x)| *x).collect()
-        };
-        assert_bits(&outside(&ours), &outside(&values), &what);
-    }
+    on_both(|gpu, element| {
+        for (first, heads, width) in ranges {
+            let range = HeadRange { first, heads, width };
+            let (rows, cols) = (19, first + heads * width + 11);
+            let values = random(3, rows * cols, element);
+            let mut x = tensor(gpu, cols, &values);
+            gpu.head_norm(&weights(gpu, GEMMA, width), range, &mut x);
+            let [ours, outside] = split(&read(gpu, &mut x, rows), cols, range);
+            let mut x = tensor(&CpuDevice, cols, &values);
+            CpuDevice.head_norm(&weights(&CpuDevice, GEMMA, width), range, &mut x);
+            let [cpu, _] = split(&read(&CpuDevice, &mut x, rows), cols, range);
+            let [inside, untouched] = split(&values, cols, range);
+            let exact: Vec<f64> = inside.iter().map(|&x| f64::from(x)).collect();
+            let want = by_definition(GEMMA, &exact, width);
+            let bound = bound(&cpu, &want);
+            let what = format!("{element:?} {range:?}");
+            assert_near(&ours, want.into_iter().map(|x| (x, bound)), (element, &what));
+            assert_bits(&outside, &untouched, &what);
+        }
+    });
 }
 
 #[test]
 fn a_row_does_not_depend_on_the_others() {
-    for element in ELEMENTS {
-        let gpu = device(element);
+    on_both(|gpu, element| {
         for cols in [24, 100, 768, 1500] {
             let values = random(4, 21 * cols, element);
-            let [all, _] = normed(&gpu, LAYER, cols, [&values, &values]);
+            let [all, _] = normed(gpu, LAYER, cols, [&values, &values]);
             for row in [0, 7, 20] {
                 let part = &values[row * cols..][..cols];
-                let [alone, _] = normed(&gpu, LAYER, cols, [part, part]);
+                let [alone, _] = normed(gpu, LAYER, cols, [part, part]);
                 assert_bits(&alone, &all[row * cols..][..cols], &format!("row {row} of {cols}"));
             }
         }
-    }
+    });
 }

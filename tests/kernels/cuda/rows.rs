@@ -47,7 +47,8 @@ pub(super) fn kept(element: Element, x: f32) -> f32 {
     }
 }
 
-/// A tensor of these rows, followed by the guards.
+/// A tensor of these rows, followed by the guards. They are looked up in a table, which writes no
+/// gaps: whatever the memory held stays there (the fake driver fills it with NaN).
 pub(super) fn tensor<O: Ops>(ops: &O, cols: usize, values: &[f32]) -> O::Tensor {
     let rows = values.len() / cols;
     let mut values = values.to_vec();
@@ -103,5 +104,8 @@ pub(super) fn assert_near(
     assert_eq!(compared, ours.len(), "{what}");
 }
 
-/// Each type of the tensors.
-pub(super) const ELEMENTS: [Element; 2] = [Element::F32, Element::Bf16];
+/// That this is refused: it panics before any kernel runs.
+pub(super) fn assert_refused(what: impl FnOnce()) {
+    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
+    assert!(answer.is_err(), "it was not refused");
+}
