@@ -15,6 +15,7 @@ mod edit;
 mod embed;
 mod gated_act;
 mod gemm;
+mod grid;
 mod histogram;
 mod images;
 mod norm;
