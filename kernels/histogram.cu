@@ -26,7 +26,7 @@ struct HistogramArgs {
     const u32* other_rows;
     const u32* other_groups;
     u32* counts;
-    u64 stride;
+    u32 stride;
     u32 neurons;
     u32 rows;
     u32 others;
@@ -35,34 +35,45 @@ struct HistogramArgs {
     u32 half;    // first step of the search: the bins are below 2 half
     u32 width;   // P
     u32 shared;  // whether edges and counts fit into shared memory
+    u32 unused;
 };
 
 constexpr u32 THREADS = 512;
 constexpr u32 CHUNK = 8;  // rows of a lane at a time; source and first_groups are filled up to it
-constexpr u32 NO_GROUP = 0xffffffffu;
+constexpr u32 INFINITE = 0x7f800000u;
+constexpr u32 NOT_A_NUMBER = 0x7fc00000u;
+constexpr u32 NO_ROW = 0xffffffffu;  // first_groups of what fills up the last chunk
 
-DEVICE bool is_finite(float x) { return (bits_of_float(x) & 0x7f800000u) != 0x7f800000u; }
+DEVICE bool is_finite(float x) { return (bits_of_float(x) & INFINITE) != INFINITE; }
 
 // What a block works on, and which of its neurons a lane has. A warp has 32 / P rows at a time.
 struct Owner {
+    const u8* column;  // of x
     float* edges;  // [2 half - 1, P], in shared memory
-    u32* counts;   // [G1, B, P]
+    u32* counts;   // [G1, B, P], and P more for values without a bin where it is shared memory
+    u32 nowhere;   // where those start
+    u32 group_size;
     u32 lane;      // neuron in the block
     u32 neuron;
-    bool inside;
     u32 worker;    // number of this lane among those that share the neuron in all slabs
     u32 workers;
 };
 
-// Some rows of one neuron; those without a bin have no group.
+// Some rows of one neuron, and where the counts of their first groups start.
 struct Values {
     float x[CHUNK];
-    u32 group[CHUNK];
+    u32 counts[CHUNK];
 };
 
+// The value of a row; of row 0 or of the last neuron where there is none, so that all can be read.
+template <class T> DEVICE float load_value(const HistogramArgs& a, const Owner& own, u32 row) {
+    const u64 offset = (u64)row * (u32)(a.stride * sizeof(T));
+    return to_float(*reinterpret_cast<const T*>(own.column + offset));
+}
+
+// A row or value that does not count becomes NaN, which lies above no edge.
 template <class T>
 DEVICE void load_values(const HistogramArgs& a, const Owner& own, u32 chunk, Values& values) {
-    const T* x = static_cast<const T*>(a.x) + own.neuron;
 #pragma unroll
     for (u32 part = 0; part < CHUNK / 4; ++part) {
         const u32 first = chunk * CHUNK + part * 4;
@@ -70,42 +81,73 @@ DEVICE void load_values(const HistogramArgs& a, const Owner& own, u32 chunk, Val
         const Pack<u32> groups = load_pack(a.first_groups + first);
 #pragma unroll
         for (u32 k = 0; k < 4; ++k) {
-            const bool there = own.inside && first + k < a.rows;
-            const float value = there ? to_float(x[rows.at[k] * a.stride]) : 0.0f;
-            values.x[part * 4 + k] = value;
-            values.group[part * 4 + k] = there && is_finite(value) ? groups.at[k] : NO_GROUP;
+            const float value = load_value<T>(a, own, rows.at[k]);
+            const bool counts = is_finite(value) && groups.at[k] != NO_ROW;
+            values.x[part * 4 + k] = counts ? value : float_of_bits(NOT_A_NUMBER);
+            values.counts[part * 4 + k] = counts ? groups.at[k] * own.group_size : own.nowhere;
         }
     }
 }
 
-// bins[k] = P * (bin of x[k]) + lane, all searched side by side.
-template <bool SHARED, u32 K>
-DEVICE void find_bins(const HistogramArgs& a, const Owner& own, u32 width, const float (&x)[K],
-                      u32 (&bins)[K]) {
+// The step of a search over `step` times P edges; `at` are offsets in bytes, which need no scaling.
+template <u32 K>
+DEVICE void halve(const float* edges, u32 step, const float (&x)[K], u32 (&at)[K]) {
 #pragma unroll
-    for (u32 k = 0; k < K; ++k) bins[k] = own.lane;
-    for (u32 step = a.half; step > 0; step /= 2) {
-        const float* edges = own.edges + (step - 1) * width;
+    for (u32 k = 0; k < K; ++k) {
+        const u8* edge = reinterpret_cast<const u8*>(edges) + at[k];
+        if (x[k] > *reinterpret_cast<const float*>(edge)) at[k] += step * (u32)sizeof(float);
+    }
+}
+
+// bins[k] = P * (bin of x[k]) + lane, all searched side by side. HALF is a.half where the compiler
+// shall know it, else 0.
+template <u32 HALF, u32 K>
+DEVICE void search(const float* edges, u32 half, u32 width, const float (&x)[K], u32 lane,
+                   u32 (&bins)[K]) {
 #pragma unroll
-        for (u32 k = 0; k < K; ++k) {
-            bool above;
-            if constexpr (SHARED) {
-                above = x[k] > edges[bins[k]];
-            } else {
-                const u32 at = bins[k] / width + step - 1;
-                const u64 row = (u64)own.neuron * (a.bins - 1);
-                above = own.inside && at < a.bins - 1 && x[k] > a.edges[row + at];
-            }
-            if (above) bins[k] += step * width;
+    for (u32 k = 0; k < K; ++k) bins[k] = lane * (u32)sizeof(float);
+    if constexpr (HALF != 0) {
+#pragma unroll
+        for (u32 step = HALF; step > 0; step /= 2) {
+            halve(edges + (step - 1) * WARP, step * WARP, x, bins);
+        }
+    } else {
+#pragma unroll 1
+        for (u32 step = half; step > 0; step /= 2) {
+            halve(edges + (step - 1) * width, step * width, x, bins);
         }
     }
+#pragma unroll
+    for (u32 k = 0; k < K; ++k) bins[k] /= (u32)sizeof(float);
+}
+
+// The same in global memory, where edges are not transposed.
+template <u32 K>
+DEVICE void search_global(const HistogramArgs& a, const Owner& own, const float (&x)[K],
+                          u32 (&bins)[K]) {
+    const u32 edges = a.bins - 1;
+    for (u32 k = 0; k < K; ++k) {
+        u32 bin = 0;
+        for (u32 step = a.half; step > 0; step /= 2) {
+            const u32 at = bin + step - 1;
+            if (at < edges && x[k] > a.edges[(u64)own.neuron * edges + at]) bin += step;
+        }
+        bins[k] = bin * WARP + own.lane;
+    }
+}
+
+template <bool SHARED, u32 WIDTH, u32 K>
+DEVICE void find_bins(const HistogramArgs& a, const Owner& own, u32 width, const float (&x)[K],
+                      u32 (&bins)[K]) {
+    if constexpr (!SHARED) search_global(a, own, x, bins);
+    else if (WIDTH && a.half == WARP) search<WARP>(own.edges, 0, WIDTH, x, own.lane, bins);
+    else search<0>(own.edges, a.half, width, x, own.lane, bins);
 }
 
 // Counts each row in its first group; and among all rows, where those are not derived.
-template <class T, bool SHARED>
+template <class T, bool SHARED, u32 WIDTH>
 DEVICE void count_rows(const HistogramArgs& a, const Owner& own, u32 width) {
     const u32 chunks = ceil_div(a.rows, CHUNK);
-    const u32 group_size = a.bins * width;
     Values ahead;
     if (own.worker < chunks) load_values<T>(a, own, own.worker, ahead);
     for (u32 chunk = own.worker; chunk < chunks; chunk += own.workers) {
@@ -113,27 +155,25 @@ DEVICE void count_rows(const HistogramArgs& a, const Owner& own, u32 width) {
         const u32 next = chunk + own.workers;
         if (next < chunks) load_values<T>(a, own, next, ahead);
         u32 bins[CHUNK];
-        find_bins<SHARED, CHUNK>(a, own, width, values.x, bins);
+        find_bins<SHARED, WIDTH, CHUNK>(a, own, width, values.x, bins);
 #pragma unroll
         for (u32 k = 0; k < CHUNK; ++k) {
-            const u32 group = values.group[k];
-            if (group == NO_GROUP) continue;
-            atomicAdd(&own.counts[(u64)group * group_size + bins[k]], 1u);
-            if (!SHARED && group != 0) atomicAdd(&own.counts[bins[k]], 1u);
+            if (!SHARED && values.counts[k] == own.nowhere) continue;
+            atomicAdd(&own.counts[values.counts[k] + bins[k]], 1u);
+            if (!SHARED && values.counts[k] != 0) atomicAdd(&own.counts[bins[k]], 1u);
         }
     }
 }
 
 // Counts rows in their groups after the first.
-template <class T, bool SHARED>
+template <class T, bool SHARED, u32 WIDTH>
 DEVICE void count_others(const HistogramArgs& a, const Owner& own, u32 width) {
-    const T* x = static_cast<const T*>(a.x) + own.neuron;
-    for (u32 i = own.worker; i < a.others && own.inside; i += own.workers) {
-        const float value[1] = {to_float(x[a.source[a.other_rows[i]] * a.stride])};
+    for (u32 i = own.worker; i < a.others; i += own.workers) {
+        const float value[1] = {load_value<T>(a, own, a.source[a.other_rows[i]])};
         u32 bin[1];
-        find_bins<SHARED, 1>(a, own, width, value, bin);
+        find_bins<SHARED, WIDTH, 1>(a, own, width, value, bin);
         if (!is_finite(value[0])) continue;
-        atomicAdd(&own.counts[(u64)a.other_groups[i] * a.bins * width + bin[0]], 1u);
+        atomicAdd(&own.counts[a.other_groups[i] * own.group_size + bin[0]], 1u);
     }
 }
 
@@ -143,17 +183,16 @@ DEVICE void begin(const HistogramArgs& a, const Owner& own, u32 width) {
     for (u32 i = threadIdx.x; i < (2 * a.half - 1) * width; i += THREADS) {
         const u32 neuron = first + i % width, at = i / width;
         const bool there = neuron < a.neurons && at < a.bins - 1;
-        own.edges[i] = there ? a.edges[(u64)neuron * (a.bins - 1) + at] : float_of_bits(0x7f800000u);
+        own.edges[i] = there ? a.edges[(u64)neuron * (a.bins - 1) + at] : float_of_bits(INFINITE);
     }
-    for (u32 i = threadIdx.x; i < a.groups * a.bins * width; i += THREADS) own.counts[i] = 0;
+    for (u32 i = threadIdx.x; i < own.nowhere; i += THREADS) own.counts[i] = 0;
 }
 
 // All rows = rows of any first group, or of none.
-DEVICE void derive_all_rows(const HistogramArgs& a, const Owner& own, u32 width) {
-    const u32 group_size = a.bins * width;
-    for (u32 i = threadIdx.x; i < group_size; i += THREADS) {
+DEVICE void derive_all_rows(const Owner& own) {
+    for (u32 i = threadIdx.x; i < own.group_size; i += THREADS) {
         u32 sum = 0;
-        for (u32 group = 0; group < a.groups; ++group) sum += own.counts[group * group_size + i];
+        for (u32 at = i; at < own.nowhere; at += own.group_size) sum += own.counts[at];
         own.counts[i] = sum;
     }
 }
@@ -162,27 +201,29 @@ DEVICE void derive_all_rows(const HistogramArgs& a, const Owner& own, u32 width)
 template <class T, bool SHARED, u32 WIDTH> DEVICE void histogram(const HistogramArgs& a) {
     EL_SMEM(memory);
     const u32 width = WIDTH ? WIDTH : a.width;
-    const u32 cells = a.groups * a.bins * width;
-    u32* running = a.counts + (u64)blockIdx.x * a.groups * a.bins * width;
     Owner own;
+    own.group_size = a.bins * width;
+    own.nowhere = a.groups * own.group_size;
+    u32* running = a.counts + (u64)blockIdx.x * own.nowhere;
     own.edges = reinterpret_cast<float*>(memory);
     own.counts = SHARED ? reinterpret_cast<u32*>(own.edges + (2 * a.half - 1) * width) : running;
     own.lane = lane_id() % width;
-    own.neuron = blockIdx.x * width + own.lane;
-    own.inside = own.neuron < a.neurons;
+    // Lanes beyond the last neuron repeat it, and count in columns that no one reads.
+    own.neuron = smaller(blockIdx.x * width + own.lane, a.neurons - 1);
+    own.column = reinterpret_cast<const u8*>(static_cast<const T*>(a.x) + own.neuron);
     const u32 each = THREADS / width;
     own.worker = blockIdx.y * each + warp_id() * (WARP / width) + lane_id() / width;
     own.workers = gridDim.y * each;
     if constexpr (SHARED) begin(a, own, width);
     __syncthreads();
-    count_rows<T, SHARED>(a, own, width);
+    count_rows<T, SHARED, WIDTH>(a, own, width);
     __syncthreads();
-    if constexpr (SHARED) derive_all_rows(a, own, width);
+    if constexpr (SHARED) derive_all_rows(own);
     __syncthreads();
-    count_others<T, SHARED>(a, own, width);
+    count_others<T, SHARED, WIDTH>(a, own, width);
     __syncthreads();
     if constexpr (SHARED) {
-        for (u32 i = threadIdx.x; i < cells; i += THREADS) {
+        for (u32 i = threadIdx.x; i < own.nowhere; i += THREADS) {
             if (own.counts[i] != 0) atomicAdd(&running[i], own.counts[i]);
         }
     }
