@@ -35,7 +35,7 @@ struct HistogramArgs {
     u32 half;    // first step of the search: the bins are below 2 half
     u32 width;   // P
     u32 shared;  // whether edges and counts fit into shared memory
-    u32 unused;
+    u32 unused;  // no gap at the end
 };
 
 constexpr u32 THREADS = 512;
