@@ -5,8 +5,8 @@
 //   shift    [N]                                        items  [items, 4], see ItemKind
 //   sum, square f64, min, max f32, firing u64, non_finite u32: [G1, N], running
 //
-// A block owns 32 neurons (lanes) and walks the tiles of 1024 rows. A tile is copied to shared
-// memory once; warps then take items (a group of the tile, the longest first) from a counter. Which
+// A block owns 32 neurons (lanes) and walks tiles of 64 KB, 1024 rows of bf16. A tile is copied to
+// shared memory once; warps then take items (a group of the tile, the longest first) from a counter. Which
 // warp takes an item changes no bit: the running values of a group are its own, loaded and stored
 // around the item. Group 0 is as long as all others together, so moments and range are two items.
 //
@@ -29,16 +29,18 @@ struct ClassSumsArgs {
     float* max;
     u64* firing;
     u32* non_finite;
-    u64 stride;
+    u32 stride;
     u32 neurons;
     u32 rows;
-    u32 stages;  // tiles in shared memory: 1, or 2 where the next one arrives during the work
     u32 tiles;
+    u32 stages;  // tiles in shared memory: 1, or 2 where the next one arrives during the work
+    u32 unused;  // no gap at the end
 };
 
 constexpr u32 THREADS = 256;
-constexpr u32 TILE = 1024;  // rows; as in device/rows.rs
 constexpr u32 NEURONS = WARP;
+// Rows of a tile; as in src/device/cuda/class_sums.rs.
+template <class T> constexpr u32 TILE = 2048 / sizeof(T);
 constexpr u32 CHUNK = 8;  // rows read ahead
 // What an item is about; it is {group * 4 + kind, first in members, rows, 0}. Members of an item
 // are rows of the tile in order, filled up with row 0 to a multiple of CHUNK; group 0 has no list.
@@ -252,12 +254,12 @@ template <class T> DEVICE void fetch_tile(const ClassSumsArgs& a, u32 tile, T* t
     constexpr u32 PACKS = NEURONS / Pack<T>::SIZE;
     const T* x = static_cast<const T*>(a.x);
     const u32 column = blockIdx.x * NEURONS;
-    const u32 rows = smaller(a.rows - tile * TILE, TILE);
-    const bool aligned = ((u64)x | a.stride * sizeof(T)) % 16 == 0;
+    const u32 rows = smaller(a.rows - tile * TILE<T>, TILE<T>);
+    const bool aligned = ((u64)x | (u64)a.stride * sizeof(T)) % 16 == 0;
     for (u32 i = threadIdx.x; i < rows * PACKS; i += THREADS) {
         const u32 first = column + i % PACKS * Pack<T>::SIZE;
         const u32 here = first < a.neurons ? smaller(a.neurons - first, Pack<T>::SIZE) : 0;
-        const T* from = x + a.source[tile * TILE + i / PACKS] * a.stride + (here ? first : 0);
+        const T* from = x + (u64)a.source[tile * TILE<T> + i / PACKS] * a.stride + (here ? first : 0);
         T* pack = to + i * Pack<T>::SIZE;
         if (aligned) {
             copy_async_16(pack, from, here * (u32)sizeof(T));
@@ -279,9 +281,9 @@ template <class T> DEVICE void class_sums(const ClassSumsArgs& a) {
     if (threadIdx.x == 0) taken[0] = 0;
     fetch_tile(a, 0, tiles);
     for (u32 tile = 0; tile < count; ++tile) {
-        T* here = tiles + tile % a.stages * (TILE * NEURONS);
+        T* here = tiles + tile % a.stages * (TILE<T> * NEURONS);
         if (a.stages == 2 && tile + 1 < count) {
-            fetch_tile(a, tile + 1, tiles + (tile + 1) % 2 * (TILE * NEURONS));
+            fetch_tile(a, tile + 1, tiles + (tile + 1) % 2 * (TILE<T> * NEURONS));
             copy_async_wait<1>();
         } else {
             copy_async_wait<0>();
