@@ -96,6 +96,10 @@ impl Ops for CudaDevice {
         x.set_rows(rows);
     }
 
+    fn write(&self, x: &mut Tensor, values: &[f32]) -> Result<()> {
+        buffer::write(&self.context, x, values)
+    }
+
     fn read(&self, x: &Tensor, out: &mut Vec<f32>) -> Result<()> {
         buffer::read(&self.context, x, out)
     }
