@@ -4,6 +4,8 @@
 mod edit;
 mod embed;
 mod gated_act;
+mod gemm;
+mod gemm_tiles;
 mod norm;
 mod pool;
 mod residual;
