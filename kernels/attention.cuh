@@ -21,12 +21,12 @@ struct AttentionArgs {
     u64 qkv_stride, out_stride;
     u32 heads, kv_heads, head_width;
     u32 causal;     // 1: keys after the query are hidden
-    u32 window;     // keys this far before the query are hidden; FULL: none
+    u32 window;     // keys this far before the query are hidden; at most 2^30, which hides none
     u32 bias_kind;  // NO_BIAS, SLOPES or DISTANCE
     u32 reach;
-    u32 plain;      // 1: scores are scale * q k^T and scale > 0
     float scale;
     float softcap;  // 0: none
+    u32 spare;      // keeps the size a multiple of 8
 };
 
 constexpr u32 NO_BIAS = 0, SLOPES = 1, DISTANCE = 2;

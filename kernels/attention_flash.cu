@@ -13,10 +13,18 @@
 //        that each byte of keys from shared memory serves 32 rows (16 rows would be bound by it)
 #include "attention_flash.cuh"
 
-KERNEL(attention_bf16_32, AttentionArgs, 128) { attend<Flash<32, 64, 2>>(a); }
-KERNEL(attention_bf16_64, AttentionArgs, 128) { attend<Flash<64, 64, 2>>(a); }
-KERNEL(attention_bf16_80, AttentionArgs, 128) { attend<Flash<80, 64, 2>>(a); }
-KERNEL(attention_bf16_96, AttentionArgs, 128) { attend<Flash<96, 64, 2>>(a); }
-KERNEL(attention_bf16_128, AttentionArgs, 128) { attend<Flash<128, 64, 2>>(a); }
+KERNEL(attention_bf16_32, AttentionArgs, 128) { attend<Flash<32, 64, 2, false>>(a); }
+KERNEL(attention_bf16_64, AttentionArgs, 128) { attend<Flash<64, 64, 2, false>>(a); }
+KERNEL(attention_bf16_80, AttentionArgs, 128) { attend<Flash<80, 64, 2, false>>(a); }
+KERNEL(attention_bf16_96, AttentionArgs, 128) { attend<Flash<96, 64, 2, false>>(a); }
+KERNEL(attention_bf16_128, AttentionArgs, 128) { attend<Flash<128, 64, 2, false>>(a); }
 // 32 queries a warp would need 256 registers for the sums alone, 64 keys 192 KB of shared memory.
-KERNEL(attention_bf16_256, AttentionArgs, 256) { attend<Flash<256, 32, 1>>(a); }
+KERNEL(attention_bf16_256, AttentionArgs, 256) { attend<Flash<256, 32, 1, false>>(a); }
+
+// With cap or bias, whose code needs the registers of half the rows.
+KERNEL(attention_shaped_bf16_32, AttentionArgs, 256) { attend<Flash<32, 64, 1, true>>(a); }
+KERNEL(attention_shaped_bf16_64, AttentionArgs, 256) { attend<Flash<64, 64, 1, true>>(a); }
+KERNEL(attention_shaped_bf16_80, AttentionArgs, 256) { attend<Flash<80, 64, 1, true>>(a); }
+KERNEL(attention_shaped_bf16_96, AttentionArgs, 256) { attend<Flash<96, 64, 1, true>>(a); }
+KERNEL(attention_shaped_bf16_128, AttentionArgs, 256) { attend<Flash<128, 64, 1, true>>(a); }
+KERNEL(attention_shaped_bf16_256, AttentionArgs, 256) { attend<Flash<256, 32, 1, true>>(a); }

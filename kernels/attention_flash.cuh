@@ -4,9 +4,11 @@
 
 constexpr float LOG2_E = 1.4426950408889634f;
 
-// How a padded head width is cut: KEYS keys a tile, FRAGMENTS times 16 queries a warp.
-template <u32 WIDTH_, u32 KEYS_, u32 FRAGMENTS_> struct Flash {
+// How a padded head width is cut: KEYS keys a tile, FRAGMENTS times 16 queries a warp. SHAPED adds
+// the code of cap and bias, which takes registers even where it is not run.
+template <u32 WIDTH_, u32 KEYS_, u32 FRAGMENTS_, bool SHAPED_> struct Flash {
     static constexpr u32 WIDTH = WIDTH_, KEYS = KEYS_, FRAGMENTS = FRAGMENTS_;
+    static constexpr bool SHAPED = SHAPED_;
     static constexpr u32 QUERIES = 128;
     static constexpr u32 ROWS = 16 * FRAGMENTS;              // queries of a warp
     static constexpr u32 THREADS = QUERIES / ROWS * WARP;
@@ -14,12 +16,18 @@ template <u32 WIDTH_, u32 KEYS_, u32 FRAGMENTS_> struct Flash {
     static constexpr u32 TILE = KEYS * WIDTH;                // elements of a tile of keys
     // Shared memory: [QUERIES, WIDTH] queries, then twice a tile of keys and a tile of values.
 
-    // Where chunk `chunk` of row `row` lies, in elements. 8 rows at one chunk, which is what a
-    // matrix load reads, fall into 8 different banks of 16 bytes.
+    // A row's chunks are permuted, so that 8 rows at one chunk, which is what a matrix load reads,
+    // fall into 8 different banks of 16 bytes: chunk c of row r lies at c ^ swizzle(r).
+    static constexpr u32 MASK = CHUNKS % 8 == 0 ? 7 : CHUNKS % 4 == 0 ? 3 : 1;
+    static constexpr u32 SHIFT = MASK == 7 ? 0 : MASK == 3 ? 1 : 2;
+    // In elements. The swizzle repeats every 8 rows.
     static DEVICE u32 at(u32 row, u32 chunk) {
-        constexpr u32 SHIFT = CHUNKS % 8 == 0 ? 0 : CHUNKS % 4 == 0 ? 1 : 2;
-        constexpr u32 MASK = CHUNKS % 8 == 0 ? 7 : CHUNKS % 4 == 0 ? 3 : 1;
         return row * WIDTH + ((chunk ^ (row >> SHIFT & MASK)) << 3);
+    }
+    // at(row + rows, chunk + chunks) from at(row, chunk), for rows % 8 == 0 and chunk < 2 <= chunks:
+    // one operation, the rest is an immediate.
+    static DEVICE u32 from(u32 at, u32 rows, u32 chunks) {
+        return (at ^ (chunks & MASK) << 3) + rows * WIDTH + ((chunks & ~MASK) << 3);
     }
 };
 
@@ -35,22 +43,24 @@ template <class F> struct FlashScores {
 
 // Starts copying ROWS rows of one head from token `from` on; rows from `count` on are zero.
 template <class F, u32 ROWS>
-DEVICE void copy_rows(bf16* to, const bf16* from, u64 stride, u32 count, u32 width) {
+DEVICE void copy_rows(bf16* to, const bf16* from, u32 stride, u32 count, u32 width) {
 #pragma unroll
     for (u32 step = 0; step < ROWS * F::CHUNKS; step += F::THREADS) {
         const u32 i = step + threadIdx.x;
         const u32 row = i / F::CHUNKS, chunk = i % F::CHUNKS;
         if (ROWS * F::CHUNKS % F::THREADS != 0 && row >= ROWS) break;
         const bool there = row < count && chunk * 8 < width;
-        const bf16* source = there ? from + row * stride + chunk * 8 : from;
+        const bf16* source = there ? from + (row * stride + chunk * 8) : from;
         copy_async_16(to + F::at(row, chunk), source, there ? 16 : 0);
     }
 }
 
 // scores = q k^T.
 template <class F>
-DEVICE void multiply_keys(FlashScores<F>& scores, const bf16* queries, const bf16* keys) {
+DEVICE void multiply_keys(FlashScores<F>& scores, const bf16* shared, u32 queries, u32 keys) {
     const u32 lane = lane_id();
+    queries += F::at(lane % 16, lane / 16);
+    keys += F::at(lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
     for (u32 f = 0; f < F::FRAGMENTS; ++f) {
 #pragma unroll
@@ -64,12 +74,12 @@ DEVICE void multiply_keys(FlashScores<F>& scores, const bf16* queries, const bf1
         u32 q[F::FRAGMENTS][4];
 #pragma unroll
         for (u32 f = 0; f < F::FRAGMENTS; ++f) {
-            load_matrix_x4(q[f], queries + F::at(16 * f + lane % 16, c + lane / 16));
+            load_matrix_x4(q[f], shared + F::from(queries, 16 * f, c));
         }
 #pragma unroll
         for (u32 n = 0; n < F::KEYS / 8; n += 2) {
             u32 k[4];
-            load_matrix_x4(k, keys + F::at(8 * n + lane / 16 * 8 + lane % 8, c + lane / 8 % 2));
+            load_matrix_x4(k, shared + F::from(keys, 8 * n, c));
 #pragma unroll
             for (u32 f = 0; f < F::FRAGMENTS; ++f) {
                 mma_16x8x16(scores.at[f][n], q[f], k[0], k[1]);
@@ -82,8 +92,8 @@ DEVICE void multiply_keys(FlashScores<F>& scores, const bf16* queries, const bf1
 // sums += weights v, the weights rounded to bf16.
 template <class F>
 DEVICE void multiply_values(FlashState<F>& state, const FlashScores<F>& weights,
-                            const bf16* values) {
-    const u32 lane = lane_id();
+                            const bf16* shared, u32 values) {
+    values += F::at(lane_id() % 16, lane_id() / 16);
 #pragma unroll
     for (u32 n = 0; n < F::KEYS / 8; n += 2) {
         u32 p[F::FRAGMENTS][4];
@@ -99,7 +109,7 @@ DEVICE void multiply_values(FlashState<F>& state, const FlashScores<F>& weights,
 #pragma unroll
         for (u32 c = 0; c < F::CHUNKS; c += 2) {
             u32 v[4];
-            load_matrix_x4_transposed(v, values + F::at(8 * n + lane % 16, c + lane / 16));
+            load_matrix_x4_transposed(v, shared + F::from(values, 8 * n, c));
 #pragma unroll
             for (u32 f = 0; f < F::FRAGMENTS; ++f) {
                 mma_16x8x16(state.sums[f][c], p[f], v[0], v[1]);
@@ -140,6 +150,42 @@ DEVICE void shape_scores(FlashScores<F>& scores, const AttentionArgs& a, u32 hea
         each_score(scores, query, key, [&](float& x, u32 query_at, u32 key_at) {
             x = fmaf(LOG2_E, score_bias(a, head, query_at, key_at), x);
         });
+    }
+}
+
+// Whether a warp's queries see any key of a tile, and whether each sees every one. Rows and keys
+// count from the tile's first key here: bounds that change with every tile are computed where they
+// are used, and take no registers over the loop.
+template <class F> DEVICE bool sees_some(const AttentionArgs& a, i32 row, i32 length) {
+    const i32 last = row + (i32)F::ROWS - 1;
+    return row < length && !(a.causal && last < 0) && row + 1 - (i32)a.window < (i32)F::KEYS;
+}
+template <class F> DEVICE bool sees_all(const AttentionArgs& a, i32 row, i32 length) {
+    const i32 last = row + (i32)F::ROWS - 1;
+    return length >= (i32)F::KEYS && !(a.causal && row + 1 < (i32)F::KEYS) &&
+           last + 1 <= (i32)a.window;
+}
+
+// Hides what a query does not see.
+template <class F>
+DEVICE void hide_scores(FlashScores<F>& scores, const AttentionArgs& a, i32 first_row, i32 length) {
+#pragma unroll
+    for (u32 f = 0; f < F::FRAGMENTS; ++f) {
+#pragma unroll
+        for (u32 half = 0; half < 2; ++half) {
+            const i32 row = first_row + (i32)(16 * f + 8 * half + lane_id() / 4);
+            const i32 end = a.causal ? smaller(row + 1, length) : length;
+            const i32 begin = row + 1 - (i32)a.window;
+#pragma unroll
+            for (u32 n = 0; n < F::KEYS / 8; ++n) {
+#pragma unroll
+                for (u32 e = 0; e < 2; ++e) {
+                    const i32 key = (i32)(8 * n + e + lane_id() % 4 * 2);
+                    float& score = scores.at[f][n][2 * half + e];
+                    score = key >= begin && key < end ? score : NEVER;
+                }
+            }
+        }
     }
 }
 
@@ -217,7 +263,6 @@ DEVICE void store_rows(FlashState<F>& state, bf16* staged, bf16* out, u64 stride
 template <class F> DEVICE void attend(const AttentionArgs& a) {
     EL_SMEM(shared);
     bf16* queries = reinterpret_cast<bf16*>(shared);
-    bf16* ring = queries + F::QUERIES * F::WIDTH;
     const AttentionWork work = attention_work(a);
     const AttentionTile& tile = work.tile;
     const u32 width = a.head_width;
@@ -227,16 +272,12 @@ template <class F> DEVICE void attend(const AttentionArgs& a) {
 
     const u32 query = tile.query + warp_id() * F::ROWS;  // first of this warp
     const KeyRange keys = visible_keys(a, tile.query, F::QUERIES, tile.length, F::KEYS);
-    const KeyRange some = query < tile.length ? visible_keys(a, query, F::ROWS, tile.length, F::KEYS)
-                                              : KeyRange{0, 0};
-    // Keys that every query of this warp sees: no score between them has to be looked at.
-    const KeyRange all = {seen_keys(a, query + F::ROWS - 1, tile.length).begin,
-                          seen_keys(a, query, tile.length).end};
-    const float factor = a.plain ? a.scale * LOG2_E : 1.0f;
+    const float factor = F::SHAPED ? 1.0f : a.scale * LOG2_E;
 
     FlashState<F> state = {};
     for (u32 f = 0; f < F::FRAGMENTS; ++f) state.largest[f][0] = state.largest[f][1] = NEVER;
-    const auto copy_tile = [&](u32 first, bf16* to) {
+    const auto copy_tile = [&](u32 first, u32 turn) {
+        bf16* to = queries + F::QUERIES * F::WIDTH + turn * 2 * F::TILE;
         const bf16* from = key_rows + first * a.qkv_stride;
         copy_rows<F, F::KEYS>(to, from, a.qkv_stride, tile.length - first, width);
         copy_rows<F, F::KEYS>(to + F::TILE, from + to_values, a.qkv_stride, tile.length - first, width);
@@ -244,28 +285,25 @@ template <class F> DEVICE void attend(const AttentionArgs& a) {
     };
     copy_rows<F, F::QUERIES>(queries, rows + tile.query * a.qkv_stride + work.head * width,
                              a.qkv_stride, tile.length - tile.query, width);
-    copy_tile(keys.begin, ring);
+    copy_tile(keys.begin, 0);
 
-    bf16* ours = queries + warp_id() * F::ROWS * F::WIDTH;
+    const u32 ours = warp_id() * F::ROWS * F::WIDTH;
     for (u32 first = keys.begin, turn = 0; first < keys.end; first += F::KEYS, turn ^= 1) {
-        const bf16* tile_keys = ring + turn * 2 * F::TILE;
+        const u32 tile_keys = F::QUERIES * F::WIDTH + turn * 2 * F::TILE;
         copy_async_wait<0>();
         __syncthreads();  // this tile is here, and everybody is done with the one before
-        if (first + F::KEYS < keys.end) copy_tile(first + F::KEYS, ring + (turn ^ 1) * 2 * F::TILE);
-        if (first >= some.end || first + F::KEYS <= some.begin) continue;
+        if (first + F::KEYS < keys.end) copy_tile(first + F::KEYS, turn ^ 1);
+        // Of this warp's first query and of the sequence's end, from the tile's first key.
+        const i32 row = (i32)(query - first), length = (i32)(tile.length - first);
+        if (!sees_some<F>(a, row, length)) continue;
         FlashScores<F> scores;
-        multiply_keys(scores, ours, tile_keys);
-        if (!a.plain) shape_scores(scores, a, work.head, query, first);
-        if (first < all.begin || first + F::KEYS > all.end) {
-            each_score(scores, query, first, [&](float& x, u32 query_at, u32 key_at) {
-                const KeyRange seen = seen_keys(a, query_at, tile.length);
-                if (key_at < seen.begin || key_at >= seen.end) x = NEVER;
-            });
-        }
+        multiply_keys(scores, queries, ours, tile_keys);
+        if (F::SHAPED) shape_scores(scores, a, work.head, query, first);
+        if (!sees_all<F>(a, row, length)) hide_scores(scores, a, row, length);
         softmax_step(state, scores, factor);
-        multiply_values(state, scores, tile_keys + F::TILE);
+        multiply_values(state, scores, queries, tile_keys + F::TILE);
     }
     if (query >= tile.length) return;
     bf16* out = static_cast<bf16*>(a.out) + (u64)(tile.start + query) * a.out_stride + work.head * width;
-    store_rows(state, ours, out, a.out_stride, tile.length - query, width);
+    store_rows(state, queries + ours, out, a.out_stride, tile.length - query, width);
 }
