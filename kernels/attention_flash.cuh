@@ -41,17 +41,20 @@ template <class F> struct FlashScores {
     float at[F::FRAGMENTS][F::KEYS / 8][4];
 };
 
-// Starts copying ROWS rows of one head from token `from` on; rows from `count` on are zero.
+// Starts copying ROWS rows of one head; rows from `count` on, and columns from `width` on, are zero.
+// Nothing is read where the size is 0, wherever the address points.
 template <class F, u32 ROWS>
 DEVICE void copy_rows(bf16* to, const bf16* from, u32 stride, u32 count, u32 width) {
+    constexpr u32 AT_ONCE = F::THREADS / F::CHUNKS;  // rows; threads left over have no part
+    const u32 first = threadIdx.x / F::CHUNKS, chunk = threadIdx.x % F::CHUNKS;
+    if (first >= AT_ONCE) return;
+    from += first * stride + chunk * 8;
+    count = chunk * 8 < width ? count : 0;
 #pragma unroll
-    for (u32 step = 0; step < ROWS * F::CHUNKS; step += F::THREADS) {
-        const u32 i = step + threadIdx.x;
-        const u32 row = i / F::CHUNKS, chunk = i % F::CHUNKS;
-        if (ROWS * F::CHUNKS % F::THREADS != 0 && row >= ROWS) break;
-        const bool there = row < count && chunk * 8 < width;
-        const bf16* source = there ? from + (row * stride + chunk * 8) : from;
-        copy_async_16(to + F::at(row, chunk), source, there ? 16 : 0);
+    for (u32 step = 0; step < ROWS; step += AT_ONCE) {
+        const u32 row = step + first;
+        if (ROWS % AT_ONCE != 0 && row >= ROWS) break;
+        copy_async_16(to + F::at(row, chunk), from + step * stride, row < count ? 16 : 0);
     }
 }
 
@@ -200,10 +203,10 @@ DEVICE void softmax_step(FlashState<F>& state, FlashScores<F>& scores, float fac
             float largest = state.largest[f][half];
 #pragma unroll
             for (u32 n = 0; n < F::KEYS / 8; ++n) {
-                largest = larger(largest, larger(scores.at[f][n][2 * half], scores.at[f][n][2 * half + 1]));
+                largest = fmaxf(largest, fmaxf(scores.at[f][n][2 * half], scores.at[f][n][2 * half + 1]));
             }
-            largest = larger(largest, __shfl_xor_sync(FULL, largest, 1));
-            largest = larger(largest, __shfl_xor_sync(FULL, largest, 2));
+            largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, 1));
+            largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, 2));
             // A row that has seen no key yet: infinity - infinity is no number, zero serves.
             const float from = largest == NEVER ? 0.0f : largest * factor;
             const float shrink = exp2_fast(fmaf(state.largest[f][half], factor, -from));
@@ -254,9 +257,10 @@ DEVICE void store_rows(FlashState<F>& state, bf16* staged, bf16* out, u64 stride
 #pragma unroll
     for (u32 step = 0; step < F::ROWS * F::CHUNKS; step += WARP) {
         const u32 row = (step + lane) / F::CHUNKS, chunk = (step + lane) % F::CHUNKS;
-        if (row < count && chunk * 8 < width) {
-            store_pack(out + row * stride + chunk * 8, load_pack(staged + F::at(row, chunk)));
-        }
+        const Pack<bf16> pack = load_pack(staged + F::at(row, chunk));
+        // Indexed as packs: written as an offset of elements, the compiler cuts the store in two.
+        Pack<bf16>* to = reinterpret_cast<Pack<bf16>*>(out + row * stride) + chunk;
+        if (row < count && chunk * 8 < width) *to = pack;
     }
 }
 
