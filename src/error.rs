@@ -48,6 +48,26 @@ pub enum Error {
         /// Both sides of it.
         what: String,
     },
+    /// A device is at fault, or lost: another one may do.
+    #[error(
+        "{device}: {what}\n  remedy: run on another device or node; the driver's log says more"
+    )]
+    Device {
+        /// Which one.
+        device: String,
+        /// What the driver said, and about which call.
+        what: String,
+    },
+    /// A device has too little memory for what was asked.
+    #[error(
+        "{device}: {what}\n  remedy: smaller statistics.batch_tokens, fewer sites, or a larger device"
+    )]
+    DeviceMemory {
+        /// Which one.
+        device: String,
+        /// What was asked and what there was.
+        what: String,
+    },
     /// The run stopped before its last block; the same command goes on from there.
     #[error("unfinished: {what}\n  remedy: run the same command again, it resumes")]
     Unfinished {
@@ -82,7 +102,7 @@ impl Error {
     }
 
     /// The process exit code: 1 failed, 2 configuration, 65 input, 70 contradiction, 74 I/O,
-    /// 75 unfinished. A file that is named but does not exist counts as configuration.
+    /// 75 unfinished or out of device memory, 76 device at fault. A file that is named but does not exist counts as configuration.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config { .. } => 2,
@@ -92,7 +112,8 @@ impl Error {
             }
             Self::Io { .. } => 74,
             Self::Contradiction { .. } => 70,
-            Self::Unfinished { .. } => 75,
+            Self::Unfinished { .. } | Self::DeviceMemory { .. } => 75,
+            Self::Device { .. } => 76,
         }
     }
 }

@@ -16,7 +16,6 @@ pub struct Collector {
 
 impl<O: Ops> SiteVisitor<O> for Collector {
     fn visit(&mut self, ops: &O, view: &SiteView<'_, O>) -> Result<()> {
-        ops.read(view.values, self.sites.entry(view.site).or_default());
-        Ok(())
+        ops.read(view.values, self.sites.entry(view.site).or_default())
     }
 }

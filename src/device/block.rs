@@ -1,12 +1,19 @@
 //! One block of the forward pass: attention, MLP, and the order of norms and sums between them.
 
 use super::forward::SiteWork;
-use super::ops::{AttentionArgs, HeadRange, NormWeights, Ops, ScoreBias};
+use super::ops::{AttentionArgs, Epilogue, HeadRange, NormWeights, Ops, ScoreBias};
 use super::weights::{ForwardWeights, LayerWeights};
 use super::workspace::Workspace;
 use crate::error::Result;
 use crate::id::{Site, SiteKind};
 use crate::model::{BlockSpec, ModelSpec, PositionSpec};
+
+/// The two branches of a block.
+#[derive(Clone, Copy)]
+enum Branch {
+    Attention,
+    Mlp,
+}
 
 /// One block of one batch.
 pub(super) struct Block<'a, O: Ops> {
@@ -67,16 +74,21 @@ impl<'a, O: Ops> Block<'a, O> {
         if after_norm {
             self.ops.copy(&self.work.h, &mut self.work.x);
         }
-        self.attention(starts, positions, sites)?;
-        self.add_branch(sites, SiteKind::AttnAdded, self.weights.attn_post_norm.as_ref())?;
+        let post_norm = self.weights.attn_post_norm.as_ref();
+        if !self.attention(starts, positions, sites, post_norm.is_none())? {
+            self.add_branch(sites, SiteKind::AttnAdded, post_norm)?;
+        }
         self.show(sites, SiteKind::ResidMid)?;
         let norm = self.weights.mlp_norm.as_ref().expect("pre-norm blocks have two norms");
         self.ops.norm(norm, &self.work.x, &mut self.work.h);
         if after_norm {
             self.ops.copy(&self.work.h, &mut self.work.x);
         }
-        self.mlp(sites)?;
-        self.add_branch(sites, SiteKind::MlpAdded, self.weights.mlp_post_norm.as_ref())
+        let post_norm = self.weights.mlp_post_norm.as_ref();
+        if !self.mlp(sites, post_norm.is_none())? {
+            self.add_branch(sites, SiteKind::MlpAdded, post_norm)?;
+        }
+        Ok(())
     }
 
     fn post_norm(
@@ -85,13 +97,14 @@ impl<'a, O: Ops> Block<'a, O> {
         positions: &[u32],
         sites: &mut SiteWork<'_, O>,
     ) -> Result<()> {
-        self.ops.copy(&self.work.x, &mut self.work.h);
-        self.attention(starts, positions, sites)?;
+        // The branch reads the stream itself, which is written anew from its sum with the branch.
+        std::mem::swap(&mut self.work.x, &mut self.work.h);
+        self.attention(starts, positions, sites, false)?;
         let work = &mut *self.work;
         self.ops.add_norm(&self.weights.attn_norm, &work.h, &work.branch, &mut work.x);
         self.show(sites, SiteKind::ResidMid)?;
-        self.ops.copy(&self.work.x, &mut self.work.h);
-        self.mlp(sites)?;
+        std::mem::swap(&mut self.work.x, &mut self.work.h);
+        self.mlp(sites, false)?;
         let work = &mut *self.work;
         let norm = self.weights.mlp_norm.as_ref().expect("post-norm blocks have two norms");
         self.ops.add_norm(norm, &work.h, &work.branch, &mut work.x);
@@ -106,13 +119,17 @@ impl<'a, O: Ops> Block<'a, O> {
     ) -> Result<()> {
         // The MLP reads the stream as it was before attention added to it.
         self.ops.norm(&self.weights.attn_norm, &self.work.x, &mut self.work.h);
-        self.attention(starts, positions, sites)?;
+        let shared_norm = self.weights.mlp_norm.is_none();
+        let added = self.attention(starts, positions, sites, shared_norm)?;
         if let Some(norm) = &self.weights.mlp_norm {
             self.ops.norm(norm, &self.work.x, &mut self.work.h);
         }
-        self.ops.add(&mut self.work.x, &self.work.branch);
-        self.mlp(sites)?;
-        self.ops.add(&mut self.work.x, &self.work.branch);
+        if !added {
+            self.ops.add(&mut self.work.x, &self.work.branch);
+        }
+        if !self.mlp(sites, true)? {
+            self.ops.add(&mut self.work.x, &self.work.branch);
+        }
         Ok(())
     }
 
@@ -135,19 +152,21 @@ impl<'a, O: Ops> Block<'a, O> {
         Ok(())
     }
 
-    /// branch = attention of h.
+    /// branch = attention of h, or x += it where that is asked for and nobody looks at the branch;
+    /// says which.
     fn attention(
         &mut self,
         starts: &[u32],
         positions: &[u32],
         sites: &mut SiteWork<'_, O>,
-    ) -> Result<()> {
+        into_stream: bool,
+    ) -> Result<bool> {
         let (ops, spec, weights) = (self.ops, &self.spec.attention, self.weights);
         let (q, k) = query_key_ranges(self.spec);
         let probs_site = self.site(SiteKind::AttnProbs);
-        let (head_out, attn_out) = (self.site(SiteKind::HeadOut), self.site(SiteKind::AttnOut));
+        let head_out = self.site(SiteKind::HeadOut);
         let work = &mut *self.work;
-        ops.linear(&weights.qkv, &work.h, &mut work.qkv);
+        ops.linear(&weights.qkv, &work.h, Epilogue::Store, &mut work.qkv);
         if let (Some(q_norm), Some(k_norm)) = (&weights.q_norm, &weights.k_norm) {
             ops.head_norm(q_norm, q, &mut work.qkv);
             ops.head_norm(k_norm, k, &mut work.qkv);
@@ -180,38 +199,65 @@ impl<'a, O: Ops> Block<'a, O> {
             sites.site(ops, probs_site, probs)?;
         }
         sites.site(ops, head_out, &mut work.z)?;
-        ops.linear(&weights.out, &work.z, &mut work.branch);
-        sites.site(ops, attn_out, &mut work.branch)
+        self.leave(Branch::Attention, sites, into_stream)
     }
 
-    /// branch = MLP of h.
-    fn mlp(&mut self, sites: &mut SiteWork<'_, O>) -> Result<()> {
+    /// The last product of a branch, see [`Self::attention`].
+    fn leave(
+        &mut self,
+        branch: Branch,
+        sites: &mut SiteWork<'_, O>,
+        into_stream: bool,
+    ) -> Result<bool> {
+        let (ops, weights) = (self.ops, self.weights);
+        let site = self.site(match branch {
+            Branch::Attention => SiteKind::AttnOut,
+            Branch::Mlp => SiteKind::MlpOut,
+        });
+        let work = &mut *self.work;
+        let (weight, input) = match branch {
+            Branch::Attention => (&weights.out, &work.z),
+            Branch::Mlp => (&weights.down, &work.act),
+        };
+        if into_stream && !sites.touches(site) {
+            ops.linear(weight, input, Epilogue::Add(&mut work.branch), &mut work.x);
+            return Ok(true);
+        }
+        ops.linear(weight, input, Epilogue::Store, &mut work.branch);
+        sites.site(ops, site, &mut work.branch)?;
+        Ok(false)
+    }
+
+    /// branch = MLP of h, or x += it; see [`Self::attention`].
+    fn mlp(&mut self, sites: &mut SiteWork<'_, O>, into_stream: bool) -> Result<bool> {
         let (ops, spec, weights) = (self.ops, self.spec.mlp, self.weights);
-        let [pre, gate, up, act, out] = [
-            SiteKind::MlpPre,
-            SiteKind::MlpGate,
-            SiteKind::MlpUp,
-            SiteKind::MlpAct,
-            SiteKind::MlpOut,
-        ]
-        .map(|kind| self.site(kind));
+        let [pre, gate, up, act] =
+            [SiteKind::MlpPre, SiteKind::MlpGate, SiteKind::MlpUp, SiteKind::MlpAct]
+                .map(|kind| self.site(kind));
         let work = &mut *self.work;
         let first = weights.gate.as_ref().unwrap_or(&weights.up);
-        ops.linear(first, &work.h, &mut work.pre);
-        sites.site(ops, pre, &mut work.pre)?;
-        ops.activate(spec.activation, &work.pre, &mut work.act);
-        sites.site(ops, gate, &mut work.act)?;
-        if spec.gated {
-            // The pre-activation is spent: its buffer takes act(gate), and `act` the product.
-            ops.copy(&work.act, &mut work.pre);
-            let linear = work.up.as_mut().expect("gated models have the buffer");
-            ops.linear(&weights.up, &work.h, linear);
-            sites.site(ops, up, linear)?;
-            ops.multiply(&work.pre, linear, &mut work.act);
+        let active = work.gate.as_mut().unwrap_or(&mut work.act);
+        if sites.touches(pre) {
+            ops.linear(first, &work.h, Epilogue::Store, &mut work.pre);
+            sites.site(ops, pre, &mut work.pre)?;
+            ops.activate(spec.activation, &work.pre, active);
+        } else {
+            ops.linear(first, &work.h, Epilogue::Activate(spec.activation), active);
+        }
+        if let Some(gate_values) = &mut work.gate {
+            sites.site(ops, gate, gate_values)?;
+            if sites.touches(up) {
+                // The pre-activation is spent: its buffer takes the linear half.
+                ops.linear(&weights.up, &work.h, Epilogue::Store, &mut work.pre);
+                sites.site(ops, up, &mut work.pre)?;
+                ops.multiply(gate_values, &work.pre, &mut work.act);
+            } else {
+                let then = Epilogue::Multiply(gate_values);
+                ops.linear(&weights.up, &work.h, then, &mut work.act);
+            }
         }
         sites.site(ops, act, &mut work.act)?;
-        ops.linear(&weights.down, &work.act, &mut work.branch);
-        sites.site(ops, out, &mut work.branch)
+        self.leave(Branch::Mlp, sites, into_stream)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::block::Block;
-use super::ops::{Edit, Ops, Pooling, RowRuns};
+use super::ops::{Edit, Epilogue, Ops, Pooling, RowRuns};
 use super::positions::position_rows;
 use super::site_view::{SiteView, SiteVisitor};
 use super::weights::{self, ForwardWeights};
@@ -57,6 +57,11 @@ pub struct SiteWork<'a, O: Ops> {
 }
 
 impl<O: Ops> SiteWork<'_, O> {
+    /// Whether anybody reads or writes a site. Where nobody does, it need not be made on its own.
+    pub(super) fn touches(&self, site: Site) -> bool {
+        self.wanted.contains(&site) || self.edits.contains_key(&site)
+    }
+
     /// Applies the edits of a site, then shows it if it is wanted.
     pub(super) fn site(&mut self, ops: &O, site: Site, values: &mut O::Tensor) -> Result<()> {
         for edit in self.edits.get(&site).into_iter().flatten() {
@@ -124,7 +129,7 @@ impl<O: Ops> Forward<O> {
         if sites.wanted.iter().any(|site| site.layer.is_none() && site.kind > SiteKind::ResidPost) {
             self.tail(input.starts, sites)?;
         }
-        Ok(())
+        self.ops.check()
     }
 
     /// Position of each token in its sequence.
@@ -175,7 +180,7 @@ impl<O: Ops> Forward<O> {
         if let Some(narrow) = work.narrow.as_mut() {
             sites.site(ops, Site::global(SiteKind::EmbeddingsNarrow), narrow)?;
             match &weights.project {
-                Some(project) => ops.linear(project, narrow, &mut work.x),
+                Some(project) => ops.linear(project, narrow, Epilogue::Store, &mut work.x),
                 None => ops.copy(narrow, &mut work.x),
             }
         }
@@ -210,8 +215,8 @@ impl<O: Ops> Forward<O> {
             let ones = &work.ones[..first.len()];
             let runs = RowRuns { first, len: ones };
             ops.pool(Pooling::First, runs, &work.h, &mut pooled.first);
-            ops.linear(pooler, &pooled.first, &mut pooled.dense);
-            ops.activate(Activation::Tanh, &pooled.dense, &mut pooled.out);
+            let then = Epilogue::Activate(Activation::Tanh);
+            ops.linear(pooler, &pooled.first, then, &mut pooled.out);
             sites.site(ops, Site::global(SiteKind::Pooled), &mut pooled.out)?;
         }
         self.head(sites)
@@ -228,11 +233,8 @@ impl<O: Ops> Forward<O> {
             _ => (None, None, None),
         };
         if let (Some(dense), Some(hidden)) = (&head.dense, work.head.as_mut()) {
-            ops.linear(dense, &work.h, &mut hidden.dense);
-            match activation {
-                Some(activation) => ops.activate(activation, &hidden.dense, &mut hidden.out),
-                None => ops.copy(&hidden.dense, &mut hidden.out),
-            }
+            let then = activation.map_or(Epilogue::Store, Epilogue::Activate);
+            ops.linear(dense, &work.h, then, &mut hidden.out);
             if let Some(norm) = norm {
                 ops.copy(&hidden.out, &mut hidden.dense);
                 ops.norm(norm, &hidden.dense, &mut hidden.out);
@@ -245,7 +247,7 @@ impl<O: Ops> Forward<O> {
             (_, Some(hidden), _) => &hidden.out,
             _ => &work.h,
         };
-        ops.linear(last, input, logits);
+        ops.linear(last, input, Epilogue::Store, logits);
         if let Some(cap) = softcap {
             ops.softcap(cap, logits);
         }

@@ -30,6 +30,8 @@ pub trait Ops {
     fn matrix(&self, out: usize, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<Self::Matrix>;
     /// Uploads a table of rows.
     fn table(&self, rows: usize, values: Vec<f32>) -> Result<Self::Table>;
+    /// Uploads a table that keeps f32 whatever the type of the tensors: angles.
+    fn exact_table(&self, rows: usize, values: Vec<f32>) -> Result<Self::Table>;
     /// The table as a weight, sharing its memory where the device can (tied embeddings).
     fn tied(&self, table: &Self::Table, bias: Option<Vec<f32>>) -> Result<Self::Matrix>;
     /// Uploads a vector.
@@ -37,8 +39,11 @@ pub trait Ops {
 
     /// Sets the number of rows in use; at most the room the tensor was made with.
     fn set_rows(&self, x: &mut Self::Tensor, rows: usize);
-    /// Copies the rows in use to the host, row-major.
-    fn read(&self, x: &Self::Tensor, out: &mut Vec<f32>);
+    /// Copies the rows in use to the host, row-major, once everything before is done.
+    fn read(&self, x: &Self::Tensor, out: &mut Vec<f32>) -> Result<()>;
+    /// Ends a batch, and says whether everything asked so far went well. A device that works behind
+    /// the caller's back keeps its first failure, passes over what follows, and tells it here.
+    fn check(&self) -> Result<()>;
 
     /// embed: `out[t] = scale * table[ids[t]]`.
     fn embed(&self, table: &Self::Table, ids: &[u32], scale: f32, out: &mut Self::Tensor);
@@ -56,7 +61,7 @@ pub trait Ops {
     );
     /// norm: each head (`heads` runs of `norm.weight.len()` columns from `first`) normed in place.
     fn head_norm(&self, norm: &NormWeights<Self::Vector>, heads: HeadRange, x: &mut Self::Tensor);
-    /// rope: rotates the heads of `x` in place. `angles` is `[positions, 2 * r]`: cosines, then
+    /// rope: rotates the heads of `x` in place. `angles` is an exact table `[positions, 2 * r]`: cosines, then
     /// sines, of each of r frequencies; row `positions[t]` is used for token t.
     fn rope(&self, angles: &Self::Table, positions: &[u32], heads: HeadRange, x: &mut Self::Tensor);
     /// attention: over each sequence of `args.starts` alone.
@@ -67,8 +72,14 @@ pub trait Ops {
         out: &mut Self::Tensor,
         probs: Option<&mut Self::Tensor>,
     );
-    /// gemm: `out = x W^T + b`.
-    fn linear(&self, weight: &Self::Matrix, x: &Self::Tensor, out: &mut Self::Tensor);
+    /// gemm: `out = x W^T + b`, with `then` done to it on the way out.
+    fn linear(
+        &self,
+        weight: &Self::Matrix,
+        x: &Self::Tensor,
+        then: Epilogue<'_, Self::Tensor>,
+        out: &mut Self::Tensor,
+    );
     /// gated_act: `out = act(x)`.
     fn activate(&self, activation: Activation, x: &Self::Tensor, out: &mut Self::Tensor);
     /// gated_act: `out = a * b`.
@@ -94,7 +105,22 @@ pub trait Ops {
         x: &Self::Tensor,
     );
     /// Hands a block's statistics to the host.
-    fn take_statistics(&self, statistics: Self::Statistics) -> SiteStatistics;
+    fn take_statistics(&self, statistics: Self::Statistics) -> Result<SiteStatistics>;
+}
+
+/// What becomes of a product before it is stored. Each gives the bits of the separate operations
+/// (a bf16 device rounds where they would store), so that a site's values do not depend on which
+/// other sites are watched.
+#[derive(Debug)]
+pub enum Epilogue<'a, T> {
+    /// Nothing.
+    Store,
+    /// `out = act(y)`.
+    Activate(Activation),
+    /// `out = a * y`.
+    Multiply(&'a T),
+    /// `out = out + y`. The tensor has the shape of `out`; a device that needs it writes `y` there.
+    Add(&'a mut T),
 }
 
 /// A norm with its weights on the device.

@@ -24,14 +24,14 @@ pub(super) struct Workspace<O: Ops> {
     pub(super) pre: O::Tensor,
     /// `[T, F]`.
     pub(super) act: O::Tensor,
-    /// Gated models, `[T, F]`.
-    pub(super) up: Option<O::Tensor>,
+    /// act(gate) of gated models, `[T, F]`.
+    pub(super) gate: Option<O::Tensor>,
     /// Embeddings narrower than the stream, `[T, E]`.
     pub(super) narrow: Option<O::Tensor>,
     pub(super) narrow_copy: Option<O::Tensor>,
     /// Attention probabilities, `[sum over sequences of H n n, 1]`, when wanted.
     pub(super) probs: Option<O::Tensor>,
-    /// The pooler's three steps, `[S, D]`.
+    /// The pooler's two steps, `[S, D]`.
     pub(super) pooled: Option<Pooled<O>>,
     /// The head's hidden layer, `[T, *]`.
     pub(super) head: Option<HeadBuffers<O>>,
@@ -48,7 +48,6 @@ pub(super) struct Workspace<O: Ops> {
 /// Buffers of the pooler.
 pub(super) struct Pooled<O: Ops> {
     pub(super) first: O::Tensor,
-    pub(super) dense: O::Tensor,
     pub(super) out: O::Tensor,
 }
 
@@ -83,7 +82,7 @@ impl<O: Ops> Workspace<O> {
             z: tokens(heads * width)?,
             pre: tokens(spec.mlp.width)?,
             act: tokens(spec.mlp.width)?,
-            up: spec.mlp.gated.then(|| tokens(spec.mlp.width)).transpose()?,
+            gate: spec.mlp.gated.then(|| tokens(spec.mlp.width)).transpose()?,
             narrow: narrow_buffer()?,
             narrow_copy: narrow_buffer()?,
             probs: wants(SiteKind::AttnProbs)
@@ -124,7 +123,7 @@ impl<O: Ops> Workspace<O> {
             ops.set_rows(tensor, tokens);
         }
         let head = self.head.iter_mut().flat_map(|head| [&mut head.dense, &mut head.out]);
-        let optional = [&mut self.up, &mut self.narrow, &mut self.narrow_copy];
+        let optional = [&mut self.gate, &mut self.narrow, &mut self.narrow_copy];
         for tensor in optional.into_iter().flatten().chain(head) {
             ops.set_rows(tensor, tokens);
         }
@@ -133,7 +132,7 @@ impl<O: Ops> Workspace<O> {
             ops.set_rows(probs, cells.sum::<usize>() * self.heads);
         }
         if let Some(pooled) = &mut self.pooled {
-            for tensor in [&mut pooled.first, &mut pooled.dense, &mut pooled.out] {
+            for tensor in [&mut pooled.first, &mut pooled.out] {
                 ops.set_rows(tensor, sequences);
             }
         }
@@ -146,7 +145,7 @@ impl<O: Ops> Workspace<O> {
 impl<O: Ops> Pooled<O> {
     fn new(ops: &O, spec: &ModelSpec, limits: Limits) -> Result<Self> {
         let rows = || ops.tensor(limits.tokens, spec.width);
-        Ok(Self { first: rows()?, dense: rows()?, out: rows()? })
+        Ok(Self { first: rows()?, out: rows()? })
     }
 }
 

@@ -33,7 +33,7 @@ pub fn calibrate<O: Ops>(
     for batch in pack(sequences, config.batch_tokens) {
         run_batch(forward, &batch, &mut watch)?;
     }
-    let samples = watch.samples(forward.ops());
+    let samples = watch.samples(forward.ops())?;
     samples
         .into_iter()
         .map(|(site, sample)| {

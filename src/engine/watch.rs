@@ -79,9 +79,11 @@ impl<O: Ops> StatisticsWatch<O> {
     }
 
     /// The row samples alone, for calibration.
-    pub fn samples(self, ops: &O) -> Vec<(Site, RowSample)> {
-        let sample = |watched: Watched<O>| ops.take_statistics(watched.statistics).sample;
-        self.sites.into_iter().map(|(site, watched)| (site, sample(watched))).collect()
+    pub fn samples(self, ops: &O) -> Result<Vec<(Site, RowSample)>> {
+        let sample = |(site, watched): (Site, Watched<O>)| {
+            Ok((site, ops.take_statistics(watched.statistics)?.sample))
+        };
+        self.sites.into_iter().map(sample).collect()
     }
 
     /// Hands the block's statistics over.
@@ -90,7 +92,7 @@ impl<O: Ops> StatisticsWatch<O> {
             .sites
             .into_iter()
             .map(|(site, watched)| {
-                let statistics = ops.take_statistics(watched.statistics);
+                let statistics = ops.take_statistics(watched.statistics)?;
                 check_finite(site, &statistics.non_finite, &statistics.rows, plan)?;
                 Ok(SiteAccumulator { site, plan: watched.plan, statistics })
             })

@@ -246,7 +246,7 @@ impl<O: Ops> SiteVisitor<O> for RowWriter<'_, O> {
         // Rows of one token are gathered, longer ones put together.
         let how = pooling(self.pool).unwrap_or(crate::device::ops::Pooling::First);
         ops.pool(how, runs, view.values, pooled);
-        ops.read(pooled, &mut self.values);
+        ops.read(pooled, &mut self.values)?;
         let at = start + 4 * (self.row * width) as u64;
         self.file
             .write_all_at(bytemuck::cast_slice(&self.values), at)

@@ -9,14 +9,27 @@ use crate::model::Activation;
 pub(super) fn activate(activation: Activation, x: &Tensor, out: &mut Tensor) {
     assert_eq!((x.rows(), x.cols()), (out.rows(), out.cols()));
     let (cols, x) = (x.cols(), x.values());
-    let kernel = match activation {
+    let kernel = kernel(activation);
+    out.par_rows(|first, rows| {
+        rows.copy_from_slice(&x[first * cols..][..rows.len()]);
+        kernel(rows);
+    });
+}
+
+/// `x = act(x)`.
+pub(super) fn activate_in_place(activation: Activation, x: &mut Tensor) {
+    let kernel = kernel(activation);
+    x.par_rows(|_, rows| kernel(rows));
+}
+
+fn kernel(activation: Activation) -> fn(&mut [f32]) {
+    match activation {
         Activation::Relu => relu,
         Activation::GeluErf => gelu_erf,
         Activation::GeluTanh => gelu_tanh,
         Activation::Silu => silu,
         Activation::Tanh => tanh,
-    };
-    out.par_rows(|first, rows| kernel(&x[first * cols..][..rows.len()], rows));
+    }
 }
 
 /// `out = a * b`.
@@ -32,42 +45,53 @@ pub(super) fn multiply(a: &Tensor, b: &Tensor, out: &mut Tensor) {
     });
 }
 
+/// `x = a * x`.
+pub(super) fn multiply_in_place(a: &Tensor, x: &mut Tensor) {
+    assert_eq!((a.rows(), a.cols()), (x.rows(), x.cols()));
+    let (cols, a) = (a.cols(), a.values());
+    x.par_rows(|first, rows| {
+        for (x, a) in rows.iter_mut().zip(&a[first * cols..]) {
+            *x *= a;
+        }
+    });
+}
+
 /// `x = cap * tanh(x / cap)`.
 pub(super) fn softcap(cap: f32, x: &mut Tensor) {
     x.par_rows(|_, rows| cap_values(cap, rows));
 }
 
 multiversion! {
-    fn relu(x: &[f32], out: &mut [f32]) {
-        for (out, x) in out.iter_mut().zip(x) {
+    fn relu(x: &mut [f32]) {
+        for x in x {
             // Not max(): that would turn NaN into 0.
-            *out = if *x < 0.0 { 0.0 } else { *x };
+            *x = if *x < 0.0 { 0.0 } else { *x };
         }
     }
 
-    fn gelu_erf(x: &[f32], out: &mut [f32]) {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out = 0.5 * x * (1.0 + math::erf(x * std::f32::consts::FRAC_1_SQRT_2));
+    fn gelu_erf(x: &mut [f32]) {
+        for x in x {
+            *x = 0.5 * *x * (1.0 + math::erf(*x * std::f32::consts::FRAC_1_SQRT_2));
         }
     }
 
-    fn gelu_tanh(x: &[f32], out: &mut [f32]) {
+    fn gelu_tanh(x: &mut [f32]) {
         const SQRT_2_OVER_PI: f32 = 0.797_884_6;
-        for (out, x) in out.iter_mut().zip(x) {
-            let inner = SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x);
-            *out = 0.5 * x * (1.0 + math::tanh(inner));
+        for x in x {
+            let inner = SQRT_2_OVER_PI * (*x + 0.044_715 * *x * *x * *x);
+            *x = 0.5 * *x * (1.0 + math::tanh(inner));
         }
     }
 
-    fn silu(x: &[f32], out: &mut [f32]) {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out = x / (1.0 + math::exp(-x));
+    fn silu(x: &mut [f32]) {
+        for x in x {
+            *x /= 1.0 + math::exp(-*x);
         }
     }
 
-    fn tanh(x: &[f32], out: &mut [f32]) {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out = math::tanh(*x);
+    fn tanh(x: &mut [f32]) {
+        for x in x {
+            *x = math::tanh(*x);
         }
     }
 

@@ -25,7 +25,7 @@ pub use buffer::{Matrix, Table, Tensor};
 
 use std::sync::Arc;
 
-use super::ops::{AttentionArgs, Edit, HeadRange, NormWeights, Ops, Pooling, RowRuns};
+use super::ops::{AttentionArgs, Edit, Epilogue, HeadRange, NormWeights, Ops, Pooling, RowRuns};
 use super::rows::BatchRows;
 use super::statistics::{SiteStatistics, StatisticsPlan};
 use crate::error::Result;
@@ -56,6 +56,10 @@ impl Ops for CpuDevice {
         Ok(Table { cols, values: values.into() })
     }
 
+    fn exact_table(&self, rows: usize, values: Vec<f32>) -> Result<Table> {
+        self.table(rows, values)
+    }
+
     fn tied(&self, table: &Table, bias: Option<Vec<f32>>) -> Result<Matrix> {
         let out = table.values.len() / table.cols;
         Ok(Matrix { out, weight: table.values.clone(), bias })
@@ -69,9 +73,14 @@ impl Ops for CpuDevice {
         x.set_rows(rows);
     }
 
-    fn read(&self, x: &Tensor, out: &mut Vec<f32>) {
+    fn read(&self, x: &Tensor, out: &mut Vec<f32>) -> Result<()> {
         out.clear();
         out.extend_from_slice(x.values());
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
     }
 
     fn embed(&self, table: &Table, ids: &[u32], scale: f32, out: &mut Tensor) {
@@ -108,8 +117,22 @@ impl Ops for CpuDevice {
         attention::attention(args, qkv, out, probs);
     }
 
-    fn linear(&self, weight: &Matrix, x: &Tensor, out: &mut Tensor) {
-        gemm::linear(weight, x, out);
+    fn linear(&self, weight: &Matrix, x: &Tensor, then: Epilogue<'_, Tensor>, out: &mut Tensor) {
+        match then {
+            Epilogue::Store => gemm::linear(weight, x, out),
+            Epilogue::Activate(activation) => {
+                gemm::linear(weight, x, out);
+                gated_act::activate_in_place(activation, out);
+            }
+            Epilogue::Multiply(a) => {
+                gemm::linear(weight, x, out);
+                gated_act::multiply_in_place(a, out);
+            }
+            Epilogue::Add(scratch) => {
+                gemm::linear(weight, x, scratch);
+                residual::add(out, scratch);
+            }
+        }
     }
 
     fn activate(&self, activation: Activation, x: &Tensor, out: &mut Tensor) {
@@ -154,7 +177,7 @@ impl Ops for CpuDevice {
         statistics::update_all(plan, statistics, rows, x);
     }
 
-    fn take_statistics(&self, (_, statistics): Self::Statistics) -> SiteStatistics {
-        statistics
+    fn take_statistics(&self, (_, statistics): Self::Statistics) -> Result<SiteStatistics> {
+        Ok(statistics)
     }
 }
