@@ -40,15 +40,23 @@ template <class F> struct FlashState {
 template <class F> struct FlashScores {
     float at[F::FRAGMENTS][F::KEYS / 8][4];
 };
+// Rounded to bf16, two to a word: the upper and the lower row of each pair of columns.
+template <class F> struct FlashWeights {
+    u32 at[F::FRAGMENTS][F::KEYS / 8][2];
+};
 
-// Starts copying ROWS rows of one head; rows from `count` on, and columns from `width` on, are zero.
-// Nothing is read where the size is 0, wherever the address points.
+// Where in a run of rows this thread copies from.
+template <class F> DEVICE u64 copy_start(u64 stride) {
+    return threadIdx.x / F::CHUNKS * stride + threadIdx.x % F::CHUNKS * 8;
+}
+// Starts copying ROWS rows of one head, `from` being this thread's part (`copy_start`); rows from
+// `count` on, and columns from `width` on, are zero. Nothing is read where the size is 0, wherever
+// the address points.
 template <class F, u32 ROWS>
 DEVICE void copy_rows(bf16* to, const bf16* from, u32 stride, u32 count, u32 width) {
     constexpr u32 AT_ONCE = F::THREADS / F::CHUNKS;  // rows; threads left over have no part
     const u32 first = threadIdx.x / F::CHUNKS, chunk = threadIdx.x % F::CHUNKS;
     if (first >= AT_ONCE) return;
-    from += first * stride + chunk * 8;
     count = chunk * 8 < width ? count : 0;
 #pragma unroll
     for (u32 step = 0; step < ROWS; step += AT_ONCE) {
@@ -92,31 +100,24 @@ DEVICE void multiply_keys(FlashScores<F>& scores, const bf16* shared, u32 querie
     }
 }
 
-// sums += weights v, the weights rounded to bf16.
+// sums += weights v.
 template <class F>
-DEVICE void multiply_values(FlashState<F>& state, const FlashScores<F>& weights,
+DEVICE void multiply_values(FlashState<F>& state, const FlashWeights<F>& weights,
                             const bf16* shared, u32 values) {
     values += F::at(lane_id() % 16, lane_id() / 16);
 #pragma unroll
     for (u32 n = 0; n < F::KEYS / 8; n += 2) {
-        u32 p[F::FRAGMENTS][4];
-#pragma unroll
-        for (u32 f = 0; f < F::FRAGMENTS; ++f) {
-            const float(&near)[4] = weights.at[f][n];
-            const float(&far)[4] = weights.at[f][n + 1];
-            p[f][0] = pack_bf16x2(near[0], near[1]);
-            p[f][1] = pack_bf16x2(near[2], near[3]);
-            p[f][2] = pack_bf16x2(far[0], far[1]);
-            p[f][3] = pack_bf16x2(far[2], far[3]);
-        }
 #pragma unroll
         for (u32 c = 0; c < F::CHUNKS; c += 2) {
             u32 v[4];
             load_matrix_x4_transposed(v, shared + F::from(values, 8 * n, c));
 #pragma unroll
             for (u32 f = 0; f < F::FRAGMENTS; ++f) {
-                mma_16x8x16(state.sums[f][c], p[f], v[0], v[1]);
-                mma_16x8x16(state.sums[f][c + 1], p[f], v[2], v[3]);
+                const auto& near = weights.at[f][n];
+                const auto& far = weights.at[f][n + 1];
+                const u32 p[4] = {near[0], near[1], far[0], far[1]};
+                mma_16x8x16(state.sums[f][c], p, v[0], v[1]);
+                mma_16x8x16(state.sums[f][c + 1], p, v[2], v[3]);
             }
         }
     }
@@ -176,26 +177,29 @@ DEVICE void hide_scores(FlashScores<F>& scores, const AttentionArgs& a, i32 firs
     for (u32 f = 0; f < F::FRAGMENTS; ++f) {
 #pragma unroll
         for (u32 half = 0; half < 2; ++half) {
+            // Bounds of this lane's first key, so that the others compare with constants.
             const i32 row = first_row + (i32)(16 * f + 8 * half + lane_id() / 4);
-            const i32 end = a.causal ? smaller(row + 1, length) : length;
-            const i32 begin = row + 1 - (i32)a.window;
+            const i32 key = (i32)(lane_id() % 4 * 2);
+            const i32 end = (a.causal ? smaller(row + 1, length) : length) - key;
+            const i32 begin = row + 1 - (i32)a.window - key;
 #pragma unroll
             for (u32 n = 0; n < F::KEYS / 8; ++n) {
 #pragma unroll
                 for (u32 e = 0; e < 2; ++e) {
-                    const i32 key = (i32)(8 * n + e + lane_id() % 4 * 2);
+                    const i32 at = (i32)(8 * n + e);
                     float& score = scores.at[f][n][2 * half + e];
-                    score = key >= begin && key < end ? score : NEVER;
+                    score = at >= begin && at < end ? score : never();
                 }
             }
         }
     }
 }
 
-// Takes a tile of scores in (Milakov and Gimelshein 2018): they become 2^(factor (score - largest)),
+// Takes a tile of scores in (Milakov and Gimelshein 2018): weights = 2^(factor (score - largest)),
 // and the sums shrink to the new maximum.
 template <class F>
-DEVICE void softmax_step(FlashState<F>& state, FlashScores<F>& scores, float factor) {
+DEVICE void softmax_step(FlashState<F>& state, FlashWeights<F>& weights,
+                         const FlashScores<F>& scores, float factor) {
 #pragma unroll
     for (u32 f = 0; f < F::FRAGMENTS; ++f) {
 #pragma unroll
@@ -208,17 +212,17 @@ DEVICE void softmax_step(FlashState<F>& state, FlashScores<F>& scores, float fac
             largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, 1));
             largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, 2));
             // A row that has seen no key yet: infinity - infinity is no number, zero serves.
-            const float from = largest == NEVER ? 0.0f : largest * factor;
+            const float from = largest == never() ? 0.0f : largest * factor;
             const float shrink = exp2_fast(fmaf(state.largest[f][half], factor, -from));
             state.largest[f][half] = largest;
             float total = state.total[f][half] * shrink;
 #pragma unroll
             for (u32 n = 0; n < F::KEYS / 8; ++n) {
-#pragma unroll
-                for (u32 e = 2 * half; e < 2 * half + 2; ++e) {
-                    scores.at[f][n][e] = exp2_fast(fmaf(scores.at[f][n][e], factor, -from));
-                    total += scores.at[f][n][e];
-                }
+                const float(&pair)[4] = scores.at[f][n];
+                const float even = exp2_fast(fmaf(pair[2 * half], factor, -from));
+                const float odd = exp2_fast(fmaf(pair[2 * half + 1], factor, -from));
+                total += even + odd;
+                weights.at[f][n][half] = pack_bf16x2(even, odd);
             }
             state.total[f][half] = total;
 #pragma unroll
@@ -271,24 +275,25 @@ template <class F> DEVICE void attend(const AttentionArgs& a) {
     const AttentionTile& tile = work.tile;
     const u32 width = a.head_width;
     const bf16* rows = static_cast<const bf16*>(a.qkv) + (u64)tile.start * a.qkv_stride;
-    const bf16* key_rows = rows + (u64)(a.heads + work.kv_head) * width;
-    const u64 to_values = (u64)a.kv_heads * width;
 
     const u32 query = tile.query + warp_id() * F::ROWS;  // first of this warp
     const KeyRange keys = visible_keys(a, tile.query, F::QUERIES, tile.length, F::KEYS);
     const float factor = F::SHAPED ? 1.0f : a.scale * LOG2_E;
 
     FlashState<F> state = {};
-    for (u32 f = 0; f < F::FRAGMENTS; ++f) state.largest[f][0] = state.largest[f][1] = NEVER;
+    for (u32 f = 0; f < F::FRAGMENTS; ++f) state.largest[f][0] = state.largest[f][1] = never();
+    const bf16* from = rows + copy_start<F>(a.qkv_stride);
+    copy_rows<F, F::QUERIES>(queries, from + tile.query * a.qkv_stride + work.head * width,
+                             a.qkv_stride, tile.length - tile.query, width);
+    from += keys.begin * a.qkv_stride + (a.heads + work.kv_head) * width;
     const auto copy_tile = [&](u32 first, u32 turn) {
         bf16* to = queries + F::QUERIES * F::WIDTH + turn * 2 * F::TILE;
-        const bf16* from = key_rows + first * a.qkv_stride;
         copy_rows<F, F::KEYS>(to, from, a.qkv_stride, tile.length - first, width);
-        copy_rows<F, F::KEYS>(to + F::TILE, from + to_values, a.qkv_stride, tile.length - first, width);
+        copy_rows<F, F::KEYS>(to + F::TILE, from + a.kv_heads * width, a.qkv_stride,
+                              tile.length - first, width);
         copy_async_commit();
+        from += F::KEYS * a.qkv_stride;
     };
-    copy_rows<F, F::QUERIES>(queries, rows + tile.query * a.qkv_stride + work.head * width,
-                             a.qkv_stride, tile.length - tile.query, width);
     copy_tile(keys.begin, 0);
 
     const u32 ours = warp_id() * F::ROWS * F::WIDTH;
@@ -304,8 +309,9 @@ template <class F> DEVICE void attend(const AttentionArgs& a) {
         multiply_keys(scores, queries, ours, tile_keys);
         if (F::SHAPED) shape_scores(scores, a, work.head, query, first);
         if (!sees_all<F>(a, row, length)) hide_scores(scores, a, row, length);
-        softmax_step(state, scores, factor);
-        multiply_values(state, scores, queries, tile_keys + F::TILE);
+        FlashWeights<F> weights;
+        softmax_step(state, weights, scores, factor);
+        multiply_values(state, weights, queries, tile_keys + F::TILE);
     }
     if (query >= tile.length) return;
     bf16* out = static_cast<bf16*>(a.out) + (u64)(tile.start + query) * a.out_stride + work.head * width;

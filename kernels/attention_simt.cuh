@@ -85,7 +85,7 @@ DEVICE void shape_scores(float (&scores)[EACH][EACH], const AttentionArgs& a,
             float score = scores[i][j] * a.scale;
             if (a.softcap > 0.0f) score = a.softcap * tanhf(score / a.softcap);
             if (a.bias_kind != NO_BIAS) score += score_bias(a, work.head, query, key);
-            scores[i][j] = key >= seen.begin && key < seen.end ? score : NEVER;
+            scores[i][j] = key >= seen.begin && key < seen.end ? score : never();
         }
     }
 }
@@ -97,7 +97,7 @@ struct SoftmaxRows {
 DEVICE SoftmaxRows no_keys() {
     SoftmaxRows rows;
     for (u32 i = 0; i < EACH; ++i) {
-        rows.largest[i] = NEVER;
+        rows.largest[i] = never();
         rows.total[i] = 0.0f;
     }
     return rows;
@@ -113,7 +113,7 @@ DEVICE void softmax_simt(SoftmaxRows& rows, float (&scores)[EACH][EACH], float (
             largest = larger(largest, __shfl_xor_sync(FULL, largest, step));
         }
         // A query that has seen no key yet: any finite number serves, infinity - infinity does not.
-        const float from = largest == NEVER ? 0.0f : largest;
+        const float from = largest == never() ? 0.0f : largest;
         shrink[i] = expf(rows.largest[i] - from);
         rows.largest[i] = largest;
         float total = 0.0f;
