@@ -1,6 +1,7 @@
 //! Arguments, exit codes, logs and progress: the shell around the engine. stdout is results,
 //! stderr is everything else.
 
+pub mod bench;
 pub mod completions;
 mod device;
 pub mod extract;
@@ -49,6 +50,7 @@ enum Command {
     Extract(extract::ExtractArgs),
     Rank(rank::RankArgs),
     Inspect(inspect::InspectArgs),
+    Bench(bench::BenchArgs),
     Methods(methods::MethodsArgs),
     Report(report::ReportArgs),
     Completions(completions::CompletionsArgs),
@@ -88,6 +90,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Extract(args) => extract::run(args),
         Command::Rank(args) => rank::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Methods(args) => methods::run(args),
         Command::Report(args) => report::run(args),
         Command::Completions(args) => completions::run(args),

@@ -45,6 +45,11 @@ pub trait Ops {
     /// the caller's back keeps its first failure, passes over what follows, and tells it here.
     fn check(&self) -> Result<()>;
 
+    /// Until everything asked so far is done; for timing.
+    fn wait(&self) -> Result<()>;
+    /// Bytes of one element of a tensor.
+    fn element_bytes(&self) -> usize;
+
     /// embed: `out[t] = scale * table[ids[t]]`.
     fn embed(&self, table: &Self::Table, ids: &[u32], scale: f32, out: &mut Self::Tensor);
     /// embed: `x[t] += table[ids[t]]`.

@@ -5,6 +5,7 @@ pub mod array;
 pub mod calibrate;
 pub mod ids;
 pub mod loss;
+pub mod measure;
 pub mod merge;
 pub mod pass;
 pub mod segment;

@@ -83,6 +83,14 @@ impl Ops for CpuDevice {
         Ok(())
     }
 
+    fn wait(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn element_bytes(&self) -> usize {
+        size_of::<f32>()
+    }
+
     fn embed(&self, table: &Table, ids: &[u32], scale: f32, out: &mut Tensor) {
         embed::embed(table, ids, scale, out);
     }

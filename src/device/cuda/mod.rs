@@ -59,11 +59,6 @@ impl CudaDevice {
     pub fn name(&self) -> &str {
         self.context.name()
     }
-
-    /// Until everything queued is done.
-    pub fn wait(&self) -> Result<()> {
-        self.context.wait()
-    }
 }
 
 impl Ops for CudaDevice {
@@ -107,6 +102,14 @@ impl Ops for CudaDevice {
 
     fn check(&self) -> Result<()> {
         self.context.end_batch()
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.context.wait()
+    }
+
+    fn element_bytes(&self) -> usize {
+        self.element.size()
     }
 
     fn embed(&self, table: &Table, ids: &[u32], scale: f32, out: &mut Tensor) {
