@@ -19,7 +19,7 @@ DEVICE void multiply_values(float (&sums)[GROUPS][EACH][4], const float* weights
         __syncthreads();
         load_panel<SIDE, WIDE_ROW>(panel, values, group * SIDE);
         __syncthreads();
-#pragma unroll 4
+#pragma unroll 2
         for (u32 key = 0; key < SIDE; key += 4) {
             Pack<float> weight[EACH];
             for (u32 i = 0; i < EACH; ++i) {
@@ -95,6 +95,6 @@ template <class T> DEVICE void attend_wide(const AttentionArgs& a) {
 }
 
 KERNEL_OF(attention_f32, AttentionArgs, SIMT_THREADS, 2) { attend_any<float>(a); }
-KERNEL_OF(attention_any_bf16, AttentionArgs, SIMT_THREADS, 2) { attend_any<bf16>(a); }
+KERNEL(attention_any_bf16, AttentionArgs, SIMT_THREADS) { attend_any<bf16>(a); }
 KERNEL(attention_f32_256, AttentionArgs, SIMT_THREADS) { attend_wide<float>(a); }
 KERNEL(attention_any_bf16_256, AttentionArgs, SIMT_THREADS) { attend_wide<bf16>(a); }

@@ -16,7 +16,7 @@ struct AttentionArgs {
     void* out;
     void* probs;           // every sequence's [H, n, n], end to end
     const u32* tiles;      // as AttentionTile
-    const u32* cells;      // [S, 2] where a sequence's probabilities begin: low word, high word
+    const u64* cells;      // [S] where a sequence's probabilities begin
     const float* bias;
     u64 qkv_stride, out_stride;
     u32 heads, kv_heads, head_width;

@@ -13,8 +13,8 @@
 //        that each byte of keys from shared memory serves 32 rows (16 rows would be bound by it)
 #include "attention_flash.cuh"
 
-KERNEL(attention_bf16_32, AttentionArgs, 128) { attend<Flash<32, 64, 2, false>>(a); }
-KERNEL(attention_bf16_64, AttentionArgs, 128) { attend<Flash<64, 64, 2, false>>(a); }
+KERNEL_OF(attention_bf16_32, AttentionArgs, 128, 3) { attend<Flash<32, 64, 2, false>>(a); }
+KERNEL_OF(attention_bf16_64, AttentionArgs, 128, 3) { attend<Flash<64, 64, 2, false>>(a); }
 KERNEL(attention_bf16_80, AttentionArgs, 128) { attend<Flash<80, 64, 2, false>>(a); }
 KERNEL(attention_bf16_96, AttentionArgs, 128) { attend<Flash<96, 64, 2, false>>(a); }
 KERNEL(attention_bf16_128, AttentionArgs, 128) { attend<Flash<128, 64, 2, false>>(a); }

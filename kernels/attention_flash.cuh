@@ -14,7 +14,15 @@ template <u32 WIDTH_, u32 KEYS_, u32 FRAGMENTS_, bool SHAPED_> struct Flash {
     static constexpr u32 THREADS = QUERIES / ROWS * WARP;
     static constexpr u32 CHUNKS = WIDTH / 8;                 // 16-byte chunks of a row
     static constexpr u32 TILE = KEYS * WIDTH;                // elements of a tile of keys
+    // Steps of 16 columns whose operands may be loaded early. More would take the registers of the
+    // sums; at 64 columns one less makes room for a third block.
+    static constexpr u32 AHEAD = WIDTH == 64 ? 1 : 2;
     // Shared memory: [QUERIES, WIDTH] queries, then twice a tile of keys and a tile of values.
+
+    // Where the tile of keys from `first` on lies, in elements, and its values behind it.
+    static DEVICE u32 slot(u32 first) {
+        return QUERIES * WIDTH + first / KEYS % 2 * (2 * TILE);
+    }
 
     // A row's chunks are permuted, so that 8 rows at one chunk, which is what a matrix load reads,
     // fall into 8 different banks of 16 bytes: chunk c of row r lies at c ^ swizzle(r).
@@ -56,13 +64,15 @@ template <class F, u32 ROWS>
 DEVICE void copy_rows(bf16* to, const bf16* from, u32 stride, u32 count, u32 width) {
     constexpr u32 AT_ONCE = F::THREADS / F::CHUNKS;  // rows; threads left over have no part
     const u32 first = threadIdx.x / F::CHUNKS, chunk = threadIdx.x % F::CHUNKS;
-    if (first >= AT_ONCE) return;
-    count = chunk * 8 < width ? count : 0;
+    if (F::THREADS % F::CHUNKS != 0 && first >= AT_ONCE) return;
 #pragma unroll
     for (u32 step = 0; step < ROWS; step += AT_ONCE) {
         const u32 row = step + first;
         if (ROWS % AT_ONCE != 0 && row >= ROWS) break;
-        copy_async_16(to + F::at(row, chunk), from + step * stride, row < count ? 16 : 0);
+        // The same where the swizzle repeats, in fewer registers.
+        const u32 at = AT_ONCE % 8 == 0 ? F::at(first, chunk) + step * F::WIDTH : F::at(row, chunk);
+        const bool there = row < count && chunk * 8 < width;
+        copy_async_16(to + at, from + step * stride, there ? 16 : 0);
     }
 }
 
@@ -80,7 +90,7 @@ DEVICE void multiply_keys(FlashScores<F>& scores, const bf16* shared, u32 querie
             for (u32 e = 0; e < 4; ++e) scores.at[f][n][e] = 0.0f;
         }
     }
-#pragma unroll
+#pragma unroll F::AHEAD
     for (u32 c = 0; c < F::CHUNKS; c += 2) {
         u32 q[F::FRAGMENTS][4];
 #pragma unroll
@@ -276,7 +286,8 @@ template <class F> DEVICE void attend(const AttentionArgs& a) {
     const u32 width = a.head_width;
     const bf16* rows = static_cast<const bf16*>(a.qkv) + (u64)tile.start * a.qkv_stride;
 
-    const u32 query = tile.query + warp_id() * F::ROWS;  // first of this warp
+    // The first of this warp. The shuffle tells the compiler that all lanes have the same.
+    const u32 query = tile.query + __shfl_sync(FULL, warp_id(), 0) * F::ROWS;
     const KeyRange keys = visible_keys(a, tile.query, F::QUERIES, tile.length, F::KEYS);
     const float factor = F::SHAPED ? 1.0f : a.scale * LOG2_E;
 
@@ -286,22 +297,22 @@ template <class F> DEVICE void attend(const AttentionArgs& a) {
     copy_rows<F, F::QUERIES>(queries, from + tile.query * a.qkv_stride + work.head * width,
                              a.qkv_stride, tile.length - tile.query, width);
     from += keys.begin * a.qkv_stride + (a.heads + work.kv_head) * width;
-    const auto copy_tile = [&](u32 first, u32 turn) {
-        bf16* to = queries + F::QUERIES * F::WIDTH + turn * 2 * F::TILE;
+    const auto copy_tile = [&](u32 first) {
+        bf16* to = queries + F::slot(first);
         copy_rows<F, F::KEYS>(to, from, a.qkv_stride, tile.length - first, width);
         copy_rows<F, F::KEYS>(to + F::TILE, from + a.kv_heads * width, a.qkv_stride,
                               tile.length - first, width);
         copy_async_commit();
         from += F::KEYS * a.qkv_stride;
     };
-    copy_tile(keys.begin, 0);
+    copy_tile(keys.begin);
 
     const u32 ours = warp_id() * F::ROWS * F::WIDTH;
-    for (u32 first = keys.begin, turn = 0; first < keys.end; first += F::KEYS, turn ^= 1) {
-        const u32 tile_keys = F::QUERIES * F::WIDTH + turn * 2 * F::TILE;
+    for (u32 first = keys.begin; first < keys.end; first += F::KEYS) {
+        const u32 tile_keys = F::slot(first);
         copy_async_wait<0>();
         __syncthreads();  // this tile is here, and everybody is done with the one before
-        if (first + F::KEYS < keys.end) copy_tile(first + F::KEYS, turn ^ 1);
+        if (first + F::KEYS < keys.end) copy_tile(first + F::KEYS);
         // Of this warp's first query and of the sequence's end, from the tile's first key.
         const i32 row = (i32)(query - first), length = (i32)(tile.length - first);
         if (!sees_some<F>(a, row, length)) continue;

@@ -34,8 +34,7 @@ template <class T> DEVICE void attend_probs(const AttentionArgs& a) {
         softmax_simt(rows, scores, shrink);
     }
 
-    const u64 cells = (u64)a.cells[2 * tile.sequence + 1] << 32 | a.cells[2 * tile.sequence];
-    T* probs = static_cast<T*>(a.probs) + cells +
+    T* probs = static_cast<T*>(a.probs) + a.cells[tile.sequence] +
                ((u64)work.head * tile.length + tile.query) * tile.length;
     for (u32 first = keys.begin; first < keys.end; first += SIDE) {
         multiply_simt(scores, q, head_rows<T>(a, tile, first, a.heads + work.kv_head), panels);

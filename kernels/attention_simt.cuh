@@ -55,7 +55,7 @@ DEVICE void multiply_simt(float (&scores)[EACH][EACH], const HeadRows<T>& q, con
         load_panel<PANEL, PANEL_ROW>(panels, q, first);
         load_panel<PANEL, PANEL_ROW>(keys, k, first);
         __syncthreads();
-#pragma unroll
+#pragma unroll 4
         for (u32 c = 0; c < PANEL; c += 4) {
             Pack<float> ours[EACH], theirs[EACH];
             for (u32 i = 0; i < EACH; ++i) {
