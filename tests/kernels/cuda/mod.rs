@@ -2,3 +2,4 @@
 //! on a real GPU).
 
 mod residual;
+mod statistics;
