@@ -11,3 +11,4 @@ mod pool;
 mod residual;
 mod rope;
 mod rows;
+mod statistics;
