@@ -121,12 +121,12 @@ void copy_box(void* to, const void* map, int column, int row, u64* word, Site si
     memset(to, 0xff, bytes);
     const Token token = races_token();
     races_release(token);
-    self.bulk.push_back({offset, barrier, map, column, row, site, token});
+    self.bulk.push_back({offset, barrier, m, column, row, site, token});
     races_ignore(false);
 }
 
 static void write_box(Block& self, const BulkCopy& copy) {
-    const MapFields& m = fields(copy.map);
+    const MapFields& m = copy.map;
     const u32 pitch = m.box_columns * m.element;
     for (u32 r = 0; r < m.box_rows; ++r) {
         for (u32 at = 0; at < pitch; at += 16) {
@@ -163,7 +163,7 @@ bool deliver_bulk(Block& self) {
     if (self.order == Order::random) which = self.draw() % self.bulk.size();
     const BulkCopy copy = self.bulk[which];
     self.bulk.erase(self.bulk.begin() + (long)which);
-    const MapFields& m = fields(copy.map);
+    const MapFields& m = copy.map;
     const u32 bytes = m.box_columns * m.element * m.box_rows;
     SharedBarrier& barrier = self.shared_barriers[copy.barrier];
     as_copier(self, true);

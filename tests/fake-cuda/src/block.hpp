@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "fiber.hpp"
+#include "tensor_map.hpp"
 #include "world.hpp"
 
 namespace fake {
@@ -99,7 +100,7 @@ struct SharedBarrier {
 struct BulkCopy {
     u32 to;  // offset in the arena
     u32 barrier;
-    const void* map;
+    MapFields map;  // a copy: the thread that asked may end before the copy comes
     int column, row;
     Site site;
     Token token;

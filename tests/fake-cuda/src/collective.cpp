@@ -130,7 +130,11 @@ void together(const char* name, u32 mask, void* slot, Execute execute, Site site
     }
     warp.open.erase(warp.open.begin() + (&open - warp.open.data()));
     races_acquire(token);
-    if (execute) execute(warp, mask);
+    if (execute) {
+        execute(warp, mask);
+        // What the last lane did for all comes before what any of them does next.
+        races_release(token);
+    }
     for (u32 i = 0; i < WARP; ++i) {
         const u32 lane = self.order == Order::reverse ? WARP - 1 - i : i;
         if ((mask >> lane & 1) && lane != thread.lane) self.wake(warp.lanes[lane]);

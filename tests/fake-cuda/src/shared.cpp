@@ -23,7 +23,9 @@ void Block::start_arena() {
     arrays.clear();
     poison(arena, ARENA, false);
     races_new_memory(arena, ARENA);
+    races_ignore(true);
     memset(arena + RESERVED, 0xff, dynamic_bytes);
+    races_ignore(false);
     used = RESERVED + dynamic_bytes;
     poison(arena, RESERVED, true);
     poison(arena + used, ARENA - used, true);
