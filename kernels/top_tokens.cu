@@ -7,9 +7,10 @@
 //
 // A block owns 32 neurons (lanes) and reads 128 rows at a time, 8 a warp. A value beyond the k-th
 // of its neuron is noted in shared memory; between two barriers one warp then puts what was noted
-// into the lists of the largest and another into those of the smallest. Lists are ordered by value and
-// row, a total order: which warp noted a value first changes nothing. Hits grow with the logarithm
-// of the rows, k (1 + ln(R / k)) per neuron: after the first rows the cost is that of reading.
+// into the lists of the largest and another into those of the smallest. Lists are ordered by value
+// and row, a total order: which warp noted a value first changes nothing. Hits grow with the
+// logarithm of the rows, k (1 + ln(R / k)) per neuron: after the first rows the cost is that of
+// reading.
 //
 // Bytes  T N s (s = 2 or 4) and 24 N k a direction      Compares  2 a value
 // Floor  T = 16384, N = 8192, bf16: 62 us of memory; about 6 issue slots a value: 26 us
