@@ -48,6 +48,27 @@ pub enum Error {
         /// Both sides of it.
         what: String,
     },
+    /// A device failed, or cannot be used at all; what it worked on is done elsewhere or later.
+    #[error("{device}: {what}\n  remedy: {remedy}")]
+    Device {
+        /// What people call it: `cuda:0 (NVIDIA H200)`.
+        device: String,
+        /// What happened, in the driver's own words.
+        what: String,
+        /// What the user can do.
+        remedy: String,
+    },
+    /// A device has no room for what was asked of it; smaller batches may still fit.
+    #[error(
+        "{device}: out of memory: {what}\n  remedy: make room on the device and run the same \
+         command again, or watch fewer sites with fewer statistics.bins"
+    )]
+    DeviceMemory {
+        /// What people call it.
+        device: String,
+        /// What was asked for, and what there is.
+        what: String,
+    },
     /// The run stopped before its last block; the same command goes on from there.
     #[error("unfinished: {what}\n  remedy: run the same command again, it resumes")]
     Unfinished {
@@ -82,7 +103,7 @@ impl Error {
     }
 
     /// The process exit code: 1 failed, 2 configuration, 65 input, 70 contradiction, 74 I/O,
-    /// 75 unfinished. A file that is named but does not exist counts as configuration.
+    /// 75 unfinished (a device out of memory is), 76 a device at fault. A file that is named but does not exist counts as configuration.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config { .. } => 2,
@@ -92,8 +113,14 @@ impl Error {
             }
             Self::Io { .. } => 74,
             Self::Contradiction { .. } => 70,
-            Self::Unfinished { .. } => 75,
+            Self::Unfinished { .. } | Self::DeviceMemory { .. } => 75,
+            Self::Device { .. } => 76,
         }
+    }
+
+    /// Whether the device is at fault, so that another one may do what this one could not.
+    pub fn is_of_device(&self) -> bool {
+        matches!(self, Self::Device { .. } | Self::DeviceMemory { .. })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod config;
 mod config_table;
+mod devices;
 mod inspect;
 mod methods;
 mod shell;
