@@ -23,7 +23,7 @@ use electrode::corpus::tokenize::Tokenizer;
 use electrode::device::cpu::CpuDevice;
 use electrode::device::forward::Limits;
 use electrode::engine::calibrate::calibrate;
-use electrode::engine::fleet::{Fleet, Load};
+use electrode::engine::fleet::{Fleet, Setup, Slot};
 use electrode::engine::pass::{PassPlan, run_pass};
 use electrode::engine::states::PassStates;
 use electrode::id::Site;
@@ -77,8 +77,8 @@ fn main() {
     let wanted: BTreeSet<Site> = sites.iter().copied().collect();
     let longest = model.spec.max_tokens.unwrap_or(2048);
     let limits = Limits { tokens: args.batch_tokens.max(longest), sequence: longest };
-    let load = Load { model: &model, limits, wanted: &wanted };
-    let mut fleet = Fleet::new([("cpu".to_owned(), CpuDevice)], load);
+    let setup = Setup { model: &model, limits, wanted: &wanted };
+    let mut fleet = Fleet::new([Slot::new("cpu", || Ok(CpuDevice))], setup);
     fleet.on_one(|_| Ok(())).expect("model loads");
     let tokenizer =
         Arc::new(Tokenizer::open(&model.tokenizer_path().expect("tokenizer")).expect("tokenizer"));

@@ -48,25 +48,25 @@ pub enum Error {
         /// Both sides of it.
         what: String,
     },
-    /// A device failed, or cannot be used at all; what it worked on is done elsewhere or later.
-    #[error("{device}: {what}\n  remedy: {remedy}")]
-    Device {
-        /// What people call it: `cuda:0 (NVIDIA H200)`.
-        device: String,
-        /// What happened, in the driver's own words.
-        what: String,
-        /// What the user can do.
-        remedy: String,
-    },
-    /// A device has no room for what was asked of it; smaller batches may still fit.
+    /// A device is at fault, or lost: another one may do.
     #[error(
-        "{device}: out of memory: {what}\n  remedy: make room on the device and run the same \
-         command again, or watch fewer sites with fewer statistics.bins"
+        "{device}: {what}\n  remedy: run on another device or node; the driver's log says more"
+    )]
+    Device {
+        /// Which one.
+        device: String,
+        /// What the driver said, and about which call.
+        what: String,
+    },
+    /// A device has too little memory for what was asked.
+    #[error(
+        "{device}: {what}\n  remedy: make room on the device and run the same command again, or \
+         watch fewer sites with fewer statistics.bins"
     )]
     DeviceMemory {
-        /// What people call it.
+        /// Which one.
         device: String,
-        /// What was asked for, and what there is.
+        /// What was asked and what there was.
         what: String,
     },
     /// The run stopped before its last block; the same command goes on from there.
@@ -103,7 +103,8 @@ impl Error {
     }
 
     /// The process exit code: 1 failed, 2 configuration, 65 input, 70 contradiction, 74 I/O,
-    /// 75 unfinished (a device out of memory is), 76 a device at fault. A file that is named but does not exist counts as configuration.
+    /// 75 unfinished or out of device memory, 76 device at fault. A file that is named but does
+    /// not exist counts as configuration.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config { .. } => 2,

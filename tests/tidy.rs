@@ -31,8 +31,9 @@ const CONFIG_MAY: [&str; 3] = ["error", "id", "corpus"];
 const MAX_LINES: usize = 400;
 const BANNED: [&str; 6] =
     ["dbg!(", "todo!(", "unimplemented!(", ".unwrap()", " println!(", " print!("];
-/// Each with its reason; another file needs one as good.
-const MAY_BE_UNSAFE: [(&str, &str); 6] = [
+/// Files and folders, each with its reason; another needs one as good.
+const MAY_BE_UNSAFE: [(&str, &str); 7] = [
+    ("src/device/cuda/", "a C library, and kernels that write where their arguments point"),
     ("src/model/mapped.rs", "the system maps a file that others may change"),
     ("src/device/cpu/dispatch.rs", "calls code compiled for a feature that was just detected"),
     ("src/device/cpu/simd.rs", "lends columns of a matrix to threads; one loop in intrinsics"),
@@ -203,7 +204,7 @@ fn unsafe_code_stays_where_it_is_allowed() {
         code(text).filter(|(_, line)| hits(line)).map(|(i, _)| i).collect()
     };
     for name in files(&["src"], &[".rs"]) {
-        if !MAY_BE_UNSAFE.iter().any(|(allowed, _)| *allowed == name) {
+        if !MAY_BE_UNSAFE.iter().any(|(allowed, _)| name.starts_with(allowed)) {
             let lines = unsafe_lines(&read(&name));
             assert!(lines.is_empty(), "{name} is unsafe at {lines:?}");
         }

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::output;
 use crate::artifact::machine::Machine;
 use crate::device::cpu::dispatch::{Level, level};
+use crate::device::cuda::{Found, Missing, Probe};
 use crate::error::Result;
-use crate::run::devices::{arch, told};
-use crate::run::probe::{Found, Missing, probe};
+use crate::run::devices::{arch, look, reason, remedy};
 
 /// List the GPUs and the CPU, or say exactly what is missing
 #[derive(clap::Args, Debug)]
@@ -17,8 +17,11 @@ pub struct DevicesArgs {
     pub json: bool,
 }
 
+/// What looking for GPUs gave.
+type Looked = std::result::Result<Probe, Missing>;
+
 pub(super) fn run(args: DevicesArgs) -> Result<()> {
-    let (gpus, cpu) = (probe(), Machine::here(rayon::current_num_threads()));
+    let (gpus, cpu) = (look(), Machine::here(rayon::current_num_threads()));
     if args.json {
         output::print_json(&as_json(&gpus, &cpu))
     } else {
@@ -26,7 +29,7 @@ pub(super) fn run(args: DevicesArgs) -> Result<()> {
     }
 }
 
-fn as_json(gpus: &std::result::Result<Vec<Found>, Missing>, cpu: &Machine) -> Value {
+fn as_json(gpus: &Looked, cpu: &Machine) -> Value {
     let gpu = |gpu: &Found| {
         json!({
             "index": gpu.index,
@@ -38,12 +41,15 @@ fn as_json(gpus: &std::result::Result<Vec<Found>, Missing>, cpu: &Machine) -> Va
         })
     };
     let missing = gpus.as_ref().err().map(|missing| {
-        let (what, remedy) = told(missing);
-        json!({"reason": reason(missing), "what": what, "remedy": remedy})
+        json!({
+            "reason": reason(missing), "what": missing.to_string(), "remedy": remedy(missing)
+        })
     });
     json!({
         "cuda": {
-            "devices": gpus.iter().flatten().map(gpu).collect::<Vec<_>>(),
+            "devices": found(gpus).iter().map(gpu).collect::<Vec<_>>(),
+            "driver": gpus.as_ref().ok().map(|probe| version(probe.driver)),
+            "kernels": gpus.as_ref().ok().map(|probe| probe.kernels),
             "missing": missing,
         },
         "cpu": {
@@ -55,10 +61,10 @@ fn as_json(gpus: &std::result::Result<Vec<Found>, Missing>, cpu: &Machine) -> Va
     })
 }
 
-fn as_text(gpus: &std::result::Result<Vec<Found>, Missing>, cpu: &Machine) -> String {
+fn as_text(gpus: &Looked, cpu: &Machine) -> String {
     let memory = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
     let mut rows: Vec<Vec<String>> = Vec::new();
-    for gpu in gpus.iter().flatten() {
+    for gpu in found(gpus) {
         rows.push(vec![
             format!("cuda:{}", gpu.index),
             gpu.name.clone(),
@@ -74,23 +80,21 @@ fn as_text(gpus: &std::result::Result<Vec<Found>, Missing>, cpu: &Machine) -> St
     ]);
     let table = output::table(&["device", "name", "kind", "memory"], &rows);
     match gpus {
-        Ok(_) => table,
-        Err(missing) => {
-            let (what, remedy) = told(missing);
-            format!("{table}\nno GPU: {what}\n  remedy: {remedy}\n")
+        Ok(probe) => {
+            let driver = version(probe.driver);
+            format!("{table}\nNVIDIA driver for CUDA {driver}; kernels: {}\n", probe.kernels)
         }
+        Err(missing) => format!("{table}\nno GPU: {missing}\n  remedy: {}\n", remedy(missing)),
     }
 }
 
-/// A name that scripts can rely on.
-fn reason(missing: &Missing) -> &'static str {
-    match missing {
-        Missing::NoLibrary => "no_driver",
-        Missing::OldDriver { .. } => "old_driver",
-        Missing::Init { .. } => "driver_failed",
-        Missing::NoDevices => "no_devices",
-        Missing::NoKernels { .. } => "no_kernels",
-    }
+fn found(gpus: &Looked) -> &[Found] {
+    gpus.as_ref().map_or(&[], |probe| &probe.devices)
+}
+
+/// 13000 as "13.0".
+fn version(driver: i32) -> String {
+    format!("{}.{}", driver / 1000, driver % 1000 / 10)
 }
 
 fn instructions(level: Level) -> &'static str {
@@ -120,12 +124,14 @@ mod tests {
             free: 1 << 30,
             uuid: "GPU-1".to_owned(),
         };
-        let text = as_text(&Ok(vec![gpu.clone()]), &machine());
+        let probe = Probe { devices: vec![gpu], driver: 12080, kernels: "embedded" };
+        let text = as_text(&Ok(probe.clone()), &machine());
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].starts_with("cuda:1  NVIDIA H200  sm_90"), "{text}");
         assert!(lines[1].ends_with("1.5 GiB, 1.0 GiB free"), "{text}");
         assert!(lines[2].starts_with("cpu     A Processor  8 threads"), "{text}");
-        let json = as_json(&Ok(vec![gpu]), &machine());
+        assert!(text.ends_with("\nNVIDIA driver for CUDA 12.8; kernels: embedded\n"), "{text}");
+        let json = as_json(&Ok(probe), &machine());
         assert_eq!(json["cuda"]["devices"][0]["arch"], "sm_90");
         assert_eq!(json["cuda"]["missing"], Value::Null);
     }

@@ -17,7 +17,7 @@ use crate::engine::ids::{IdsRequest, PaddedIds, extract_ids};
 use crate::engine::words::{WordRequest, extract_words};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::run::devices::{Devices, not_built};
+use crate::run::devices::{Devices, open};
 
 /// Write the activations of a model on given token ids, or on the words of a corpus
 #[derive(clap::Args, Debug)]
@@ -124,14 +124,20 @@ pub enum ExtractDtype {
     Bf16,
 }
 
+impl From<ExtractDtype> for Dtype {
+    fn from(dtype: ExtractDtype) -> Self {
+        match dtype {
+            ExtractDtype::F32 => Self::F32,
+            ExtractDtype::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 pub(super) fn run(args: ExtractArgs) -> Result<()> {
-    let dtype = match args.dtype {
-        ExtractDtype::F32 => Dtype::F32,
-        ExtractDtype::Bf16 => Dtype::Bf16,
-    };
+    let dtype = Dtype::from(args.dtype);
     match Devices::choose(Some(&args.device), dtype)? {
         Devices::Cpu => run_on(CpuDevice, &args),
-        Devices::Cuda(found) => Err(not_built(&found)),
+        Devices::Cuda(found) => run_on(open(&found[0], dtype)?, &args),
     }
 }
 

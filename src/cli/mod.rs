@@ -1,6 +1,7 @@
 //! Arguments, exit codes, logs and progress: the shell around the engine. stdout is results,
 //! stderr is everything else.
 
+pub mod bench;
 pub mod completions;
 mod device;
 pub mod devices;
@@ -52,6 +53,7 @@ enum Command {
     Rank(rank::RankArgs),
     Inspect(inspect::InspectArgs),
     Devices(devices::DevicesArgs),
+    Bench(bench::BenchArgs),
     Methods(methods::MethodsArgs),
     Report(report::ReportArgs),
     Completions(completions::CompletionsArgs),
@@ -92,6 +94,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Rank(args) => rank::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Devices(args) => devices::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Methods(args) => methods::run(args),
         Command::Report(args) => report::run(args),
         Command::Completions(args) => completions::run(args),

@@ -129,7 +129,7 @@ impl<O: Ops> Forward<O> {
         if sites.wanted.iter().any(|site| site.layer.is_none() && site.kind > SiteKind::ResidPost) {
             self.tail(input.starts, sites)?;
         }
-        Ok(())
+        self.ops.check()
     }
 
     /// Position of each token in its sequence.

@@ -2,6 +2,7 @@
 
 mod block;
 pub mod cpu;
+pub mod cuda;
 pub mod forward;
 pub mod ops;
 mod positions;

@@ -30,6 +30,8 @@ pub trait Ops {
     fn matrix(&self, out: usize, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<Self::Matrix>;
     /// Uploads a table of rows.
     fn table(&self, rows: usize, values: Vec<f32>) -> Result<Self::Table>;
+    /// Uploads a table that keeps f32 whatever the type of the tensors: angles.
+    fn exact_table(&self, rows: usize, values: Vec<f32>) -> Result<Self::Table>;
     /// The table as a weight, sharing its memory where the device can (tied embeddings).
     fn tied(&self, table: &Self::Table, bias: Option<Vec<f32>>) -> Result<Self::Matrix>;
     /// Uploads a vector.
@@ -39,9 +41,14 @@ pub trait Ops {
     fn set_rows(&self, x: &mut Self::Tensor, rows: usize);
     /// Copies the rows in use to the host, row-major, once everything before is done.
     fn read(&self, x: &Self::Tensor, out: &mut Vec<f32>) -> Result<()>;
-    /// Whether everything asked so far went well. A device that works behind the caller's back
-    /// keeps its first failure, passes over what follows, and tells it here.
+    /// Ends a batch, and says whether everything asked so far went well. A device that works behind
+    /// the caller's back keeps its first failure, passes over what follows, and tells it here.
     fn check(&self) -> Result<()>;
+
+    /// Until everything asked so far is done; for timing.
+    fn wait(&self) -> Result<()>;
+    /// Bytes of one element of a tensor.
+    fn element_bytes(&self) -> usize;
 
     /// embed: `out[t] = scale * table[ids[t]]`.
     fn embed(&self, table: &Self::Table, ids: &[u32], scale: f32, out: &mut Self::Tensor);
@@ -59,7 +66,7 @@ pub trait Ops {
     );
     /// norm: each head (`heads` runs of `norm.weight.len()` columns from `first`) normed in place.
     fn head_norm(&self, norm: &NormWeights<Self::Vector>, heads: HeadRange, x: &mut Self::Tensor);
-    /// rope: rotates the heads of `x` in place. `angles` is `[positions, 2 * r]`: cosines, then
+    /// rope: rotates the heads of `x` in place. `angles` is an exact table `[positions, 2 * r]`: cosines, then
     /// sines, of each of r frequencies; row `positions[t]` is used for token t.
     fn rope(&self, angles: &Self::Table, positions: &[u32], heads: HeadRange, x: &mut Self::Tensor);
     /// attention: over each sequence of `args.starts` alone.

@@ -174,7 +174,7 @@ pub(super) fn load<O: Ops>(
             })
             .transpose()?,
         angles: rotation_table(spec, positions)
-            .map(|values| ops.table(positions, values))
+            .map(|values| ops.exact_table(positions, values))
             .transpose()?,
         score_bias: score_bias(spec, model, positions)?.map(|v| ops.vector(v)).transpose()?,
         layers: (0..spec.layers).map(|l| loader.layer(l)).collect::<Result<_>>()?,

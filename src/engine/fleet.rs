@@ -9,21 +9,35 @@ use crate::error::{Error, Result};
 use crate::id::Site;
 use crate::model::Model;
 
-/// A device that can work in a thread of its own. A clone is the same device, and what was made on
-/// it gives its memory back when it is dropped.
+/// A device that can work in a thread of its own.
 pub trait Device:
-    Ops<Tensor: Send, Matrix: Send, Table: Send, Vector: Send, Statistics: Send> + Clone + Send
+    Ops<Tensor: Send, Matrix: Send, Table: Send, Vector: Send, Statistics: Send> + Send
 {
 }
 
 impl<O> Device for O where
-    O: Ops<Tensor: Send, Matrix: Send, Table: Send, Vector: Send, Statistics: Send> + Clone + Send
+    O: Ops<Tensor: Send, Matrix: Send, Table: Send, Vector: Send, Statistics: Send> + Send
 {
 }
 
-/// What every device of a fleet is loaded with.
+/// Where a device is found: opened by the thread that works on it, and opened again when it was out
+/// of memory, so that everything it held is given back.
+pub struct Slot<'a, O> {
+    /// What people call it.
+    name: String,
+    open: Box<dyn Fn() -> Result<O> + Send + 'a>,
+}
+
+impl<'a, O> Slot<'a, O> {
+    /// A device by its name.
+    pub fn new(name: impl Into<String>, open: impl Fn() -> Result<O> + Send + 'a) -> Self {
+        Self { name: name.into(), open: Box::new(open) }
+    }
+}
+
+/// What every device of a fleet is made ready for.
 #[derive(Clone, Copy)]
-pub struct Load<'a> {
+pub struct Setup<'a> {
     /// The model.
     pub model: &'a Model,
     /// Largest batch and sequence, as long as there is room for them.
@@ -40,21 +54,20 @@ pub struct Fleet<'a, O: Ops> {
 
 /// A device and what is on it.
 pub(super) struct Member<'a, O: Ops> {
-    name: String,
-    device: O,
-    load: Load<'a>,
-    /// Made when it is first needed, in the thread that needs it, and again in a smaller size.
+    slot: Slot<'a, O>,
+    setup: Setup<'a>,
+    /// Made when it is first needed, and again in a smaller size.
     forward: Option<Forward<O>>,
 }
 
 impl<'a, O: Device> Fleet<'a, O> {
-    /// Devices and their names. Nothing is loaded yet.
+    /// Nothing is opened yet.
     ///
     /// # Panics
-    /// If there is none.
-    pub fn new(devices: impl IntoIterator<Item = (String, O)>, load: Load<'a>) -> Self {
-        let member = |(name, device)| Member { name, device, load, forward: None };
-        let members: Vec<_> = devices.into_iter().map(member).collect();
+    /// If there is no device.
+    pub fn new(slots: impl IntoIterator<Item = Slot<'a, O>>, setup: Setup<'a>) -> Self {
+        let member = |slot| Member { slot, setup, forward: None };
+        let members: Vec<_> = slots.into_iter().map(member).collect();
         assert!(!members.is_empty(), "a fleet has a device");
         Self { members, lost: Vec::new() }
     }
@@ -76,7 +89,7 @@ impl<'a, O: Device> Fleet<'a, O> {
         loop {
             match self.members[0].work(&mut work) {
                 Err(error) if error.is_of_device() => {
-                    say_lost(&self.members[0].name, &error, self.members.len() - 1);
+                    say_lost(self.members[0].name(), &error, self.members.len() - 1);
                     self.give_up(vec![(0, error)])?;
                 }
                 other => return other,
@@ -99,7 +112,7 @@ impl<'a, O: Device> Fleet<'a, O> {
         }
         let places: BTreeSet<usize> = failed.into_iter().map(|(place, _)| place).collect();
         for place in places.into_iter().rev() {
-            self.lost.push(self.members.remove(place).name);
+            self.lost.push(self.members.remove(place).slot.name);
         }
         Ok(())
     }
@@ -107,7 +120,7 @@ impl<'a, O: Device> Fleet<'a, O> {
 
 impl<O: Device> Member<'_, O> {
     pub(super) fn name(&self) -> &str {
-        &self.name
+        &self.slot.name
     }
 
     /// Does something on this device, in smaller and smaller batches until there is room for it.
@@ -123,8 +136,8 @@ impl<O: Device> Member<'_, O> {
             if !self.halve() {
                 return Err(error);
             }
-            let tokens = self.load.limits.tokens;
-            tracing::warn!(device = self.name, %error, tokens, "goes on with smaller batches");
+            let tokens = self.setup.limits.tokens;
+            tracing::warn!(device = self.slot.name, %error, tokens, "goes on with smaller batches");
         }
     }
 
@@ -132,8 +145,8 @@ impl<O: Device> Member<'_, O> {
         let forward = match self.forward.take() {
             Some(forward) => forward,
             None => {
-                let Load { model, limits, wanted } = self.load;
-                Forward::new(self.device.clone(), model, limits, wanted)?
+                let Setup { model, limits, wanted } = self.setup;
+                Forward::new((self.slot.open)()?, model, limits, wanted)?
             }
         };
         Ok(self.forward.insert(forward))
@@ -141,11 +154,11 @@ impl<O: Device> Member<'_, O> {
 
     /// Half the batch, but no less than the longest sequence needs: false if it is that already.
     fn halve(&mut self) -> bool {
-        let Limits { tokens, sequence } = self.load.limits;
+        let Limits { tokens, sequence } = self.setup.limits;
         let half = (tokens / 2).max(sequence);
         // What is there goes first, so that there is room for what comes.
         self.forward = None;
-        self.load.limits.tokens = half;
+        self.setup.limits.tokens = half;
         half < tokens
     }
 }

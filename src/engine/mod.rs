@@ -6,6 +6,7 @@ pub mod calibrate;
 pub mod fleet;
 pub mod ids;
 pub mod loss;
+pub mod measure;
 pub mod merge;
 pub mod pass;
 mod queue;

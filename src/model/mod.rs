@@ -13,6 +13,7 @@ pub mod hub;
 mod mapped;
 pub mod open;
 pub mod params;
+mod random;
 mod settings;
 pub mod site;
 pub mod spec;

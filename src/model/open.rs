@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::arch::{self, Architecture, Keys};
 use super::hub::{self, HubEnvironment};
+use super::random;
 use super::settings::Settings;
 use super::spec::{ModelSpec, Param};
 use super::tensor::{HostTensor, Located};
@@ -27,6 +28,8 @@ pub struct Model {
     /// The head's last matrix is the token table.
     tied: bool,
     weights: Weights,
+    /// Weights are made up from this, not read.
+    random: Option<u64>,
 }
 
 impl Model {
@@ -72,11 +75,34 @@ impl Model {
             prefix,
             tied,
             weights,
+            random: None,
         };
         for (param, _) in model.spec.params() {
             model.locate(param)?.check(&model.weights)?;
         }
         Ok(model)
+    }
+
+    /// A model of the shape that a `config.json` describes (its path, for messages, and its text),
+    /// with weights made up from `seed`. It has no head of its own; a tied one is there.
+    pub fn random((config, text): (&Path, &[u8]), seed: u64) -> Result<Self> {
+        let settings = Settings::parse(config, text)?;
+        let architecture = arch::find(&settings)?;
+        let weights = Weights::none(config);
+        let keys = Keys::new(architecture, &settings, &weights)?;
+        let spec = (architecture.describe)(&settings, &keys)?;
+        arch::check(&spec, &settings)?;
+        let (prefix, tied) = (keys.prefix, keys.tied);
+        Ok(Self {
+            spec,
+            folder: config.parent().unwrap_or(Path::new("")).to_path_buf(),
+            config: config.to_path_buf(),
+            architecture,
+            prefix,
+            tied,
+            weights,
+            random: Some(seed),
+        })
     }
 
     /// Whether the model has this weight.
@@ -91,6 +117,9 @@ impl Model {
 
     /// A weight in float32, `[out, in]` if it is a matrix.
     pub fn tensor(&self, param: Param) -> Result<HostTensor> {
+        if let Some(seed) = self.random {
+            return Ok(random::tensor(&self.spec, param, seed));
+        }
         let located = self.locate(param)?;
         let shape = self.spec.shape(param).expect("located, so there is one");
         located.read(shape, &self.weights)

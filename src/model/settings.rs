@@ -32,8 +32,13 @@ impl Settings {
             let what = format!("{size} bytes are too many for a model configuration");
             return Err(Error::config(place(), what, "give the model's own config.json"));
         }
-        let text = fs::read(file).map_err(Error::io(file, "read"))?;
-        let value: Value = serde_json::from_slice(&text).map_err(|error| {
+        Self::parse(file, &fs::read(file).map_err(Error::io(file, "read"))?)
+    }
+
+    /// The text of such a file.
+    pub(crate) fn parse(file: &Path, text: &[u8]) -> Result<Self> {
+        let place = || file.display().to_string();
+        let value: Value = serde_json::from_slice(text).map_err(|error| {
             Error::config(place(), format!("not JSON: {error}"), "fetch the file again")
         })?;
         match value {

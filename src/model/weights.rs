@@ -52,6 +52,16 @@ impl Weights {
         Err(nothing_to_open(folder))
     }
 
+    /// No tensors: of a model that is only described, by `origin`.
+    pub(crate) fn none(origin: &Path) -> Self {
+        Self {
+            files: Vec::new(),
+            places: HashMap::new(),
+            origin: origin.to_path_buf(),
+            index: None,
+        }
+    }
+
     fn open_index(folder: &Path, index: PathBuf) -> Result<Self> {
         let wrong = |what: String| Error::input(&index, what, "fetch the model again");
         if fs::metadata(&index).map_err(Error::io(&index, "read"))?.len() > MAX_INDEX {

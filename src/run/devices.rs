@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::probe::{Found, Missing, probe};
 use crate::artifact::machine::Machine;
 use crate::artifact::manifest::DeviceFacts;
 use crate::config::Dtype;
+use crate::device::cuda::{CudaDevice, Element, Found, Images, Missing, Probe, probe};
 use crate::error::{Error, Result};
 
+/// CUDA_ERROR_STUB_LIBRARY and CUDA_ERROR_NO_DEVICE: what `cuInit` says where nothing is broken.
+const STUB: u32 = 34;
+const NONE_VISIBLE: u32 = 100;
 /// What names there are.
 const NAMES: &str = "use auto, cpu, cuda, or GPUs by number as in cuda:0 or cuda:0,2";
 
@@ -34,14 +37,13 @@ impl Devices {
     /// the CPU where there is none; a GPU that is asked for and not there is an error.
     pub fn choose(name: Option<&str>, dtype: Dtype) -> Result<Self> {
         let name = name.unwrap_or("auto");
-        let gpus = || probe().map_err(|missing| refusal(name, &missing));
+        let gpus = || look().map_err(|missing| refusal(name, &missing)).map(|probe| probe.devices);
         let devices = match Asked::parse(name)? {
             Asked::Cpu => Self::Cpu,
-            Asked::Auto => match probe() {
-                Ok(found) => Self::Cuda(best_kind(found)),
+            Asked::Auto => match look() {
+                Ok(probe) => Self::Cuda(best_kind(probe.devices)),
                 Err(missing) => {
-                    let (why, _) = told(&missing);
-                    tracing::info!("running on the CPU: {why}");
+                    tracing::info!("running on the CPU: {missing}");
                     Self::Cpu
                 }
             },
@@ -118,20 +120,53 @@ pub fn arch(gpu: &Found) -> String {
     format!("sm_{}{}", gpu.arch.0, gpu.arch.1)
 }
 
-/// Why there is no GPU, and what can be done about it, a line each.
-pub fn told(missing: &Missing) -> (String, String) {
-    let text = missing.to_string();
-    let (what, remedy) = text.split_once("\n  remedy: ").unwrap_or((&text, "use --device cpu"));
-    (what.replace('\n', "; "), remedy.replace('\n', "; "))
+/// Looks for GPUs that this program has kernels for.
+pub fn look() -> std::result::Result<Probe, Missing> {
+    probe(&Images::from_env())
+}
+
+/// Opens a GPU, with tensors of this type.
+pub fn open(gpu: &Found, dtype: Dtype) -> Result<CudaDevice> {
+    let element = match dtype {
+        Dtype::F32 => Element::F32,
+        Dtype::Bf16 => Element::Bf16,
+    };
+    CudaDevice::open(gpu.index, element, &Images::from_env())
+}
+
+/// What can be done about it.
+pub fn remedy(missing: &Missing) -> &'static str {
+    match missing {
+        Missing::NoLibrary => {
+            "install the NVIDIA driver (or start the container with its GPUs), or use --device cpu"
+        }
+        Missing::OldDriver { .. } => "update the driver, or use --device cpu",
+        Missing::Init { .. } => "look at nvidia-smi and the system's log, or use --device cpu",
+        Missing::NoDevices => "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu",
+        Missing::NoKernels { .. } => {
+            "use a program that was built with nvcc, or install NVRTC; or use --device cpu"
+        }
+    }
+}
+
+/// A name for it that scripts can rely on.
+pub fn reason(missing: &Missing) -> &'static str {
+    match missing {
+        Missing::NoLibrary => "no_driver",
+        Missing::OldDriver { .. } => "old_driver",
+        Missing::Init { code: STUB, .. } => "stub_library",
+        Missing::Init { code: NONE_VISIBLE, .. } | Missing::NoDevices => "no_devices",
+        Missing::Init { .. } => "driver_failed",
+        Missing::NoKernels { .. } => "no_kernels",
+    }
 }
 
 /// A GPU was asked for by name. A driver that does not start is the machine's fault: another one
 /// may do.
 fn refusal(name: &str, missing: &Missing) -> Error {
-    let (what, remedy) = told(missing);
-    match missing {
-        Missing::Init { .. } => Error::Device { device: name.to_owned(), what, remedy },
-        _ => Error::config(format!("device {name}"), what, remedy),
+    match reason(missing) {
+        "driver_failed" => Error::Device { device: name.to_owned(), what: missing.to_string() },
+        _ => Error::config(format!("device {name}"), missing.to_string(), remedy(missing)),
     }
 }
 
@@ -165,13 +200,6 @@ fn best_kind(found: Vec<Found>) -> Vec<Found> {
         tracing::info!(device = device_name(&gpu), "left out: it is of an older kind");
     }
     best
-}
-
-/// There are no kernels to run yet.
-pub fn not_built(found: &[Found]) -> Error {
-    let names: Vec<String> = found.iter().map(device_name).collect();
-    let what = format!("{}: this build has no GPU kernels", names.join(", "));
-    Error::config("device", what, "use --device cpu")
 }
 
 #[cfg(test)]
@@ -223,13 +251,15 @@ mod tests {
 
     #[test]
     fn a_driver_that_does_not_start_is_the_machines_fault() {
-        let init = Missing::Init { code: 999, name: "CUDA_ERROR_UNKNOWN".to_owned() };
-        assert_eq!(refusal("cuda", &init).exit_code(), 76);
+        let init = |code| Missing::Init { code, what: "CUDA_ERROR".to_owned() };
+        assert_eq!(refusal("cuda", &init(999)).exit_code(), 76);
         for missing in [
             Missing::NoLibrary,
             Missing::OldDriver { missing: vec!["cuLaunchKernelEx"] },
             Missing::NoDevices,
-            Missing::NoKernels { arch: (7, 5), why: "too old".to_owned() },
+            Missing::NoKernels { device: "an old one".to_owned(), why: "too old".to_owned() },
+            init(STUB),
+            init(NONE_VISIBLE),
         ] {
             assert_eq!(refusal("cuda", &missing).exit_code(), 2);
         }

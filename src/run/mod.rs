@@ -7,7 +7,6 @@ mod document_units;
 mod folder;
 mod memory;
 mod prepare;
-pub mod probe;
 mod provenance;
 mod rankings;
 mod statistics_tables;
@@ -29,7 +28,7 @@ use crate::corpus::labels::LabelIndex;
 use crate::corpus::stream::{BlockStream, documents, tokenize_documents};
 use crate::device::cpu::CpuDevice;
 use crate::engine::calibrate::calibrate;
-use crate::engine::fleet::{Device, Fleet, Load};
+use crate::engine::fleet::{Device, Fleet, Setup, Slot};
 use crate::engine::pass::{PassPlan, PassProgress, run_pass};
 use crate::engine::states::PassStates;
 use crate::error::Result;
@@ -78,24 +77,29 @@ pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result
         );
     }
     match &prepared.devices {
-        Devices::Cpu => run_on(prepared, vec![("cpu".to_owned(), CpuDevice)], stop, report),
-        Devices::Cuda(found) => Err(devices::not_built(found)),
+        Devices::Cpu => run_on(prepared, vec![Slot::new("cpu", || Ok(CpuDevice))], stop, report),
+        Devices::Cuda(found) => {
+            let dtype = prepared.config.model.dtype;
+            let slot =
+                |gpu| Slot::new(devices::device_name(gpu), move || devices::open(gpu, dtype));
+            run_on(prepared, found.iter().map(slot).collect(), stop, report)
+        }
     }
 }
 
-/// As [`run`], on these devices, named: how many they are changes no bit. They are all of the kind
-/// that the run was prepared for.
+/// As [`run`], on these devices: how many they are changes no bit. They are all of the kind that the
+/// run was prepared for.
 pub fn run_on<O: Device>(
     prepared: &Prepared,
-    devices: Vec<(String, O)>,
+    slots: Vec<Slot<'_, O>>,
     stop: &AtomicBool,
     report: Report<'_>,
 ) -> Result<Finished> {
     let folder = folder::RunFolder::open(prepared)?;
     let (start, clock) = (utc_now(), Instant::now());
     let wanted: BTreeSet<Site> = prepared.sites.iter().copied().collect();
-    let load = Load { model: &prepared.model, limits: prepared.limits, wanted: &wanted };
-    let mut fleet = Fleet::new(devices, load);
+    let setup = Setup { model: &prepared.model, limits: prepared.limits, wanted: &wanted };
+    let mut fleet = Fleet::new(slots, setup);
     report("calibrating", 0, 0.0);
     let plan = pass_plan(prepared, &mut fleet)?;
     let mut states = PassStates::load(&folder.states(), prepared.run_id, &plan.sites)?

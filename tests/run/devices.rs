@@ -24,7 +24,7 @@ fn prepared(bench: &Bench, out: &str) -> Prepared {
 /// Runs on devices with these faults.
 fn attempt(bench: &Bench, out: &str, faults: &[Fault]) -> Result<Finished> {
     let devices = faults.iter().enumerate();
-    let devices = devices.map(|(i, fault)| FaultyDevice::new(&format!("test:{i}"), *fault));
+    let devices = devices.map(|(i, fault)| FaultyDevice::slot(format!("test:{i}"), *fault));
     let stop = AtomicBool::new(false);
     run_on(&prepared(bench, out), devices.collect(), &stop, &mut |_, _, _| {})
 }
@@ -132,7 +132,7 @@ fn a_stop_ends_every_worker_and_the_run_resumes() {
     let bench = Bench::new(600);
     let whole = done(&bench, "whole", &[well()]);
     let stop = AtomicBool::new(false);
-    let devices = (0..3).map(|i| FaultyDevice::new(&i.to_string(), well())).collect();
+    let devices = (0..3).map(|i| FaultyDevice::slot(i.to_string(), well())).collect();
     let mut report = |_: &'static str, _: u64, share: f64| {
         if share > 0.4 {
             stop.store(true, Ordering::Relaxed);

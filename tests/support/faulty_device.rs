@@ -1,5 +1,5 @@
 //! The CPU with a fault that a test chooses: it fails, panics or runs out of memory where a GPU would.
-//! A clone is the same device, as of every device.
+//! A device that is opened again is the same one, as of every device.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +11,7 @@ use electrode::device::ops::{
 };
 use electrode::device::rows::BatchRows;
 use electrode::device::statistics::{SiteStatistics, StatisticsPlan};
+use electrode::engine::fleet::Slot;
 use electrode::error::{Error, Result};
 use electrode::model::Activation;
 
@@ -37,9 +38,10 @@ pub(crate) struct FaultyDevice {
 }
 
 impl FaultyDevice {
-    pub(crate) fn new(name: &str, fault: Fault) -> (String, Self) {
+    pub(crate) fn slot(name: String, fault: Fault) -> Slot<'static, Self> {
         let (batches, rows) = (Arc::default(), Arc::default());
-        (name.to_owned(), Self { name: name.to_owned(), fault, batches, rows })
+        let device = Self { name: name.clone(), fault, batches, rows };
+        Slot::new(name, move || Ok(device.clone()))
     }
 
     fn batches(&self) -> usize {
@@ -51,7 +53,6 @@ impl FaultyDevice {
             Some(after) if self.batches() >= after => Err(Error::Device {
                 device: self.name.clone(),
                 what: "it fell off the bus".to_owned(),
-                remedy: "use another".to_owned(),
             }),
             _ => Ok(()),
         }
@@ -60,7 +61,7 @@ impl FaultyDevice {
     fn room(&self, rows: usize) -> Result<()> {
         match self.fault.rows_from {
             Some((most, from)) if self.batches() >= from && rows > most => {
-                let what = format!("room for {rows} rows, there is one for {most}");
+                let what = format!("out of memory: room for {rows} rows, there is one for {most}");
                 Err(Error::DeviceMemory { device: self.name.clone(), what })
             }
             _ => Ok(()),
@@ -91,6 +92,10 @@ impl Ops for FaultyDevice {
         CpuDevice.table(rows, values)
     }
 
+    fn exact_table(&self, rows: usize, values: Vec<f32>) -> Result<Table> {
+        CpuDevice.exact_table(rows, values)
+    }
+
     fn tied(&self, table: &Table, bias: Option<Vec<f32>>) -> Result<Matrix> {
         CpuDevice.tied(table, bias)
     }
@@ -114,6 +119,14 @@ impl Ops for FaultyDevice {
         let done = self.batches.fetch_add(1, Ordering::SeqCst);
         assert_ne!(Some(done), self.fault.panics_after, "a panic on purpose");
         self.broken()
+    }
+
+    fn wait(&self) -> Result<()> {
+        CpuDevice.wait()
+    }
+
+    fn element_bytes(&self) -> usize {
+        CpuDevice.element_bytes()
     }
 
     fn embed(&self, table: &Table, ids: &[u32], scale: f32, out: &mut Tensor) {

@@ -56,6 +56,10 @@ impl Ops for CpuDevice {
         Ok(Table { cols, values: values.into() })
     }
 
+    fn exact_table(&self, rows: usize, values: Vec<f32>) -> Result<Table> {
+        self.table(rows, values)
+    }
+
     fn tied(&self, table: &Table, bias: Option<Vec<f32>>) -> Result<Matrix> {
         let out = table.values.len() / table.cols;
         Ok(Matrix { out, weight: table.values.clone(), bias })
@@ -77,6 +81,14 @@ impl Ops for CpuDevice {
 
     fn check(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn wait(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn element_bytes(&self) -> usize {
+        size_of::<f32>()
     }
 
     fn embed(&self, table: &Table, ids: &[u32], scale: f32, out: &mut Tensor) {

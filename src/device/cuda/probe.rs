@@ -1,0 +1,131 @@
+//! What there is to run on: the driver and its devices, or exactly what is missing. Never panics,
+//! and asks nothing of the driver before it has been found whole.
+
+use super::driver;
+use super::images::Images;
+
+/// A GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its number, as in `cuda:0`.
+    pub index: u32,
+    /// The maker's name.
+    pub name: String,
+    /// Compute capability, (9, 0) for Hopper.
+    pub arch: (u32, u32),
+    /// Bytes of memory.
+    pub total: u64,
+    /// Bytes of it that are free.
+    pub free: u64,
+    /// As `nvidia-smi -L` prints it.
+    pub uuid: String,
+}
+
+/// What the probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The devices, in the driver's order.
+    pub devices: Vec<Found>,
+    /// 13000 for a driver of CUDA 13.0.
+    pub driver: i32,
+    /// Where the kernels' machine code comes from.
+    pub kernels: &'static str,
+}
+
+/// Why there is no GPU to run on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// No libcuda.
+    #[error("no NVIDIA driver: libcuda.so.1 is not on this machine (or not in the container)")]
+    NoLibrary,
+    /// A driver without what we call.
+    #[error("the NVIDIA driver is too old: it lacks {}; install version 570 or later", .missing.join(", "))]
+    OldDriver {
+        /// The symbols it lacks.
+        missing: Vec<&'static str>,
+    },
+    /// The driver does not start.
+    #[error("the NVIDIA driver does not start: {what}{}", init_hint(*.code))]
+    Init {
+        /// CUresult.
+        code: u32,
+        /// The driver's own words.
+        what: String,
+    },
+    /// A driver without devices.
+    #[error("the NVIDIA driver has no device (is CUDA_VISIBLE_DEVICES set to nothing?)")]
+    NoDevices,
+    /// No machine code for any of the devices.
+    #[error("no kernels for {device}: {why}")]
+    NoKernels {
+        /// Name and architecture.
+        device: String,
+        /// What is wanting.
+        why: String,
+    },
+}
+
+fn init_hint(code: u32) -> &'static str {
+    match code {
+        34 => "; this is the toolkit's stub library: take its folder out of LD_LIBRARY_PATH",
+        100 => "; no GPU is visible to this process",
+        803 => {
+            "; the library belongs to another version than the kernel module: restart, or mend \
+                the container's mounts"
+        }
+        _ => "",
+    }
+}
+
+/// The oldest compute capability there is code for.
+const OLDEST: (u32, u32) = (8, 0);
+
+/// Looks for GPUs.
+pub fn probe(images: &Images) -> Result<Probe, Missing> {
+    let lacking = driver::missing_symbols().ok_or(Missing::NoLibrary)?;
+    let can_init = !lacking.contains(&"cuInit");
+    // A stub library lacks nearly everything; what it says to cuInit tells more.
+    if can_init && !lacking.contains(&"cuGetErrorName") {
+        driver::init().map_err(|failure| failed(&failure))?;
+    }
+    if !lacking.is_empty() {
+        return Err(Missing::OldDriver { missing: lacking });
+    }
+    let count = driver::device_count().map_err(|failure| failed(&failure))?;
+    if count == 0 {
+        return Err(Missing::NoDevices);
+    }
+    let devices: Vec<Found> = (0..count)
+        .map(|index| found(index).map_err(|failure| failed(&failure)))
+        .collect::<Result<_, _>>()?;
+    let first = &devices[0];
+    let device = format!("{} (sm_{}{})", first.name, first.arch.0, first.arch.1);
+    if devices.iter().all(|found| found.arch < OLDEST) {
+        let why = "the kernels need compute capability 8.0 (Ampere) or later".to_owned();
+        return Err(Missing::NoKernels { device, why });
+    }
+    let kernels = images.origin().map_err(|why| Missing::NoKernels { device, why })?;
+    let driver = driver::version().map_err(|failure| failed(&failure))?;
+    let devices = devices.into_iter().filter(|found| found.arch >= OLDEST).collect();
+    Ok(Probe { devices, driver, kernels })
+}
+
+fn found(index: u32) -> driver::Answer<Found> {
+    let device = driver::device(index)?;
+    let total = driver::device_memory(device)?;
+    let context = driver::Primary::retain(device)?;
+    context.enter()?;
+    let (free, _) = driver::memory_info()?;
+    Ok(Found {
+        index,
+        name: driver::device_name(device)?,
+        arch: driver::device_arch(device)?,
+        total,
+        free,
+        uuid: driver::device_uuid(device)?,
+    })
+}
+
+fn failed(failure: &driver::Failure) -> Missing {
+    Missing::Init { code: failure.code, what: failure.to_string() }
+}

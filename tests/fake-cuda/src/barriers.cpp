@@ -1,0 +1,4 @@
+#include "block.hpp"
+namespace fake {
+bool deliver_bulk(Block&) { return false; }
+}

@@ -1,0 +1,4 @@
+//! Tests of the test bench itself.
+
+mod kernels;
+mod support;
