@@ -40,6 +40,21 @@ __device__ __forceinline__ float exp2_fast(float x) {
 // Sums and products that are never contracted, as the host computes them.
 __device__ __forceinline__ double add_exact(double a, double b) { return __dadd_rn(a, b); }
 __device__ __forceinline__ double mul_exact(double a, double b) { return __dmul_rn(a, b); }
+// a * b + c, rounded once.
+__device__ __forceinline__ double fma_exact(double a, double b, double c) { return __fma_rn(a, b, c); }
+__device__ __forceinline__ double double_of_words(u32 low, u32 high) {
+    return __hiloint2double((i32)high, (i32)low);
+}
+// Adds 1 to `count` if x > 0. Written in C, a copy of the count comes with it.
+__device__ __forceinline__ void count_positive(u32& count, float x) {
+    asm("{\n"
+        ".reg .pred positive;\n"
+        "setp.gt.f32 positive, %1, 0f00000000;\n"
+        "@positive add.u32 %0, %0, 1;\n"
+        "}"
+        : "+r"(count)
+        : "f"(x));
+}
 
 // --- Barriers of part of a block ---
 

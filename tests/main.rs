@@ -8,17 +8,22 @@ mod engine {
 }
 mod extract;
 mod golden {
+    mod cuda;
     mod electra_wide;
+    mod fixture;
     mod forward;
     mod interventions;
     mod minilm;
 }
 mod kernels {
     mod class_sums;
+    mod cuda;
     mod histogram;
     mod sample_rows;
     mod top_tokens;
 }
+#[path = "support/cuda.rs"]
+mod cuda;
 mod laws;
 mod methods;
 mod model;
@@ -27,4 +32,6 @@ mod report;
 mod run;
 #[path = "support/run_folder.rs"]
 mod run_folder;
+#[path = "support/tensors.rs"]
+mod tensors;
 mod tidy;

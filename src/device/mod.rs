@@ -6,6 +6,7 @@ pub mod cuda;
 pub mod forward;
 pub mod ops;
 mod positions;
+mod row_lists;
 pub mod rows;
 pub mod site_view;
 pub mod statistics;

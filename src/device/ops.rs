@@ -39,6 +39,8 @@ pub trait Ops {
 
     /// Sets the number of rows in use; at most the room the tensor was made with.
     fn set_rows(&self, x: &mut Self::Tensor, rows: usize);
+    /// Sets the rows in use, row-major.
+    fn write(&self, x: &mut Self::Tensor, values: &[f32]) -> Result<()>;
     /// Copies the rows in use to the host, row-major, once everything before is done.
     fn read(&self, x: &Self::Tensor, out: &mut Vec<f32>) -> Result<()>;
     /// Ends a batch, and says whether everything asked so far went well. A device that works behind

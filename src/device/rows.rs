@@ -2,7 +2,9 @@
 //! statistics of all its sites.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
+use super::row_lists::RowLists;
 use crate::corpus::batch::Batch;
 use crate::id::RowId;
 
@@ -29,6 +31,8 @@ pub struct BatchRows {
     pub(crate) tiles: Vec<Tile>,
     /// Rows come in ascending order of their ids.
     pub(crate) ascending: bool,
+    /// See [`Self::lists`].
+    lists: [OnceLock<RowLists>; 2],
 }
 
 impl BatchRows {
@@ -56,16 +60,31 @@ impl BatchRows {
             counts: vec![0; group_count + 1],
             tiles: Vec::new(),
             ascending: ids.is_sorted_by(|a, b| a < b),
+            lists: [OnceLock::new(), OnceLock::new()],
         };
-        for start in (0..ids.len()).step_by(TILE) {
-            let range = start..(start + TILE).min(ids.len());
-            let tile = Tile::new(range, group_count, |row| rows.groups_of(row));
+        rows.tiles = rows.cut(TILE);
+        for tile in &rows.tiles {
             for (group, count) in rows.counts.iter_mut().enumerate() {
                 *count += tile.members(group).len() as u64;
             }
-            rows.tiles.push(tile);
         }
         rows
+    }
+
+    /// The rows in tiles of so many.
+    fn cut(&self, tile: usize) -> Vec<Tile> {
+        let ranges = (0..self.len()).step_by(tile).map(|at| at..(at + tile).min(self.len()));
+        let groups = self.counts.len() - 1;
+        ranges.map(|range| Tile::new(range, groups, |row| self.groups_of(row))).collect()
+    }
+
+    /// The lists as a GPU reads them, in tiles of [`TILE`] rows or of half as many; made when first
+    /// asked for.
+    pub(crate) fn lists(&self, half: bool) -> &RowLists {
+        self.lists[usize::from(half)].get_or_init(|| match half {
+            true => RowLists::new(self, &self.cut(TILE / 2)),
+            false => RowLists::new(self, &self.tiles),
+        })
     }
 
     /// Number of rows.
@@ -156,6 +175,6 @@ impl Tile {
 }
 
 /// Rows and groups of a batch are numbered in 32 bits.
-fn number(n: usize) -> u32 {
+pub(super) fn number(n: usize) -> u32 {
     u32::try_from(n).expect("a batch has fewer than 2^32 rows")
 }

@@ -172,6 +172,7 @@ impl Build {
             if !is_fresh(&made, &from) {
                 self.run(&[
                     "-fvisibility=hidden".into(),
+                    "-O3".into(),
                     "-c".into(),
                     source.display().to_string(),
                     "-o".into(),

@@ -73,6 +73,11 @@ impl Ops for CpuDevice {
         x.set_rows(rows);
     }
 
+    fn write(&self, x: &mut Tensor, values: &[f32]) -> Result<()> {
+        x.values_mut().copy_from_slice(values);
+        Ok(())
+    }
+
     fn read(&self, x: &Tensor, out: &mut Vec<f32>) -> Result<()> {
         out.clear();
         out.extend_from_slice(x.values());

@@ -129,28 +129,48 @@ pub(super) fn upload_rows(
     values: &[f32],
 ) -> Result<Buffer> {
     assert_eq!(values.len(), rows * cols);
+    let buffer = context.buffer((rows * stride(cols) * element.size()).next_multiple_of(16))?;
+    write_rows(context, (element, cols), values, &buffer)?;
+    Ok(buffer)
+}
+
+/// Sets the rows in use.
+pub(super) fn write(context: &Context, x: &mut Tensor, values: &[f32]) -> Result<()> {
+    assert_eq!(values.len(), x.rows * x.cols);
+    write_rows(context, (x.element, x.cols), values, &x.buffer)
+}
+
+fn write_rows(
+    context: &Context,
+    (element, cols): (Element, usize),
+    values: &[f32],
+    to: &Buffer,
+) -> Result<()> {
     let stride = stride(cols);
     match element {
-        Element::F32 if stride == cols => context.buffer_of(values),
-        Element::F32 => {
-            let mut padded = vec![0.0_f32; rows * stride];
-            for (to, from) in padded.chunks_exact_mut(stride).zip(values.chunks_exact(cols.max(1)))
-            {
-                to[..cols].copy_from_slice(from);
-            }
-            context.buffer_of(&padded)
-        }
+        Element::F32 if stride == cols => context.write(to, values),
+        Element::F32 => context.write(to, &padded(values, (cols, stride), |x| x)),
         Element::Bf16 => {
-            let mut padded = vec![0_u16; rows * stride];
-            for (to, from) in padded.chunks_exact_mut(stride).zip(values.chunks_exact(cols.max(1)))
-            {
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = half::bf16::from_f32(*from).to_bits();
-                }
-            }
-            context.buffer_of(&padded)
+            let bits = |x| half::bf16::from_f32(x).to_bits();
+            context.write(to, &padded(values, (cols, stride), bits))
         }
     }
+}
+
+/// Rows converted, with zeros between.
+fn padded<T: Copy + Default>(
+    values: &[f32],
+    (cols, stride): (usize, usize),
+    convert: impl Fn(f32) -> T,
+) -> Vec<T> {
+    let cols = cols.max(1);
+    let mut out = vec![T::default(); values.len() / cols * stride];
+    for (to, from) in out.chunks_exact_mut(stride.max(1)).zip(values.chunks_exact(cols)) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = convert(*from);
+        }
+    }
+    out
 }
 
 impl Matrix {

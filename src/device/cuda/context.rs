@@ -122,15 +122,24 @@ impl Context {
 
     /// Memory that holds these values.
     pub(super) fn buffer_of<T: bytemuck::Pod>(&self, values: &[T]) -> Result<Buffer> {
+        let buffer = self.buffer(size_of_val(values))?;
+        self.write(&buffer, values)?;
+        Ok(buffer)
+    }
+
+    /// Sets the first values of a buffer, once everything queued before is done.
+    pub(super) fn write<T: bytemuck::Pod>(&self, buffer: &Buffer, values: &[T]) -> Result<()> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
-        let buffer = self.buffer(bytes.len())?;
+        assert!(bytes.len() <= buffer.bytes());
+        if bytes.is_empty() {
+            return Ok(());
+        }
         self.now(|| {
             // SAFETY: the buffer has the values' size, and the copy is waited for.
             #[expect(unsafe_code, reason = "a copy")]
             unsafe { self.compute.upload(bytes, buffer.start()) }?;
             self.compute.wait()
-        })?;
-        Ok(buffer)
+        })
     }
 
     /// Sets every byte of a buffer.
@@ -160,6 +169,9 @@ impl Context {
         self.check()?;
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
         assert!(bytes.len() <= buffer.bytes());
+        if bytes.is_empty() {
+            return Ok(());
+        }
         self.now(|| {
             // SAFETY: the buffer holds as many bytes, and the copy is waited for.
             #[expect(unsafe_code, reason = "a copy")]
@@ -172,6 +184,9 @@ impl Context {
     pub(super) fn copy(&self, from: &Buffer, to: &Buffer, bytes: usize) {
         assert!(bytes <= from.bytes() && bytes <= to.bytes());
         assert!(from.start() != to.start(), "a buffer is not copied onto itself");
+        if bytes == 0 {
+            return;
+        }
         self.queue(|| {
             // SAFETY: both hold as many bytes, and are not the same.
             #[expect(unsafe_code, reason = "a copy")]

@@ -15,6 +15,7 @@ mod edit;
 mod embed;
 mod gated_act;
 mod gemm;
+mod grid;
 mod histogram;
 mod images;
 mod norm;
@@ -94,6 +95,10 @@ impl Ops for CudaDevice {
 
     fn set_rows(&self, x: &mut Tensor, rows: usize) {
         x.set_rows(rows);
+    }
+
+    fn write(&self, x: &mut Tensor, values: &[f32]) -> Result<()> {
+        buffer::write(&self.context, x, values)
     }
 
     fn read(&self, x: &Tensor, out: &mut Vec<f32>) -> Result<()> {

@@ -121,6 +121,8 @@ struct Block {
     u32 used = 0;  // bytes of the arena taken so far
     std::map<const void*, u32> arrays;
 
+    // For one product at a time: too large for the stack of a thread.
+    float columns[256][16], along[16][256];
     Barrier barriers[NAMED_BARRIERS];
     int vote_all = 1, vote_count = 0;
     int vote_result[3] = {};

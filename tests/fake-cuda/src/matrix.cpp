@@ -16,7 +16,6 @@ static void load_all(Warp& warp, bool transposed) {
     unsigned short rows[32][8];
     for (u32 lane = 0; lane < WARP; ++lane) {
         const auto& slot = *static_cast<LoadSlot*>(warp.lanes[lane]->slot);
-        races_read(slot.row, 16);
         memcpy(rows[lane], slot.row, 16);
     }
     for (u32 lane = 0; lane < WARP; ++lane) {
@@ -38,6 +37,9 @@ void load_matrix_x4(u32* out, const void* row, bool transposed, Site site) {
                          ": rows are 16 bytes at multiples of 16, inside",
                      site);
     }
+    // Read by the lane that names it, before it meets the others: the instruction itself orders
+    // nothing that they wrote.
+    races_read(row, 16);
     LoadSlot slot{out, row};
     if (transposed) {
         together("ldmatrix.trans", ~0u, &slot, [](Warp& w, u32) { load_all(w, true); }, site);

@@ -15,6 +15,8 @@ inline void races_acquire(Thread*) {}
 // All that comes to `token` before it is passed on comes before what follows.
 inline void races_gather(void*) {}
 inline void races_pass(void*) {}
+// What was gathered at `token` comes before what the running thread does next.
+inline void races_acquire_token(void*) {}
 // The engine's own accesses are not the kernel's; calls come in pairs.
 inline void races_ignore(bool) {}
 // Accesses that the engine makes for the running thread.

@@ -45,8 +45,11 @@ void* shared_array(const void* key, u32 bytes, u32 alignment, Site site) {
                           std::to_string(self.dynamic_bytes) + " dynamic ones do not fit",
                       site);
         }
-        poison(self.arena + at, bytes, false);
-        memset(self.arena + at, 0xff, bytes);
+        // The gaps are NaN too, for builds that only see values.
+        poison(self.arena + self.used, at + bytes + 16 - self.used, false);
+        memset(self.arena + self.used, 0xff, at + bytes + 16 - self.used);
+        poison(self.arena + self.used, at - self.used, true);
+        poison(self.arena + at + bytes, 16, true);
         self.used = at + bytes;
         found = self.arrays.emplace(key, at).first;
     }

@@ -50,6 +50,11 @@ static inline float exp2_fast(float x) {
 }
 static inline double add_exact(double a, double b) { return a + b; }
 static inline double mul_exact(double a, double b) { return a * b; }
+static inline double fma_exact(double a, double b, double c) { return fma(a, b, c); }
+static inline double double_of_words(u32 low, u32 high) {
+    return fake_bits<double>((u64)high << 32 | low);
+}
+static inline void count_positive(u32& count, float x) { count += x > 0.0f; }
 
 // --- Barriers of part of a block ---
 

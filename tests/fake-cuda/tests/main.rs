@@ -1,4 +1,6 @@
 //! Tests of the test bench itself.
 
-mod kernels;
+mod block;
+mod driver;
+mod products;
 mod support;

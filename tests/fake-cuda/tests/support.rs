@@ -1,10 +1,11 @@
 //! A device of the fake driver as these tests use it, through the same library as the program.
 
 use std::ffi::{CString, c_void};
+use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use cudarc::driver::{DriverError, result, sys};
-pub(crate) use fake_cuda::{Fake, Order};
+use fake_cuda::{Fake, Flavour, Order};
 
 /// The driver, or a line that says why the test is skipped.
 pub(crate) fn fake() -> Option<&'static Fake> {
@@ -96,4 +97,65 @@ pub(crate) struct Launch {
     pub(crate) blocks: u32,
     pub(crate) threads: u32,
     pub(crate) shared: u32,
+}
+
+/// Orders that tests of right kernels run in.
+pub(crate) fn orders() -> Vec<Order> {
+    let random = (1..4).map(Order::Random);
+    [Order::Forward, Order::Reverse].into_iter().chain(random).collect()
+}
+
+/// What a mistake leads to.
+#[derive(Clone, Copy)]
+pub(crate) enum Caught {
+    /// The launch fails, and its report holds all of these.
+    Report(&'static [&'static str]),
+    /// Wrong values or a report, in at least one of the orders.
+    Wrong,
+}
+
+/// Runs a wrong kernel in several orders, each on a device of its own.
+pub(crate) fn expect_caught(
+    name: &str,
+    caught: Caught,
+    run: impl Fn(&Bench) -> Result<bool, String>,
+) {
+    let mut seen = Vec::new();
+    for order in orders() {
+        let Some(bench) = Bench::new() else { return };
+        bench.fake.set_order(Some(order));
+        seen.push(run(&bench));
+        bench.fake.set_order(None);
+        bench.fake.reset(bench.ordinal);
+    }
+    match caught {
+        Caught::Wrong => assert!(seen.iter().any(|run| *run != Ok(true)), "{name}: not seen"),
+        Caught::Report(parts) => {
+            let whole = |run: &Result<bool, String>| {
+                run.as_ref().is_err_and(|report| parts.iter().all(|part| report.contains(part)))
+            };
+            assert!(seen.iter().any(whole), "{name}: {seen:#?}");
+        }
+    }
+}
+
+/// Whether the library has this flavour; says so if not.
+pub(crate) fn needs(flavour: Flavour) -> bool {
+    let there = fake().is_some() && fake_cuda::flavour() == flavour;
+    if !there {
+        eprintln!("skipped: needs a build with the {flavour:?} flavour of fake-cuda");
+    }
+    there
+}
+
+/// Runs a test of this program in a process of its own; what it wrote to stderr.
+pub(crate) fn run_child(test: &str, argument: &str) -> String {
+    let program = std::env::current_exe().expect("this program has a path");
+    let output = Command::new(program)
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env("FAKE_CUDA_CHILD", argument)
+        .env("ASAN_OPTIONS", "detect_leaks=0")
+        .output()
+        .expect("this program runs again");
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -1,0 +1,11 @@
+//! Every kernel against the CPU device and float64 loops, at odd sizes, through the fake driver (or
+//! on a real GPU).
+
+mod edit;
+mod embed;
+mod gated_act;
+mod norm;
+mod pool;
+mod residual;
+mod rope;
+mod rows;

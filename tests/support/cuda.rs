@@ -1,0 +1,51 @@
+//! A GPU for the tests: the fake driver's (tests/fake-cuda), or a real one if
+//! `ELECTRODE_TEST_GPU=real`.
+
+use electrode::device::cuda::{CudaDevice, Element, Images, probe};
+
+/// The number of devices the fake driver shows.
+pub(crate) const DEVICES: u32 = 8;
+
+/// Whether the tests run on a real GPU.
+pub(crate) fn real() -> bool {
+    std::env::var("ELECTRODE_TEST_GPU").is_ok_and(|value| value == "real")
+}
+
+/// Where the kernels' code is; `None` says that CUDA tests are skipped, and why.
+pub(crate) fn images() -> Option<Images> {
+    static LOADED: std::sync::OnceLock<Option<Images>> = std::sync::OnceLock::new();
+    LOADED
+        .get_or_init(|| {
+            if real() {
+                return Some(Images::from_env());
+            }
+            let Some(fake) = fake_cuda::install() else {
+                println!("skipped: tests of kernels: {}", fake_cuda::reason_for_none());
+                return None;
+            };
+            fake.set_devices(DEVICES.cast_signed());
+            Some(Images::Folder(fake_cuda::Fake::images().to_path_buf()))
+        })
+        .clone()
+}
+
+/// A device of its own for one test.
+pub(crate) fn device(element: Element) -> Option<CudaDevice> {
+    nth(0, element)
+}
+
+/// One of several.
+pub(crate) fn nth(index: u32, element: Element) -> Option<CudaDevice> {
+    let images = images()?;
+    probe(&images).unwrap_or_else(|missing| panic!("{missing}"));
+    Some(CudaDevice::open(index, element, &images).expect("the device opens"))
+}
+
+/// Runs a test in both types of tensors.
+pub(crate) fn on_both(test: impl Fn(&CudaDevice, Element)) {
+    for element in [Element::F32, Element::Bf16] {
+        if let Some(device) = device(element) {
+            test(&device, element);
+        }
+    }
+}
