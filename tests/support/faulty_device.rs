@@ -108,6 +108,11 @@ impl Ops for FaultyDevice {
         CpuDevice.set_rows(x, rows);
     }
 
+    fn write(&self, x: &mut Tensor, values: &[f32]) -> Result<()> {
+        self.broken()?;
+        CpuDevice.write(x, values)
+    }
+
     fn read(&self, x: &Tensor, out: &mut Vec<f32>) -> Result<()> {
         self.broken()?;
         CpuDevice.read(x, out)
