@@ -9,3 +9,4 @@ mod pool;
 mod residual;
 mod rope;
 mod rows;
+mod statistics;

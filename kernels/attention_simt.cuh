@@ -1,0 +1,129 @@
+// Scores of 64 queries and 64 keys on the float units, for any head width and both dtypes. A block
+// is 16 x 16 threads; thread (y, x) has the queries y + 16 i and the keys x + 16 j, i, j < 4.
+//
+// A head's rows begin at multiples of its width, which need not be 16 bytes: elements are read one
+// by one from memory and in packs of four from shared memory. A row of a panel is 36 floats, which
+// spreads 8 neighbouring rows' packs over all 32 banks.
+#pragma once
+#include "attention.cuh"
+
+constexpr u32 SIDE = 64;           // queries and keys of a tile
+constexpr u32 SIMT_THREADS = 256;
+constexpr u32 GRID = 16;           // threads along a side
+constexpr u32 EACH = SIDE / GRID;  // queries and keys of a thread
+constexpr u32 PANEL = 32;          // columns of a head at a time
+constexpr u32 PANEL_ROW = PANEL + 4;
+constexpr u32 WIDE_ROW = SIDE + 4;
+constexpr u32 PANEL_FLOATS = 2 * SIDE * PANEL_ROW;  // also holds [SIDE, WIDE_ROW]
+
+// Rows of one head, from the first of a tile on; those from `count` on read as zero.
+template <class T> struct HeadRows {
+    const T* at;
+    u64 stride;
+    u32 count, width;
+};
+template <class T>
+DEVICE HeadRows<T> head_rows(const AttentionArgs& a, const AttentionTile& tile, u32 first,
+                             u32 head) {
+    const T* qkv = static_cast<const T*>(a.qkv);
+    return {qkv + (u64)(tile.start + first) * a.qkv_stride + (u64)head * a.head_width,
+            a.qkv_stride, tile.length - first, a.head_width};
+}
+
+// COLUMNS columns of SIDE rows, from column `first` on, into shared memory.
+template <u32 COLUMNS, u32 ROW, class T>
+DEVICE void load_panel(float* panel, const HeadRows<T>& rows, u32 first) {
+    for (u32 i = threadIdx.x; i < SIDE * COLUMNS; i += SIMT_THREADS) {
+        const u32 row = i / COLUMNS, column = i % COLUMNS;
+        const bool there = row < rows.count && first + column < rows.width;
+        panel[row * ROW + column] =
+            there ? to_float(rows.at[row * rows.stride + first + column]) : 0.0f;
+    }
+}
+
+// scores = q k^T. Begins with a barrier; `panels` is free after the caller's next one.
+template <class T>
+DEVICE void multiply_simt(float (&scores)[EACH][EACH], const HeadRows<T>& q, const HeadRows<T>& k,
+                          float* panels) {
+    const u32 y = threadIdx.x / GRID, x = threadIdx.x % GRID;
+    float* keys = panels + SIDE * PANEL_ROW;
+    for (u32 i = 0; i < EACH; ++i) {
+        for (u32 j = 0; j < EACH; ++j) scores[i][j] = 0.0f;
+    }
+    for (u32 first = 0; first < q.width; first += PANEL) {
+        __syncthreads();
+        load_panel<PANEL, PANEL_ROW>(panels, q, first);
+        load_panel<PANEL, PANEL_ROW>(keys, k, first);
+        __syncthreads();
+#pragma unroll 4
+        for (u32 c = 0; c < PANEL; c += 4) {
+            Pack<float> ours[EACH], theirs[EACH];
+            for (u32 i = 0; i < EACH; ++i) {
+                ours[i] = load_pack(panels + (y + GRID * i) * PANEL_ROW + c);
+                theirs[i] = load_pack(keys + (x + GRID * i) * PANEL_ROW + c);
+            }
+            for (u32 e = 0; e < 4; ++e) {
+                for (u32 i = 0; i < EACH; ++i) {
+                    for (u32 j = 0; j < EACH; ++j) {
+                        scores[i][j] = fmaf(ours[i].at[e], theirs[j].at[e], scores[i][j]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+// Scale, cap, bias, and hidden keys, in this order.
+DEVICE void shape_scores(float (&scores)[EACH][EACH], const AttentionArgs& a,
+                         const AttentionWork& work, u32 first_key) {
+    const u32 y = threadIdx.x / GRID, x = threadIdx.x % GRID;
+    for (u32 i = 0; i < EACH; ++i) {
+        const u32 query = work.tile.query + y + GRID * i;
+        const KeyRange seen = seen_keys(a, query, work.tile.length);
+        for (u32 j = 0; j < EACH; ++j) {
+            const u32 key = first_key + x + GRID * j;
+            float score = scores[i][j] * a.scale;
+            if (a.softcap > 0.0f) score = a.softcap * tanhf(score / a.softcap);
+            if (a.bias_kind != NO_BIAS) score += score_bias(a, work.head, query, key);
+            scores[i][j] = key >= seen.begin && key < seen.end ? score : never();
+        }
+    }
+}
+
+// The running maximum and sum of a thread's queries; equal on the 16 threads that share them.
+struct SoftmaxRows {
+    float largest[EACH], total[EACH];
+};
+DEVICE SoftmaxRows no_keys() {
+    SoftmaxRows rows;
+    for (u32 i = 0; i < EACH; ++i) {
+        rows.largest[i] = never();
+        rows.total[i] = 0.0f;
+    }
+    return rows;
+}
+
+// Takes a tile of scores in (Milakov and Gimelshein 2018): they become e^(score - largest), and
+// `shrink` is what earlier sums have to be multiplied by.
+DEVICE void softmax_simt(SoftmaxRows& rows, float (&scores)[EACH][EACH], float (&shrink)[EACH]) {
+    for (u32 i = 0; i < EACH; ++i) {
+        float largest = rows.largest[i];
+        for (u32 j = 0; j < EACH; ++j) largest = larger(largest, scores[i][j]);
+        for (u32 step = GRID / 2; step > 0; step /= 2) {
+            largest = larger(largest, __shfl_xor_sync(FULL, largest, step));
+        }
+        // A query that has seen no key yet: any finite number serves, infinity - infinity does not.
+        const float from = largest == never() ? 0.0f : largest;
+        shrink[i] = expf(rows.largest[i] - from);
+        rows.largest[i] = largest;
+        float total = 0.0f;
+        for (u32 j = 0; j < EACH; ++j) {
+            scores[i][j] = expf(scores[i][j] - from);
+            total += scores[i][j];
+        }
+        for (u32 step = GRID / 2; step > 0; step /= 2) {
+            total += __shfl_xor_sync(FULL, total, step);
+        }
+        rows.total[i] = rows.total[i] * shrink[i] + total;
+    }
+}
