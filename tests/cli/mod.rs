@@ -3,6 +3,7 @@
 mod config;
 mod config_table;
 mod devices;
+mod gpus;
 mod inspect;
 mod methods;
 mod shell;

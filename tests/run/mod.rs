@@ -5,6 +5,7 @@ mod bad_model;
 mod devices;
 #[path = "../support/faulty_device.rs"]
 mod faulty_device;
+mod gpus;
 mod memory;
 mod planted;
 mod refused;
