@@ -3,11 +3,11 @@
 //! four roundings of the largest value); in bf16, besides, half a unit of each weight, where the
 //! weights are rounded for the matrix units, and of the result.
 
-use electrode::device::cuda::Element;
+use electrode::device::cuda::{CudaDevice, Element};
 use electrode::device::ops::{AttentionArgs, Ops, ScoreBias};
 
-use super::device;
-use super::rows::{ELEMENTS, assert_bits, poisoned, random, read, tensor};
+use super::rows::{assert_bits, poisoned, random, read, tensor};
+use crate::cuda::on_both;
 
 /// A sequence of one token, of two, around a tile of keys and of queries, and of several tiles.
 const LENGTHS: [usize; 7] = [1, 2, 63, 64, 65, 130, 200];
@@ -187,10 +187,9 @@ fn bound(single: &[f64], exact: &[f64]) -> f64 {
     2.0 * errors.fold(4.0 * f64::from(f32::EPSILON) * largest, f64::max)
 }
 
-fn check(element: Element, case: &Case) {
-    let gpu = device(element);
+fn check(gpu: &CudaDevice, element: Element, case: &Case) {
     let qkv = random(3, case.tokens() * case.cols(), element);
-    let [z, probs] = attend(&gpu, case, &qkv);
+    let [z, probs] = attend(gpu, case, &qkv);
     let exact = by_definition(case, &qkv, |x| x);
     let single = by_definition(case, &qkv, |x| f64::from(x as f32));
     let half_unit = if element == Element::Bf16 { HALF_UNIT } else { 0.0 };
@@ -218,56 +217,56 @@ fn check(element: Element, case: &Case) {
 
 #[test]
 fn sequences_of_every_length_are_attended_alone() {
-    for element in ELEMENTS {
-        check(element, &plain(&LENGTHS, (3, 3, 64)));
-        check(element, &Case { causal: false, ..plain(&LENGTHS, (4, 2, 64)) });
-        check(element, &Case { causal: false, ..plain(&[129, 1, 257], (2, 1, 32)) });
-    }
+    on_both(|gpu, element| {
+        check(gpu, element, &plain(&LENGTHS, (3, 3, 64)));
+        check(gpu, element, &Case { causal: false, ..plain(&LENGTHS, (4, 2, 64)) });
+        check(gpu, element, &Case { causal: false, ..plain(&[129, 1, 257], (2, 1, 32)) });
+    });
 }
 
 #[test]
 fn every_head_width_has_a_kernel() {
     let wide = [1, 4, 5, 8, 12, 16, 20, 32, 40, 48, 64, 72, 80, 88, 96, 112, 128, 160, 250, 256];
-    for element in ELEMENTS {
+    on_both(|gpu, element| {
         for width in wide {
-            check(element, &plain(&[3, 70], (3, 1, width)));
+            check(gpu, element, &plain(&[3, 70], (3, 1, width)));
         }
         for width in [20, 80, 128, 256] {
-            check(element, &Case { causal: false, ..plain(&[1, 150], (2, 1, width)) });
+            check(gpu, element, &Case { causal: false, ..plain(&[1, 150], (2, 1, width)) });
         }
-    }
+    });
 }
 
 #[test]
 fn a_window_hides_what_is_far_behind() {
-    for element in ELEMENTS {
+    on_both(|gpu, element| {
         for window in [1, 2, 16, 64, 65, 130, 1000] {
             for causal in [true, false] {
                 let case = plain(&[1, 40, 200], (2, 1, 32));
-                check(element, &Case { window: Some(window), causal, ..case });
+                check(gpu, element, &Case { window: Some(window), causal, ..case });
             }
         }
-        check(element, &Case { window: Some(70), ..plain(&[300], (1, 1, 256)) });
-    }
+        check(gpu, element, &Case { window: Some(70), ..plain(&[300], (1, 1, 256)) });
+    });
 }
 
 #[test]
 fn scores_are_capped_and_biased() {
-    for element in ELEMENTS {
+    on_both(|gpu, element| {
         for bias in [Bias::None, Bias::Slopes, Bias::Distance] {
             for (softcap, causal) in [(None, true), (None, false), (Some(2.0), true)] {
                 let case = plain(&[1, 30, 140], (4, 2, 32));
-                check(element, &Case { softcap, causal, bias, ..case });
+                check(gpu, element, &Case { softcap, causal, bias, ..case });
             }
         }
         // All at once, at the widths of the other shapes of tile.
         for width in [20, 64, 80, 96, 128, 256] {
             let case = Case { softcap: Some(5.0), window: Some(80), ..plain(&[90, 7], (2, 2, width)) };
-            check(element, &Case { scale: 1.0, bias: Bias::Distance, ..case });
+            check(gpu, element, &Case { scale: 1.0, bias: Bias::Distance, ..case });
         }
         // A scale that turns the order of the scores.
-        check(element, &Case { scale: -0.5, ..plain(&[70], (2, 2, 64)) });
-    }
+        check(gpu, element, &Case { scale: -0.5, ..plain(&[70], (2, 2, 64)) });
+    });
 }
 
 #[test]
@@ -277,35 +276,33 @@ fn a_sequence_has_the_same_bits_in_any_company() {
         Case { causal: false, bias: Bias::Slopes, ..plain(&LENGTHS, (2, 2, 32)) },
         Case { window: Some(33), ..plain(&[65, 130], (1, 1, 20)) },
     ];
-    for element in ELEMENTS {
-        let gpu = device(element);
+    on_both(|gpu, element| {
         for case in &cases {
             let qkv = random(9, case.tokens() * case.cols(), element);
-            let [z, probs] = attend(&gpu, case, &qkv);
+            let [z, probs] = attend(gpu, case, &qkv);
             let (mut token, mut cell) = (0, 0);
             for &n in &case.lengths {
                 let alone = Case { lengths: vec![n], ..case.clone() };
                 let part = &qkv[token * case.cols()..][..n * case.cols()];
-                let [z_alone, probs_alone] = attend(&gpu, &alone, part);
+                let [z_alone, probs_alone] = attend(gpu, &alone, part);
                 let cols = case.heads * case.width;
                 assert_bits(&z[token * cols..][..n * cols], &z_alone, "z");
                 assert_bits(&probs[cell..][..alone.cells()], &probs_alone, "probabilities");
                 (token, cell) = (token + n, cell + alone.cells());
             }
         }
-    }
+    });
 }
 
 #[test]
 fn a_value_that_is_no_number_stays_in_its_sequence() {
-    for element in ELEMENTS {
-        let gpu = device(element);
+    on_both(|gpu, element| {
         let case = plain(&[65, 65], (1, 1, 64));
         let mut qkv = random(4, case.tokens() * case.cols(), element);
         qkv[64 * case.cols() + 70] = f32::NAN;
-        let [z, _] = attend(&gpu, &case, &qkv);
+        let [z, _] = attend(gpu, &case, &qkv);
         // The last query of the first sequence sees the last key, and nobody else has to.
         assert!(z[64 * 64..65 * 64].iter().all(|x| x.is_nan()));
         assert!(z[65 * 64..].iter().all(|x| x.is_finite()));
-    }
+    });
 }

@@ -1,6 +1,7 @@
 //! Every kernel against the CPU device and float64 loops, at odd sizes, through the fake driver (or
 //! on a real GPU).
 
+mod attention;
 mod edit;
 mod embed;
 mod gated_act;
