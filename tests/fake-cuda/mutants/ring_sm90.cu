@@ -8,7 +8,7 @@ struct RingArgs {
     TensorMap w_map;
     float* out;
     u32 steps;  // of 64 elements
-    u32 swizzle;  // of the maps, as a descriptor says it: 1 128 bytes, 2 64, 3 32
+    u32 swizzle;  // of the maps, as a descriptor says it: 0 none, 1 128 bytes, 2 64, 3 32
 };
 
 enum Bug {
@@ -29,9 +29,10 @@ enum Bug {
 #if defined(EL_HOST) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 // A slot holds a tile for each span of the swizzle: rows of `span` bytes, x before w.
 constexpr u32 ROW_BYTES = 128, X_BYTES = 64 * ROW_BYTES, SLOT = 192 * ROW_BYTES, SLOTS = 2;
+DEVICE u32 span_of(u32 swizzle) { return swizzle == 0 ? 16 : 256 >> swizzle; }
 
 template <Bug BUG> DEVICE void copy(const RingArgs& a, u8* slots, u64* full, u64* empty) {
-    const u32 span = ROW_BYTES >> (a.swizzle - 1), columns = span / 2;
+    const u32 span = span_of(a.swizzle), columns = span / 2;
     for (u32 step = 0; step < a.steps; ++step) {
         const u32 slot = step % SLOTS, turn = step / SLOTS;
         u8* to = slots + slot * SLOT;
@@ -50,11 +51,12 @@ template <Bug BUG> DEVICE void copy(const RingArgs& a, u8* slots, u64* full, u64
 
 // Descriptor of the 16 elements from 16 k on in a tile of `rows` rows.
 template <Bug BUG> DEVICE u64 describe(const RingArgs& a, const u8* tile, u32 rows, u32 k) {
-    const u32 span = ROW_BYTES >> (a.swizzle - 1), at = 32 * k;
+    const u32 span = span_of(a.swizzle), at = 32 * k;
     const u64 start = shared_address(tile) + at / span * rows * span + at % span;
     const u64 stride = BUG == WRONG_STRIDE ? 4 * span : 8 * span;
     const u64 mode = BUG == WRONG_SWIZZLE ? a.swizzle % 3 + 1 : a.swizzle;
-    return start >> 4 | (u64)1 << 16 | stride >> 4 << 32 | mode << 62;
+    const u64 leading = rows * span;  // to the next 16 bytes along k, where a span is no more
+    return start >> 4 | leading >> 4 << 16 | stride >> 4 << 32 | mode << 62;
 }
 
 template <Bug BUG> DEVICE void multiply(const RingArgs& a, u8* slots, u64* full, u64* empty) {

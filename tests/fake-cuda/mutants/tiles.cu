@@ -34,7 +34,8 @@ template <Bug BUG> DEVICE void fetch(bf16* slot, const TilesArgs& a, u32 step) {
 
 template <Bug BUG> DEVICE void product(const TilesArgs& a) {
     constexpr u32 SLOTS = BUG == FEW_SLOTS ? 2 : 3;
-    EL_SHARED(bf16, slots, [SLOTS][ROWS * ROW]);
+    EL_SHARED(Pack<bf16>, room, [SLOTS * ROWS * ROW / 8]);  // for its alignment
+    bf16(*slots)[ROWS * ROW] = reinterpret_cast<bf16(*)[ROWS * ROW]>(room);
     const u32 lane = lane_id(), steps = a.inner / ROW;
     float sum[4] = {};
     for (u32 s = 0; s < 2; ++s) {

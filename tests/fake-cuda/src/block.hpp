@@ -38,6 +38,9 @@ struct Product {
 
 struct Warp;
 
+// A meeting of threads, as the race detector sees it.
+using Token = void*;
+
 struct Thread {
     Place place;  // first: `place` points here while the thread runs
     Fiber fiber;
@@ -65,6 +68,7 @@ struct Warp {
         u32 mask = 0;
         u32 arrived = 0;
         Site site = {"", 0};
+        Token token = nullptr;
     };
     std::vector<Operation> open;  // more than one if their masks do not meet
     std::vector<Product> products;
@@ -79,6 +83,7 @@ struct Warp {
 struct Barrier {
     std::vector<Thread*> waiting;
     u32 expected = 0;
+    Token token = nullptr;
 };
 
 // A barrier in shared memory (mbarrier).
@@ -88,6 +93,7 @@ struct SharedBarrier {
     long long bytes = 0;
     u32 phase = 0;
     std::vector<Thread*> waiting;
+    Token token = nullptr, last = nullptr;  // of the phase under way, and of the one before
 };
 
 struct BulkCopy {
@@ -96,6 +102,7 @@ struct BulkCopy {
     const void* map;
     int column, row;
     Site site;
+    Token token;
 };
 
 enum class Order { forward, reverse, random };
@@ -113,6 +120,8 @@ struct Block {
     u64 random = 1;
     std::string failure;  // set once; the launch ends
     const char* kernel = "";
+    Token launched = nullptr, ended = nullptr;
+    void* copier = nullptr;  // the race detector's identity of what delivers bulk copies
     void (*call)(void**) = nullptr;
     void** parameters = nullptr;
 

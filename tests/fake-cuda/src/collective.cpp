@@ -33,13 +33,16 @@ static void meet(u32 id, u32 threads, const char* name, Site site, void (*last)(
                       " threads, but others wait there for " + std::to_string(barrier.expected),
                   site);
     }
-    races_gather(&barrier);
+    const Token token = barrier.token;
+    races_release(token);
     if (barrier.waiting.size() + 1 < threads) {
         barrier.waiting.push_back(self.current);
         self.stop(name, site);
+        races_acquire(token);
         return;
     }
-    races_pass(&barrier);
+    races_acquire(token);
+    barrier.token = races_token();
     if (last) last(self);
     self.wake(barrier.waiting);
 }
@@ -105,7 +108,7 @@ static Warp::Operation& join(Block& self, const char* name, u32 mask, Site site)
                       open.name + " at " + describe(open.site),
                   site);
     }
-    warp.open.push_back({name, mask, 0, site});
+    warp.open.push_back({name, mask, 0, site, races_token()});
     return warp.open.back();
 }
 
@@ -117,14 +120,16 @@ void together(const char* name, u32 mask, void* slot, Execute execute, Site site
     Warp::Operation& open = join(self, name, mask, site);
     thread.slot = slot;
     open.arrived |= 1u << thread.lane;
-    races_gather(&warp);
+    const Token token = open.token;
+    races_release(token);
     if (open.arrived != mask) {
         self.stop(name, site);
+        races_acquire(token);
         races_ignore(false);
         return;
     }
     warp.open.erase(warp.open.begin() + (&open - warp.open.data()));
-    races_pass(&warp);
+    races_acquire(token);
     if (execute) execute(warp, mask);
     for (u32 i = 0; i < WARP; ++i) {
         const u32 lane = self.order == Order::reverse ? WARP - 1 - i : i;

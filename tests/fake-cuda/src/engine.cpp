@@ -5,6 +5,8 @@
 #include <mutex>
 #include <numeric>
 
+#include "races.hpp"
+
 namespace fake {
 
 static std::mutex pool_lock;
@@ -35,6 +37,9 @@ std::string run_grid(const Launch& launch) {
     one->call = launch.entry->call;
     one->parameters = launch.parameters;
     one->dynamic_bytes = launch.shared;
+    one->launched = races_token();
+    one->ended = races_token();
+    races_release(one->launched);
     const u64 plane = (u64)launch.grid.x * launch.grid.y, blocks = plane * launch.grid.z;
     std::vector<u64> shuffled;
     if (launch.order == Order::random) {
@@ -50,6 +55,7 @@ std::string run_grid(const Launch& launch) {
                            (u32)(b / plane)};
         if (!one->run(at, launch.grid, launch.size)) break;
     }
+    races_acquire(one->ended);
     std::string failure = one->failure;
     give(std::move(one));
     return failure;

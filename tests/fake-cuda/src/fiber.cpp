@@ -74,15 +74,27 @@ void fiber_free(Fiber& fiber) {
     fiber = Fiber{};
 }
 
+// A thread that was given up in the middle leaves an unfinished history: it gets a new identity,
+// and with it a new stack, since each byte of a stack belongs to one identity.
+static void renew(Fiber& fiber) {
+#if FAKE_TSAN
+    if (fiber.tsan && !fiber.running) return;
+    // The old one is left alone: it would be an error to end it in the middle of a call.
+    fiber.tsan = __tsan_create_fiber(0);
+    munmap(fiber.stack, fiber.stack_bytes);
+    mmap(fiber.stack, fiber.stack_bytes, PROT_READ | PROT_WRITE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+#endif
+    fiber.running = false;
+}
+
+void fiber_ended(Fiber& fiber) { fiber.running = false; }
+
 void fiber_prepare(Fiber& fiber, void (*entry)()) {
-    fiber.fresh = true;
+    renew(fiber);
 #if FAKE_ASAN
     // A thread that was given up in the middle of a function left its red zones behind.
     __asan_unpoison_memory_region(fiber.stack, fiber.stack_bytes);
-#endif
-#if FAKE_TSAN
-    if (fiber.tsan) __tsan_destroy_fiber(fiber.tsan);
-    fiber.tsan = __tsan_create_fiber(0);
 #endif
 #if defined(__x86_64__)
     uintptr_t* top = reinterpret_cast<uintptr_t*>(fiber.stack + fiber.stack_bytes);
@@ -118,7 +130,7 @@ static void arrived(Fiber* self) {
 
 void fiber_entered() {
     Fiber* self = running;
-    self->fresh = false;
+    self->running = true;
     arrived(self);
 }
 
@@ -126,7 +138,9 @@ void fiber_adopt(Fiber& host) {
 #if FAKE_TSAN
     host.tsan = __tsan_get_current_fiber();
 #endif
-    host.fresh = false;
+    // Learned at the first switch away from it; the last launch may have been on another thread.
+    host.stack = nullptr;
+    host.stack_bytes = 0;
 }
 
 void fiber_switch(Fiber& from, Fiber& to, bool last) {

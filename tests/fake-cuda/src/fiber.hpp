@@ -8,9 +8,7 @@
 #else
 #define FAKE_ASAN 0
 #endif
-#if defined(__SANITIZE_THREAD__)
-#define FAKE_TSAN 1
-#else
+#ifndef FAKE_TSAN  // the build says so: the driver itself is not instrumented
 #define FAKE_TSAN 0
 #endif
 
@@ -23,7 +21,7 @@ struct Fiber {
     size_t stack_bytes = 0;
     void* asan_stack = nullptr;  // the address sanitizer's shadow of it
     void* tsan = nullptr;        // the race detector's identity of this CUDA thread
-    bool fresh = true;           // has not run since prepare()
+    bool running = false;        // has begun and not ended
 };
 
 // A stack of our own, with a page below it that may not be touched.
@@ -31,6 +29,8 @@ void fiber_allocate(Fiber& fiber);
 void fiber_free(Fiber& fiber);
 // The next switch to `fiber` calls `entry`, which must never return.
 void fiber_prepare(Fiber& fiber, void (*entry)());
+// Its work is done; it will only switch away once more.
+void fiber_ended(Fiber& fiber);
 // Stops `from`, goes on with `to`. `last`: nobody will switch back to `from`.
 void fiber_switch(Fiber& from, Fiber& to, bool last = false);
 // First thing in an entry function: tells the sanitizers where it is.

@@ -179,6 +179,14 @@ impl Fake {
         call(name, seed);
     }
 
+    /// Keeps reports of calls by this host thread from stderr: for tests that expect them.
+    pub fn set_quiet(&self, on: bool) {
+        // SAFETY: the function has this type in state.cpp.
+        let call: extern "C" fn(c_int) =
+            unsafe { std::mem::transmute(self.control(c"fakecuda_quiet")) };
+        call(c_int::from(on));
+    }
+
     /// Mends the device: no failure, no report, counters at 0, its first memory size.
     pub fn reset(&self, device: i32) {
         // SAFETY: the function has this type in state.cpp.

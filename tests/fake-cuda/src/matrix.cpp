@@ -39,7 +39,9 @@ void load_matrix_x4(u32* out, const void* row, bool transposed, Site site) {
     }
     // Read by the lane that names it, before it meets the others: the instruction itself orders
     // nothing that they wrote.
+    races_ignore(true);
     races_read(row, 16);
+    races_ignore(false);
     LoadSlot slot{out, row};
     if (transposed) {
         together("ldmatrix.trans", ~0u, &slot, [](Warp& w, u32) { load_all(w, true); }, site);

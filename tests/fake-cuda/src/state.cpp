@@ -23,6 +23,7 @@ struct Override {
     u64 seed = 1;
 };
 static thread_local Override thread_order;
+static thread_local bool quiet = false;
 static std::mutex report_lock;
 static thread_local std::string last_report;
 static std::string any_report;
@@ -78,7 +79,7 @@ void read_settings(State& all) {
 
 void report(Device* device, int code, const std::string& text) {
     const std::string line = "fake cuda: " + text + "\n";
-    fputs(line.c_str(), stderr);
+    if (!quiet) fputs(line.c_str(), stderr);
     last_report = text;
     {
         std::lock_guard<std::mutex> guard(report_lock);
@@ -129,6 +130,9 @@ extern "C" FAKE_API void fakecuda_memory(int ordinal, u64 bytes) {
 extern "C" FAKE_API void fakecuda_order(const char* name, u64 seed) {
     thread_order = {name != nullptr, order_named(name), seed};
 }
+
+// Whether reports of calls by this host thread are kept from stderr.
+extern "C" FAKE_API void fakecuda_quiet(int on) { quiet = on != 0; }
 
 // Mends a device, or all of them for -1: no failure, no report, counters at 0, memory as set first.
 extern "C" FAKE_API void fakecuda_reset(int ordinal) {

@@ -68,6 +68,7 @@ struct RingArgs {
 fn map(start: u64, rows: u64, columns: u64, wide: u32) -> Result<sys::CUtensorMap, sys::CUresult> {
     let mut map = std::mem::MaybeUninit::<sys::CUtensorMap>::zeroed();
     let swizzle = match wide {
+        8 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_NONE,
         16 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_32B,
         32 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_64B,
         _ => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
@@ -110,7 +111,8 @@ fn ring(bench: &Bench, kernel: &'static str, span: u32) -> Result<bool, String> 
         swizzle: match span {
             64 => 1,
             32 => 2,
-            _ => 3,
+            16 => 3,
+            _ => 0,
         },
     };
     let image = fake_cuda::mutants().join("ring_sm90.bin");
@@ -126,7 +128,7 @@ fn right_in_any_order() {
     for order in orders() {
         bench.fake.set_order(Some(order));
         assert_eq!(tiles(&bench, "tiles_right"), Ok(true), "{order:?}");
-        for span in [64, 32, 16] {
+        for span in [64, 32, 16, 8] {
             assert_eq!(ring(&bench, "ring_right", span), Ok(true), "{order:?}, {span}");
         }
     }

@@ -77,6 +77,7 @@ fn what_is_beyond_the_tensor_never_reaches_the_kernel() {
     let Some(gpu) = device(Element::F32) else { return };
     for (columns, tokens) in [(Some(vec![9]), None), (None, Some(vec![2]))] {
         let edit = Edit { columns, tokens, write: Write::Scale(2.0) };
-        assert_refused(|| gpu.edit(&edit, &mut tensor(&gpu, 9, &[0.0; 18])));
+        let mut x = tensor(&gpu, 9, &[0.0; 18]);
+        assert_refused("an edit of", || gpu.edit(&edit, &mut x));
     }
 }

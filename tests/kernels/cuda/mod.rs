@@ -10,3 +10,4 @@ mod pool;
 mod residual;
 mod rope;
 mod rows;
+mod statistics;

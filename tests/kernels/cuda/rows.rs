@@ -104,8 +104,11 @@ pub(super) fn assert_near(
     assert_eq!(compared, ours.len(), "{what}");
 }
 
-/// That this is refused: it panics before any kernel runs.
-pub(super) fn assert_refused(what: impl FnOnce()) {
+/// That this panics with a message in which `why` stands, before any kernel runs.
+pub(super) fn assert_refused(why: &str, what: impl FnOnce()) {
     let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
-    assert!(answer.is_err(), "it was not refused");
+    let panic = answer.expect_err("it was not refused");
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+    assert!(text.contains(why), "{text}");
 }
