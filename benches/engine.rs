@@ -21,8 +21,9 @@ use electrode::corpus::plan::Plan;
 use electrode::corpus::stream::{BlockRules, BlockStream, documents, tokenize_documents};
 use electrode::corpus::tokenize::Tokenizer;
 use electrode::device::cpu::CpuDevice;
-use electrode::device::forward::{Forward, Limits};
+use electrode::device::forward::Limits;
 use electrode::engine::calibrate::calibrate;
+use electrode::engine::fleet::{Fleet, Setup, Slot};
 use electrode::engine::pass::{PassPlan, run_pass};
 use electrode::engine::states::PassStates;
 use electrode::id::Site;
@@ -76,13 +77,15 @@ fn main() {
     let wanted: BTreeSet<Site> = sites.iter().copied().collect();
     let longest = model.spec.max_tokens.unwrap_or(2048);
     let limits = Limits { tokens: args.batch_tokens.max(longest), sequence: longest };
-    let mut forward = Forward::new(CpuDevice, &model, limits, &wanted).expect("model loads");
+    let setup = Setup { model: &model, limits, wanted: &wanted };
+    let mut fleet = Fleet::new([Slot::new("cpu", || Ok(CpuDevice))], setup);
+    fleet.on_one(|_| Ok(())).expect("model loads");
     let tokenizer =
         Arc::new(Tokenizer::open(&model.tokenizer_path().expect("tokenizer")).expect("tokenizer"));
     let (mut walls, mut cpus, mut tokens, mut words) = (Vec::new(), Vec::new(), 0, 0);
     for _ in 0..args.repeat {
         let (clock, cpu) = (Instant::now(), cpu_seconds());
-        let counts = once(&args, &corpus, &sites, &tokenizer, &mut forward);
+        let counts = once((&args, longest), &corpus, &sites, &tokenizer, &mut fleet);
         walls.push(clock.elapsed().as_secs_f64());
         cpus.push(cpu_seconds() - cpu);
         (tokens, words) = counts;
@@ -127,11 +130,11 @@ fn first_words(args: &Args) -> CorpusConfig {
 
 /// Plans, calibrates, tokenises, runs: everything but loading the model.
 fn once(
-    args: &Args,
+    (args, longest): (&Args, usize),
     corpus: &CorpusConfig,
     sites: &[Site],
     tokenizer: &Arc<Tokenizer>,
-    forward: &mut Forward<CpuDevice>,
+    fleet: &mut Fleet<'_, CpuDevice>,
 ) -> (u64, u64) {
     let statistics = StatisticsConfig {
         bins: 0,
@@ -146,14 +149,16 @@ fn once(
         pool: Pool::Last,
         special_tokens: Policy::Exclude,
         first_position: true,
-        max_tokens: Some(forward.limits().sequence),
+        max_tokens: Some(longest),
         long: LongText::Split,
     };
     let chosen = plan.calibration.iter().copied().collect();
     let sample = documents(&plan, corpus, &chosen).expect("documents");
     let (sequences, _) =
         tokenize_documents(&sample, tokenizer, &LabelIndex::default(), &rules).expect("tokens");
-    let plans = calibrate(forward, sites, &sequences, (&statistics, Pool::Last, 0)).expect("plans");
+    let plans = fleet
+        .on_one(|forward| calibrate(forward, sites, &sequences, (&statistics, Pool::Last, 0)))
+        .expect("plans");
     let blocks = u32::try_from(plan.blocks.len()).expect("few blocks");
     let pass = PassPlan {
         sites: plans,
@@ -172,7 +177,7 @@ fn once(
         rows: rules,
     };
     let stream = BlockStream::start(rules, (0..blocks).collect()).expect("stream");
-    run_pass(forward, &pass, &mut states, stream, (&AtomicBool::new(false), |_| {})).expect("pass");
+    run_pass(fleet, &pass, &mut states, stream, (&AtomicBool::new(false), |_| {})).expect("pass");
     let (counts, _) = states.finish(blocks).expect("all blocks").finish();
     let _ = std::fs::remove_dir_all(&folder);
     (counts.tokens, counts.words)

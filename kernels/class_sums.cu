@@ -6,14 +6,15 @@
 //   sum, square f64, min, max f32, firing u64, non_finite u32: [G1, N], running
 //
 // A block owns 32 neurons (lanes) and walks tiles of 64 KB, 1024 rows of bf16. A tile is copied to
-// shared memory once; warps then take items (a group of the tile, the longest first) from a counter. Which
-// warp takes an item changes no bit: the running values of a group are its own, loaded and stored
-// around the item. Group 0 is as long as all others together, so moments and range are two items.
+// shared memory once; warps then take items (a group of the tile, longest first) from a counter.
+// Which warp takes an item changes no bit: the running values of a group are its own, loaded and
+// stored around the item. Group 0 is as long as all others together: its moments and its range are
+// two items.
 //
-// With g groups per row, beside group 0:
+// With g groups a row, beside group 0:
 // Bytes  T N s (s = 2 or 4), and 64 N G1 a tile from L2   Flops  4 (1 + g) T N in f64
-// Floor  T = 16384, N = 8192, bf16, g = 1: 62 us of memory; 64 us of f64 (16.7 T instructions/s);
-//        a chain of R sums, whatever N: 8 cycles each, 70 us; about 28 issue slots a value: 120 us
+// Floor  T = 16384, N = 8192, bf16, g = 1: 62 us of memory; 64 us of f64 (16.7 T instructions/s); a
+//        chain of R sums, whatever N, at 8 cycles each: 70 us; 32 issue slots a value: 138 us
 #include "common.cuh"
 
 struct ClassSumsArgs {
@@ -175,7 +176,8 @@ DEVICE Moments load_moments(const ClassSumsArgs& a, Cell cell, float shift) {
 // Stores what an item made of the moments, unless a value may not have been finite: then the rows
 // are added again one by one, passing over those.
 template <class T>
-DEVICE void store_moments(const ClassSumsArgs& a, Cell cell, const Rows<T>& rows, Moments moments) {
+DEVICE void store_moments(const ClassSumsArgs& a, Cell cell, const Rows<T>& rows,
+                          Moments moments) {
     if (!cell.inside) return;
     const float shift = (float)moments.shift;
     if (!(moments.square < SUSPECT) || fabsf(shift) > LARGE_SHIFT) {
@@ -228,7 +230,8 @@ DEVICE void store_range(const ClassSumsArgs& a, Cell cell, const Rows<T>& rows, 
 
 // One item; all lanes of a warp, one neuron each.
 template <class T, bool LISTED>
-DEVICE void run_item(const ClassSumsArgs& a, u32 kind, Cell cell, const Rows<T>& rows, float shift) {
+DEVICE void run_item(const ClassSumsArgs& a, u32 kind, Cell cell, const Rows<T>& rows,
+                     float shift) {
     if (kind == MOMENTS) {
         Moments moments = load_moments(a, cell, shift);
         rows.template each<LISTED>([&](Raw<T> x) { moments.add(x); });
@@ -259,7 +262,8 @@ template <class T> DEVICE void fetch_tile(const ClassSumsArgs& a, u32 tile, T* t
     for (u32 i = threadIdx.x; i < rows * PACKS; i += THREADS) {
         const u32 first = column + i % PACKS * Pack<T>::SIZE;
         const u32 here = first < a.neurons ? smaller(a.neurons - first, Pack<T>::SIZE) : 0;
-        const T* from = x + (u64)a.source[tile * TILE<T> + i / PACKS] * a.stride + (here ? first : 0);
+        const u32 token = a.source[tile * TILE<T> + i / PACKS];
+        const T* from = x + (u64)token * a.stride + (here ? first : 0);
         T* pack = to + i * Pack<T>::SIZE;
         if (aligned) {
             copy_async_16(pack, from, here * (u32)sizeof(T));

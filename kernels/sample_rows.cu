@@ -1,5 +1,5 @@
-// sample_rows: copies whole rows of a batch into a sample (A10 of the accumulators). Which rows, and
-// where they go, the host knows from their hashes.
+// sample_rows: copies whole rows of a batch into a sample (A10 of the accumulators). Which rows,
+// and where they go, the host knows from their hashes.
 //
 //   x      [tokens, N] of T, rows `stride` apart
 //   picks  [picks, 2]: the token of a row and its place in the sample
@@ -19,7 +19,8 @@ struct SampleRowsArgs {
 template <class T> DEVICE void sample_rows(const SampleRowsArgs& a) {
     const T* row = static_cast<const T*>(a.x) + (u64)a.picks[2 * blockIdx.x] * a.stride;
     float* out = a.out + (u64)a.picks[2 * blockIdx.x + 1] * a.neurons;
-    for (u32 i = blockIdx.y * blockDim.x + threadIdx.x; i < a.neurons; i += gridDim.y * blockDim.x) {
+    const u32 step = gridDim.y * blockDim.x;
+    for (u32 i = blockIdx.y * blockDim.x + threadIdx.x; i < a.neurons; i += step) {
         out[i] = to_float(row[i]);
     }
 }

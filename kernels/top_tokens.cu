@@ -5,11 +5,12 @@
 //   ids     [R] u64, who each row is                    per direction: values [N, k] f32, rows
 //                                                       [N, k] u64, len [N] u32, running
 //
-// A block owns 32 neurons (lanes) and reads 128 rows at a time, 8 a warp. A value beyond the k-th of
-// its neuron is noted in shared memory; between two barriers one warp then puts what was noted into
-// the lists of the largest and another into those of the smallest. Lists are ordered by value and
-// row, a total order: which warp noted a value first changes nothing. Hits grow with the logarithm
-// of the rows, k (1 + ln(R / k)) per neuron: after the first rows the cost is that of reading.
+// A block owns 32 neurons (lanes) and reads 128 rows at a time, 8 a warp. A value beyond the k-th
+// of its neuron is noted in shared memory; between two barriers one warp then puts what was noted
+// into the lists of the largest and another into those of the smallest. Lists are ordered by value
+// and row, a total order: which warp noted a value first changes nothing. Hits grow with the
+// logarithm of the rows, k (1 + ln(R / k)) per neuron: after the first rows the cost is that of
+// reading.
 //
 // Bytes  T N s (s = 2 or 4) and 24 N k a direction      Compares  2 a value
 // Floor  T = 16384, N = 8192, bf16: 62 us of memory; about 6 issue slots a value: 26 us
@@ -198,7 +199,9 @@ template <class T> DEVICE void top_tokens(const TopTokensArgs& a) {
         noted_len[lane] = 0;
     }
     __syncthreads();
-    if (keeps_top) limits[0][lane] = open_list<false>(tops, memory, a.shared, neuron, lens[0][lane]);
+    if (keeps_top) {
+        limits[0][lane] = open_list<false>(tops, memory, a.shared, neuron, lens[0][lane]);
+    }
     if (keeps_bottom) {
         limits[1][lane] = open_list<true>(bottoms, bottom_memory, a.shared, neuron, lens[1][lane]);
     }
@@ -220,7 +223,8 @@ template <class T> DEVICE void top_tokens(const TopTokensArgs& a) {
             limits[0][lane] = put(a.ids, noted, list, lens[0][lane]);
         }
         if (keeps_bottom) {
-            const auto list = list_of<true>(bottoms, bottom_memory, a.shared, neuron, lens[1][lane]);
+            const u32 len = lens[1][lane];
+            const auto list = list_of<true>(bottoms, bottom_memory, a.shared, neuron, len);
             limits[1][lane] = put(a.ids, noted, list, lens[1][lane]);
         }
         __syncthreads();

@@ -60,7 +60,8 @@ pub enum Error {
     },
     /// A device has too little memory for what was asked.
     #[error(
-        "{device}: {what}\n  remedy: smaller statistics.batch_tokens, fewer sites, or a larger device"
+        "{device}: {what}\n  remedy: make room on the device and run the same command again, or \
+         watch fewer sites with fewer statistics.bins"
     )]
     DeviceMemory {
         /// Which one.
@@ -102,7 +103,8 @@ impl Error {
     }
 
     /// The process exit code: 1 failed, 2 configuration, 65 input, 70 contradiction, 74 I/O,
-    /// 75 unfinished or out of device memory, 76 device at fault. A file that is named but does not exist counts as configuration.
+    /// 75 unfinished or out of device memory, 76 device at fault. A file that is named but does
+    /// not exist counts as configuration.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config { .. } => 2,
@@ -115,6 +117,11 @@ impl Error {
             Self::Unfinished { .. } | Self::DeviceMemory { .. } => 75,
             Self::Device { .. } => 76,
         }
+    }
+
+    /// Whether the device is at fault, so that another one may do what this one could not.
+    pub fn is_of_device(&self) -> bool {
+        matches!(self, Self::Device { .. } | Self::DeviceMemory { .. })
     }
 }
 

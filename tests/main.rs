@@ -35,3 +35,4 @@ mod run_folder;
 #[path = "support/tensors.rs"]
 mod tensors;
 mod tidy;
+mod tidy_kernels;

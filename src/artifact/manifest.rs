@@ -44,6 +44,9 @@ pub struct Manifest {
     pub plan: PlanFacts,
     /// What it ran on.
     pub machine: Machine,
+    /// The devices that computed, by name; the arithmetic of all of them is of one kind.
+    #[serde(default)]
+    pub devices: Vec<DeviceFacts>,
     /// When, and how fast.
     pub timings: Timings,
     /// Allowed variables only, secrets masked.
@@ -171,6 +174,15 @@ pub struct PlanFacts {
     pub hash: String,
     /// Blocks that are in the result; fewer than `blocks` for a partial one.
     pub done: u64,
+}
+
+/// Devices of one name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeviceFacts {
+    /// As the driver or the system calls it.
+    pub name: String,
+    /// How many worked at once.
+    pub count: u64,
 }
 
 /// When and how fast. Rates are over the time of the last attempt only.

@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::extract::ExtractDtype;
 use super::{device, output};
+use crate::config::Dtype;
 use crate::device::cpu::CpuDevice;
 use crate::engine::measure::{Load, Measured, measure};
 use crate::error::{Error, Result, did_you_mean};
 use crate::model::Model;
+use crate::run::devices::{Devices, device_name, open};
 
 /// Shapes that need no file.
 const SHAPES: [(&str, &str); 4] = [
@@ -36,6 +39,12 @@ pub struct BenchArgs {
     /// Times each workload is timed; the median is told
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
+    /// Where it runs: auto, cpu, cuda:1; on one GPU, the first of those named
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// Of the forward pass
+    #[arg(long, value_enum, default_value = "f32", value_name = "DTYPE")]
+    dtype: ExtractDtype,
     /// CPU threads; all by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
@@ -46,6 +55,8 @@ pub struct BenchArgs {
 
 pub(super) fn run(args: BenchArgs) -> Result<()> {
     device::threads(args.threads.map(usize::from))?;
+    let dtype = Dtype::from(args.dtype);
+    let devices = Devices::choose(args.device.as_deref(), dtype)?;
     let model = model(&args.shape)?;
     let load = Load {
         tokens: args.tokens,
@@ -53,9 +64,14 @@ pub(super) fn run(args: BenchArgs) -> Result<()> {
         batches: args.batches,
         rounds: args.rounds,
     };
-    let measured = measure(&CpuDevice, &model, load)?;
+    let (device, measured) = match devices {
+        Devices::Cpu => ("cpu".to_owned(), measure(&CpuDevice, &model, load)?),
+        Devices::Cuda(found) => {
+            (device_name(&found[0]), measure(&open(&found[0], dtype)?, &model, load)?)
+        }
+    };
     if args.json {
-        output::print_json(&json!({"shape": args.shape, "device": "cpu", "measured": measured}))
+        output::print_json(&json!({"shape": args.shape, "device": device, "measured": measured}))
     } else {
         output::print(&as_text(&measured))
     }

@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, ValueEnum};
 
-use super::{device, output};
+use super::output;
 use crate::artifact::atomic::write_atomic;
 use crate::artifact::words::write_words;
 use crate::capture::intervention::Intervention;
 use crate::config::{Dtype, Pool};
 use crate::corpus::config::{CorpusConfig, Format, TextSource};
 use crate::device::cpu::CpuDevice;
+use crate::device::ops::Ops;
 use crate::engine::ids::{IdsRequest, PaddedIds, extract_ids};
 use crate::engine::words::{WordRequest, extract_words};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::run::devices::{Devices, open};
 
 /// Write the activations of a model on given token ids, or on the words of a corpus
 #[derive(clap::Args, Debug)]
@@ -51,7 +53,7 @@ pub struct ExtractArgs {
     /// The safetensors file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Where it runs: cpu
+    /// Where it runs: auto, cpu, cuda, cuda:1; on one GPU, the first of those named
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub device: String,
     /// Of the forward pass
@@ -122,30 +124,42 @@ pub enum ExtractDtype {
     Bf16,
 }
 
+impl From<ExtractDtype> for Dtype {
+    fn from(dtype: ExtractDtype) -> Self {
+        match dtype {
+            ExtractDtype::F32 => Self::F32,
+            ExtractDtype::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 pub(super) fn run(args: ExtractArgs) -> Result<()> {
-    let dtype = match args.dtype {
-        ExtractDtype::F32 => Dtype::F32,
-        ExtractDtype::Bf16 => Dtype::Bf16,
-    };
-    device::choose(Some(&args.device), dtype)?;
+    let dtype = Dtype::from(args.dtype);
+    match Devices::choose(Some(&args.device), dtype)? {
+        Devices::Cpu => run_on(CpuDevice, &args),
+        Devices::Cuda(found) => run_on(open(&found[0], dtype)?, &args),
+    }
+}
+
+fn run_on<O: Ops>(device: O, args: &ExtractArgs) -> Result<()> {
     let model = Model::open(&args.model)?;
     let intervention = args.intervene.as_deref().map(Intervention::load).transpose()?;
     match (&args.ids, &args.corpus) {
-        (Some(ids), _) => by_ids(&args, &model, ids, intervention),
-        (None, Some(corpus)) => by_words(&args, &model, corpus, intervention),
+        (Some(ids), _) => by_ids(device, args, (&model, ids), intervention),
+        (None, Some(corpus)) => by_words(device, args, (&model, corpus), intervention),
         (None, None) => unreachable!("clap asks for one of them"),
     }
 }
 
-fn by_ids(
+fn by_ids<O: Ops>(
+    device: O,
     args: &ExtractArgs,
-    model: &Model,
-    ids: &Path,
+    (model, ids): (&Model, &Path),
     intervention: Option<Intervention>,
 ) -> Result<()> {
     let ids = PaddedIds::load(ids)?;
     let request = IdsRequest { sites: args.sites.clone(), intervention };
-    let arrays = extract_ids(CpuDevice, model, &ids, &request)?;
+    let arrays = extract_ids(device, model, &ids, &request)?;
     write_atomic(&args.out, |file| {
         let views = arrays.iter().map(|(name, array)| (name.as_str(), array));
         let bytes = safetensors::serialize(views, None).map_err(|error| Error::Contradiction {
@@ -157,10 +171,10 @@ fn by_ids(
     output::print(&list.collect::<String>())
 }
 
-fn by_words(
+fn by_words<O: Ops>(
+    device: O,
     args: &ExtractArgs,
-    model: &Model,
-    corpus: &Path,
+    (model, corpus): (&Model, &Path),
     intervention: Option<Intervention>,
 ) -> Result<()> {
     let mut corpus = CorpusConfig::of_file(corpus);
@@ -175,7 +189,7 @@ fn by_words(
         intervention,
     };
     let words = write_atomic(&args.out, |file| {
-        extract_words(CpuDevice, model, &request, file.get_mut(), &args.out)
+        extract_words(device, model, &request, file.get_mut(), &args.out)
     })?;
     let table = args.out.with_extension("words.parquet");
     let counts = words.counts;

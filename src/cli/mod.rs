@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod completions;
 mod device;
+pub mod devices;
 pub mod extract;
 pub mod inspect;
 pub mod logging;
@@ -31,7 +32,8 @@ const PANICKED: u8 = 70;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 65 damaged or refused input,
-70 internal contradiction, 74 input/output failed, 75 unfinished (run it again, it resumes).";
+70 internal contradiction, 74 input/output failed, 75 unfinished (run it again, it resumes),
+76 a device at fault (resumes on another).";
 
 /// Finds, judges and uses the neurons behind linguistic concepts in transformer language models.
 #[derive(Debug, Parser)]
@@ -50,6 +52,7 @@ enum Command {
     Extract(extract::ExtractArgs),
     Rank(rank::RankArgs),
     Inspect(inspect::InspectArgs),
+    Devices(devices::DevicesArgs),
     Bench(bench::BenchArgs),
     Methods(methods::MethodsArgs),
     Report(report::ReportArgs),
@@ -90,6 +93,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Extract(args) => extract::run(args),
         Command::Rank(args) => rank::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Devices(args) => devices::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Methods(args) => methods::run(args),
         Command::Report(args) => report::run(args),

@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::{device, output};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
-use crate::run::{self, Finished, Prepared};
+use crate::run::{self, Finished, MemoryPlan, Prepared, Room};
 
 /// Run a model over a corpus as a run file says: tables, rankings and a report
 #[derive(clap::Args, Debug)]
@@ -22,7 +22,7 @@ pub struct RunArgs {
     /// Print the resolved run and its memory plan, then stop
     #[arg(long)]
     dry_run: bool,
-    /// Where it runs: auto or cpu
+    /// Where it runs: auto (every GPU, else the CPU), cpu, cuda, cuda:0,2
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// CPU threads; all by default
@@ -44,7 +44,6 @@ impl RunArgs {
 
 pub(super) fn run(args: RunArgs) -> Result<()> {
     let config = args.resolve()?;
-    device::choose(config.device.name.as_deref(), config.model.dtype)?;
     device::threads(config.device.threads)?;
     let prepared = Prepared::new(config)?;
     if args.dry_run {
@@ -83,11 +82,9 @@ fn dry_run(prepared: &Prepared) -> Result<()> {
     let plan = &prepared.plan;
     let neurons: usize =
         prepared.sites.iter().map(|site| prepared.model.spec.site_width(*site)).sum();
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     output::print(&format!(
         "# run {}\n# corpus: {} documents, {} words, {} blocks, {} label groups\n\
-         # sites: {} with {} neurons\n\
-         # memory: {} = weights {} + forward pass {} + {} states of {}\n{}",
+         # sites: {} with {} neurons\n{}{}",
         prepared.run_id_hex(),
         plan.documents,
         plan.words,
@@ -95,13 +92,32 @@ fn dry_run(prepared: &Prepared) -> Result<()> {
         plan.labels.groups(),
         prepared.sites.len(),
         neurons,
-        mib(memory.total()),
-        mib(memory.weights),
-        mib(memory.workspace),
-        memory.states,
-        mib(memory.statistics),
+        memory_lines(&memory),
         prepared.config.to_toml(),
     ))
+}
+
+/// The memory plan as comments: the host, then each GPU.
+fn memory_lines(memory: &MemoryPlan) -> String {
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    let model = format!("weights {} + forward pass {}", mib(memory.weights), mib(memory.workspace));
+    let states = format!("{} states of {}", memory.states, mib(memory.statistics));
+    let total = mib(memory.total());
+    if memory.gpus.is_empty() {
+        return format!("# memory: {total} = {model} + {states}\n");
+    }
+    let on_gpu =
+        format!("{} = {model} + statistics {}", mib(memory.on_gpu()), mib(memory.statistics));
+    let gpu = |room: &Room| {
+        let fits = if memory.too_small().any(|small| small == room) {
+            ": not all fits, batches get smaller"
+        } else {
+            ""
+        };
+        format!("# {}: {on_gpu}, of {} free{fits}\n", room.device, mib(room.free))
+    };
+    let gpus: String = memory.gpus.iter().map(gpu).collect();
+    format!("# memory: {total} = {states}\n{gpus}")
 }
 
 fn summary(finished: &Finished) -> String {

@@ -156,7 +156,11 @@ pub const KEYS: &[Key] = &[
     ),
     optional("output.pages", Kind::Integer(0, 1000), "neuron pages per concept and method (3)"),
     optional("output.window", Kind::Integer(0, 1000), "words of context on each side (16)"),
-    optional("device.name", Kind::Text, "`auto` or `cpu`; not part of the identity"),
+    optional(
+        "device.name",
+        Kind::Text,
+        "`auto`, `cpu`, `cuda` (every GPU) or `cuda:0,2`; how many is not part of the identity",
+    ),
     optional("device.threads", Kind::Integer(1, 4096), "CPU threads; not part of the identity"),
     optional(
         "device.commit_seconds",

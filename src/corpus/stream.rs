@@ -46,11 +46,16 @@ pub struct BlockStream {
 impl BlockStream {
     /// Begins to read. `blocks` are numbers of the plan, ascending.
     pub fn start(rules: BlockRules, blocks: Vec<u32>) -> Result<Self> {
+        Self::start_for(1, rules, blocks)
+    }
+
+    /// As [`BlockStream::start`], far enough ahead for so many consumers at once.
+    pub fn start_for(consumers: usize, rules: BlockRules, blocks: Vec<u32>) -> Result<Self> {
         assert!(blocks.is_sorted_by(|a, b| a < b), "blocks are asked for in ascending order");
         check_pooling(&rules)?;
         let columns = rules.concepts.iter().map(|concept| concept.column.as_str());
         let reader = BlockReader::new(&rules.plan, &rules.config, Columns::only(columns))?;
-        let (sender, receiver) = sync_channel(AHEAD);
+        let (sender, receiver) = sync_channel(consumers.max(AHEAD));
         let worker = std::thread::Builder::new()
             .name("corpus".to_owned())
             .spawn(move || work(&rules, reader, &blocks, &sender))

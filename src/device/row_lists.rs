@@ -1,5 +1,5 @@
-//! The rows of a batch as a GPU reads them: every list of [`BatchRows`] in one array, so that a batch
-//! sends it once for the statistics of all its sites.
+//! The rows of a batch as a GPU reads them: every list of [`BatchRows`] in one array, so that a
+//! batch sends it once for the statistics of all its sites.
 
 use super::rows::{BatchRows, Tile, number};
 
@@ -48,9 +48,11 @@ impl RowLists {
         lists.ids = lists.push(&ids.collect::<Vec<_>>(), 0);
         let first = tiles.iter().flat_map(|tile| tile.first_groups.iter().copied());
         lists.first_groups = lists.push(&first.collect::<Vec<_>>(), NO_ROW);
-        let others = || tiles.iter().flat_map(|tile| {
-            tile.other_groups.iter().map(|&(row, group)| (row + number(tile.rows.start), group))
-        });
+        let others = || {
+            tiles.iter().flat_map(|tile| {
+                tile.other_groups.iter().map(|&(row, group)| (row + number(tile.rows.start), group))
+            })
+        };
         lists.others = number(others().count());
         lists.other_rows = lists.push(&others().map(|other| other.0).collect::<Vec<_>>(), 0);
         lists.other_groups = lists.push(&others().map(|other| other.1).collect::<Vec<_>>(), 0);

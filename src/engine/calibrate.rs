@@ -30,7 +30,7 @@ pub fn calibrate<O: Ops>(
         })
         .collect();
     let mut watch = StatisticsWatch::new(forward, &sampling, pool)?;
-    for batch in pack(sequences, config.batch_tokens) {
+    for batch in pack(sequences, config.batch_tokens.min(forward.limits().tokens)) {
         run_batch(forward, &batch, &mut watch)?;
     }
     let samples = watch.samples(forward.ops())?;

@@ -3,11 +3,13 @@
 
 pub mod array;
 pub mod calibrate;
+pub mod fleet;
 pub mod ids;
 pub mod loss;
 pub mod measure;
 pub mod merge;
 pub mod pass;
+mod queue;
 pub mod segment;
 pub mod segment_reader;
 pub mod states;

@@ -1,7 +1,7 @@
 //! The visitor of a statistics pass: pools each site's tokens to rows and hands them to the
 //! device's running statistics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::pass::PassPlan;
@@ -21,6 +21,8 @@ use crate::id::Site;
 /// Fills the statistics of all watched sites over the batches of one block.
 pub struct StatisticsWatch<O: Ops> {
     sites: BTreeMap<Site, Watched<O>>,
+    /// The same sites as the forward pass asks for them, batch after batch.
+    wanted: Arc<BTreeSet<Site>>,
     /// How runs of tokens are put together; none where each row is one token.
     pooling: Option<Pooling>,
     /// Pooled rows, by width.
@@ -64,12 +66,13 @@ impl<O: Ops> StatisticsWatch<O> {
             let statistics = ops.statistics(plan)?;
             sites.insert(*site, Watched { plan: Arc::clone(plan), statistics });
         }
-        Ok(Self { sites, pooling, pooled, groups, rows: None })
+        let wanted = Arc::new(sites.keys().copied().collect());
+        Ok(Self { sites, wanted, pooling, pooled, groups, rows: None })
     }
 
     /// The watched sites.
-    pub fn sites(&self) -> impl Iterator<Item = Site> + '_ {
-        self.sites.keys().copied()
+    pub fn sites(&self) -> Arc<BTreeSet<Site>> {
+        Arc::clone(&self.wanted)
     }
 
     /// Announces the rows of the batch that comes next.

@@ -16,8 +16,8 @@ use crate::corpus::batch::pack;
 use crate::corpus::block::{Row, Sequence};
 use crate::corpus::labels::LabelIndex;
 use crate::corpus::stream::{documents, tokenize_documents};
-use crate::device::cpu::CpuDevice;
 use crate::device::forward::{Forward, ForwardInput, SiteWork};
+use crate::device::ops::Ops;
 use crate::device::statistics::TopTokens;
 use crate::error::Result;
 use crate::id::{NeuronId, RowId, Site};
@@ -36,11 +36,11 @@ struct Hit {
 }
 
 /// All contexts, neuron by neuron, best first.
-pub(super) fn contexts(
+pub(super) fn contexts<O: Ops>(
     prepared: &Prepared,
     summaries: &[SiteSummary],
     shown: &BTreeSet<NeuronId>,
-    forward: &mut Forward<CpuDevice>,
+    forward: &mut Forward<O>,
 ) -> Result<Vec<ContextRow>> {
     let hits = hits(summaries, shown);
     let mut by_document: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
@@ -125,11 +125,11 @@ fn row(hit: &Hit, sentence: u32, window: &Window) -> ContextRow {
 }
 
 /// Runs the sentences of traced hits again and fills in the activations of their windows.
-fn trace(
+fn trace<O: Ops>(
     prepared: &Prepared,
     (hits, windows): (&[Hit], &BTreeMap<usize, Window>),
     sequences: &[Sequence],
-    forward: &mut Forward<CpuDevice>,
+    forward: &mut Forward<O>,
     rows: &mut [Option<ContextRow>],
 ) -> Result<()> {
     // Which windows ask for the value of each row: (hit, position in its window).
@@ -151,7 +151,8 @@ fn trace(
     let wanted: BTreeSet<Site> =
         windows.keys().filter(|i| hits[**i].traced).map(|i| hits[*i].neuron.site).collect();
     let mut collector = Collector::default();
-    for batch in pack(&needed, prepared.config.statistics.batch_tokens) {
+    let budget = prepared.config.statistics.batch_tokens.min(forward.limits().tokens);
+    for batch in pack(&needed, budget) {
         let edits = BTreeMap::new();
         let mut work = SiteWork { wanted: &wanted, edits: &edits, visitor: &mut collector };
         forward.run(ForwardInput::of(&batch), &mut work)?;

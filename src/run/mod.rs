@@ -2,6 +2,7 @@
 //! the methods, writes the tables. Everything it decides is in the run file.
 
 mod contexts;
+pub mod devices;
 mod document_units;
 mod folder;
 mod memory;
@@ -16,7 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-pub use memory::{MemoryPlan, memory_plan};
+pub use devices::Devices;
+pub use memory::{MemoryPlan, Room, memory_plan};
 pub use prepare::Prepared;
 
 use crate::accumulate::summary::SiteSummary;
@@ -25,8 +27,8 @@ use crate::corpus::block::Counts;
 use crate::corpus::labels::LabelIndex;
 use crate::corpus::stream::{BlockStream, documents, tokenize_documents};
 use crate::device::cpu::CpuDevice;
-use crate::device::forward::Forward;
 use crate::engine::calibrate::calibrate;
+use crate::engine::fleet::{Device, Fleet, Setup, Slot};
 use crate::engine::pass::{PassPlan, PassProgress, run_pass};
 use crate::engine::states::PassStates;
 use crate::error::Result;
@@ -57,50 +59,83 @@ struct PassFacts {
     tokens: u64,
     seconds: f64,
     resumed: u64,
+    /// Devices that failed on the way.
+    lost: Vec<String>,
 }
 
-/// Runs everything; goes on where an earlier attempt in the same folder stopped.
+/// Runs everything where the run file says; goes on where an earlier attempt in the same folder
+/// stopped.
 pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result<Finished> {
+    let memory = memory_plan(prepared)?;
+    for Room { device, free } in memory.too_small() {
+        let needed = memory.on_gpu();
+        tracing::warn!(
+            device,
+            free,
+            needed,
+            "not all fits: where it does not, batches get smaller"
+        );
+    }
+    match &prepared.devices {
+        Devices::Cpu => run_on(prepared, vec![Slot::new("cpu", || Ok(CpuDevice))], stop, report),
+        Devices::Cuda(found) => {
+            let dtype = prepared.config.model.dtype;
+            let slot =
+                |gpu| Slot::new(devices::device_name(gpu), move || devices::open(gpu, dtype));
+            run_on(prepared, found.iter().map(slot).collect(), stop, report)
+        }
+    }
+}
+
+/// As [`run`], on these devices: how many they are changes no bit. They are all of the kind that the
+/// run was prepared for.
+pub fn run_on<O: Device>(
+    prepared: &Prepared,
+    slots: Vec<Slot<'_, O>>,
+    stop: &AtomicBool,
+    report: Report<'_>,
+) -> Result<Finished> {
     let folder = folder::RunFolder::open(prepared)?;
     let (start, clock) = (utc_now(), Instant::now());
     let wanted: BTreeSet<Site> = prepared.sites.iter().copied().collect();
-    report("loading the model", 0, 0.0);
-    let mut forward = Forward::new(CpuDevice, &prepared.model, prepared.limits, &wanted)?;
+    let setup = Setup { model: &prepared.model, limits: prepared.limits, wanted: &wanted };
+    let mut fleet = Fleet::new(slots, setup);
     report("calibrating", 0, 0.0);
-    let plan = pass_plan(prepared, &mut forward)?;
+    let plan = pass_plan(prepared, &mut fleet)?;
     let mut states = PassStates::load(&folder.states(), prepared.run_id, &plan.sites)?
         .commit_every(prepared.commit_interval());
     let todo = states.missing(plan.blocks);
     let resumed = u64::from(plan.blocks) - todo.len() as u64;
     let before = states.tokens();
     let (pass_clock, mut tokens) = (Instant::now(), before);
-    let blocks = BlockStream::start(prepared.block_rules(), todo)?;
+    let blocks = BlockStream::start_for(fleet.len(), prepared.block_rules(), todo)?;
     folder.claim(prepared)?;
     let total = f64::from(plan.blocks);
     let progress = |PassProgress { tokens: now, blocks }| {
         tokens = now;
         report("reading neurons", now, blocks / total);
     };
-    run_pass(&mut forward, &plan, &mut states, blocks, (stop, progress))?;
-    let facts = PassFacts {
+    run_pass(&mut fleet, &plan, &mut states, blocks, (stop, progress))?;
+    let mut facts = PassFacts {
         start,
         clock,
         tokens: tokens - before,
         seconds: pass_clock.elapsed().as_secs_f64(),
         resumed,
+        lost: Vec::new(),
     };
     let (counts, summaries) = states.finish(plan.blocks)?.finish();
     prepared.model.check_unchanged()?;
     prepared.plan.check_unchanged(&prepared.config.corpus)?;
-    finish(prepared, &folder, &mut forward, (counts, &summaries, &facts), report)
+    finish(prepared, &folder, &mut fleet, (counts, &summaries, &mut facts), report)
 }
 
 /// From merged statistics to tables and report.
-fn finish(
+fn finish<O: Device>(
     prepared: &Prepared,
     folder: &folder::RunFolder,
-    forward: &mut Forward<CpuDevice>,
-    (counts, summaries, facts): (Counts, &[SiteSummary], &PassFacts),
+    fleet: &mut Fleet<'_, O>,
+    (counts, summaries, facts): (Counts, &[SiteSummary], &mut PassFacts),
     report: Report<'_>,
 ) -> Result<Finished> {
     report("ranking", counts.tokens, 1.0);
@@ -117,8 +152,10 @@ fn finish(
         folder.write_top_words(ranked.top_words(&neurons))?;
     }
     report("tracing contexts", counts.tokens, 1.0);
-    let contexts = contexts::contexts(prepared, summaries, &ranked.shown, forward)?;
+    let contexts =
+        fleet.on_one(|forward| contexts::contexts(prepared, summaries, &ranked.shown, forward))?;
     folder.write_contexts(contexts)?;
+    facts.lost = fleet.lost().to_vec();
     provenance::write_manifest(prepared, folder, (counts, summaries, facts), &ranked)?;
     report("drawing the report", counts.tokens, 1.0);
     let page = crate::report::build(folder.path())?;
@@ -136,7 +173,7 @@ fn rate(facts: &PassFacts) -> f64 {
 }
 
 /// Shifts and bin edges from the calibration sample, and with them the plan of the pass.
-fn pass_plan(prepared: &Prepared, forward: &mut Forward<CpuDevice>) -> Result<PassPlan> {
+fn pass_plan<O: Device>(prepared: &Prepared, fleet: &mut Fleet<'_, O>) -> Result<PassPlan> {
     let statistics = &prepared.config.statistics;
     let wanted: BTreeSet<u64> = prepared.plan.calibration.iter().copied().collect();
     let sample = documents(&prepared.plan, &prepared.config.corpus, &wanted)?;
@@ -145,7 +182,9 @@ fn pass_plan(prepared: &Prepared, forward: &mut Forward<CpuDevice>) -> Result<Pa
         tokenize_documents(&sample, &prepared.tokenizer, &labels, &prepared.rules)?;
     let pool = prepared.config.capture.pool;
     let groups = prepared.plan.labels.groups();
-    let sites = calibrate(forward, &prepared.sites, &sequences, (statistics, pool, groups))?;
+    let sites = fleet.on_one(|forward| {
+        calibrate(forward, &prepared.sites, &sequences, (statistics, pool, groups))
+    })?;
     Ok(PassPlan {
         sites: sites.into_iter().map(|(site, plan)| (site, Arc::clone(&plan))).collect(),
         pool,

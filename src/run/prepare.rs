@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::devices::Devices;
 use crate::config::{FirstPosition, RunConfig};
 use crate::corpus::align::RowRules;
 use crate::corpus::plan::Plan;
@@ -21,6 +22,8 @@ use crate::model::Model;
 pub struct Prepared {
     /// The run file.
     pub config: RunConfig,
+    /// Where it runs.
+    pub devices: Devices,
     /// Its methods, parsed.
     pub methods: Vec<MethodCall>,
     /// Its model.
@@ -44,6 +47,7 @@ pub struct Prepared {
 impl Prepared {
     /// Opens model, tokenizer and corpus; refuses what cannot work.
     pub fn new(config: RunConfig) -> Result<Self> {
+        let devices = Devices::choose(config.device.name.as_deref(), config.model.dtype)?;
         let methods = parse_methods(&config)?;
         let model = Model::open(&config.model.path)?;
         let sites = watched_sites(&config, &model)?;
@@ -66,9 +70,10 @@ impl Prepared {
         };
         let limits = Limits { tokens: statistics.batch_tokens.max(longest), sequence: longest };
         let model_files = model.hashes()?;
-        let run_id = run_id(&config, &model_files, &plan, &tokenizer);
+        let run_id = run_id(&config, &devices, &model_files, &plan, &tokenizer);
         Ok(Self {
             config,
+            devices,
             methods,
             model,
             model_files,
@@ -203,18 +208,22 @@ fn keeps_first(config: &RunConfig, model: &Model, tokenizer: &Tokenizer) -> bool
     }
 }
 
+/// Another kind of device rounds elsewhere, so its states are those of another run. The CPU's ids
+/// have nothing in the place of its kind.
 fn run_id(
     config: &RunConfig,
+    devices: &Devices,
     model_files: &[(String, u64, String)],
     plan: &Plan,
     tokenizer: &Tokenizer,
 ) -> RunId {
-    let facts = serde_json::json!([
-        env!("CARGO_PKG_VERSION"),
+    let mut facts = vec![
+        serde_json::json!(env!("CARGO_PKG_VERSION")),
         config.identity(),
-        model_files,
-        plan.hash(),
-        tokenizer.hash(),
-    ]);
-    *blake3::hash(facts.to_string().as_bytes()).as_bytes()
+        serde_json::json!(model_files),
+        serde_json::json!(plan.hash()),
+        serde_json::json!(tokenizer.hash()),
+    ];
+    facts.extend(devices.kind().map(serde_json::Value::from));
+    *blake3::hash(serde_json::Value::from(facts).to_string().as_bytes()).as_bytes()
 }

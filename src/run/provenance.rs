@@ -46,14 +46,21 @@ pub(super) fn write_manifest(
             done: u64::from(prepared.blocks()),
         },
         machine: Machine::here(rayon::current_num_threads()),
+        devices: prepared.devices.facts(),
         timings: timings(folder, facts),
         environment: environment(),
-        notes: ranked.notes.clone(),
+        notes: notes(ranked, facts),
         outputs: outputs
             .map(|name| FileFacts::output(folder.path(), name))
             .collect::<Result<_>>()?,
     };
     manifest.write(folder.path())
+}
+
+/// What a reader must know of the rankings, and of the way to them.
+fn notes(ranked: &Ranked, facts: &PassFacts) -> Vec<String> {
+    let lost = |name: &String| format!("device {name} failed on the way; others did its blocks");
+    ranked.notes.iter().cloned().chain(facts.lost.iter().map(lost)).collect()
 }
 
 /// How long it took. An attempt that found every block done has read nothing: the rate of the one

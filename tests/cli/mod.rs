@@ -2,6 +2,8 @@
 
 mod config;
 mod config_table;
+mod devices;
+mod gpus;
 mod inspect;
 mod methods;
 mod shell;

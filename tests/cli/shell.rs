@@ -7,8 +7,8 @@ use std::process::Stdio;
 
 use super::{electrode, finish, run};
 
-const COMMANDS: [&str; 8] =
-    ["run", "extract", "rank", "inspect", "methods", "report", "completions", "man"];
+const COMMANDS: [&str; 9] =
+    ["run", "extract", "rank", "inspect", "devices", "methods", "report", "completions", "man"];
 
 #[test]
 fn usage_errors_exit_2_and_say_so_on_stderr() {
@@ -20,6 +20,7 @@ fn usage_errors_exit_2_and_say_so_on_stderr() {
         &["run", "a.toml", "--threads", "many"],
         &["inspect"],
         &["report"],
+        &["devices", "cuda:0"],
         &["completions", "cmd"],
         &["man", "runn"],
         &["methods", "--log-format", "xml"],
@@ -46,7 +47,7 @@ fn help_lists_every_command_and_the_exit_codes() {
         assert_eq!(help.code, 0, "{command}");
         assert!(help.stdout.contains("Usage: electrode"), "{command}: {}", help.stdout);
     }
-    for code in ["0 done", "2 wrong usage", "65", "70", "74", "75"] {
+    for code in ["0 done", "2 wrong usage", "65", "70", "74", "75", "76"] {
         assert!(out.stdout.contains(code), "{code}: {}", out.stdout);
     }
 }

@@ -113,8 +113,8 @@ fn wrong_files_and_sites() {
     ] {
         case.refuse(&model, &["--ids", &ids, "--sites", sites], 2, &[word, "remedy"]);
     }
-    let gpu = ["--ids", &ids, "--sites", "final_norm", "--device", "cuda:0"];
-    case.refuse(&model, &gpu, 2, &["cuda:0"]);
+    let gpu = ["--ids", &ids, "--sites", "final_norm", "--device", "cuda:99"];
+    case.refuse(&model, &gpu, 2, &["device", "99"]);
     let nowhere = case.path("nowhere");
     case.refuse(&nowhere, &["--ids", &ids, "--sites", "final_norm"], 2, &["nowhere"]);
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-gpt2-en");

@@ -2,6 +2,10 @@
 
 mod bad_corpus;
 mod bad_model;
+mod devices;
+#[path = "../support/faulty_device.rs"]
+mod faulty_device;
+mod gpus;
 mod memory;
 mod planted;
 mod refused;

@@ -138,20 +138,15 @@ fn check_shapes(args: &ops::AttentionArgs<'_, Vector>, qkv: &Tensor, out: &Tenso
 
 /// The matrix units want heads that begin at multiples of 16 bytes, and shared memory for the
 /// padded tiles; the float units do everything else.
-fn choose(
-    arch: (u32, u32),
-    element: Element,
-    args: &ops::AttentionArgs<'_, Vector>,
-) -> Choice {
+fn choose(arch: (u32, u32), element: Element, args: &ops::AttentionArgs<'_, Vector>) -> Choice {
     let width = args.head_width;
     let flash = FLASH.iter().find(|(padded, _, _)| width <= *padded);
     if let (Element::Bf16, Some(&(padded, keys, names)), 0) = (element, flash, width % 8) {
         // A tile of queries, and two of keys and of values.
         let shared = word((FLASH_QUERIES + 4 * keys) * padded * element.size());
         if shared <= shared_limit(arch) {
-            let plain = args.softcap.is_none()
-                && matches!(args.bias, ScoreBias::None)
-                && args.scale > 0.0;
+            let plain =
+                args.softcap.is_none() && matches!(args.bias, ScoreBias::None) && args.scale > 0.0;
             return Choice { kernel: names[usize::from(!plain)], queries: FLASH_QUERIES, shared };
         }
     }

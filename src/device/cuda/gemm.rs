@@ -120,8 +120,9 @@ fn any(
     out: &Tensor,
 ) {
     let element = usize::from(x.element() == Element::Bf16);
-    let blocks =
-        |tile: &Tile| x.rows().div_ceil(tile.rows[element]) * weight.out.div_ceil(tile.columns[element]);
+    let blocks = |tile: &Tile| {
+        x.rows().div_ceil(tile.rows[element]) * weight.out.div_ceil(tile.columns[element])
+    };
     // Less than a block for each processor: smaller tiles, with the same bits.
     let few = blocks(&LARGE) < context.processors() as usize;
     let tile = if few { &SMALL } else { &LARGE };

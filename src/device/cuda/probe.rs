@@ -67,7 +67,7 @@ pub enum Missing {
 
 fn init_hint(code: u32) -> &'static str {
     match code {
-        34 => "; this is the toolkit's stub library: take its folder out of LD_LIBRARY_PATH",
+        STUB => "; this is the toolkit's stub library: take its folder out of LD_LIBRARY_PATH",
         100 => "; no GPU is visible to this process",
         803 => {
             "; the library belongs to another version than the kernel module: restart, or mend \
@@ -77,16 +77,25 @@ fn init_hint(code: u32) -> &'static str {
     }
 }
 
+/// CUDA_ERROR_STUB_LIBRARY.
+const STUB: u32 = 34;
 /// The oldest compute capability there is code for.
 const OLDEST: (u32, u32) = (8, 0);
 
 /// Looks for GPUs.
 pub fn probe(images: &Images) -> Result<Probe, Missing> {
     let lacking = driver::missing_symbols().ok_or(Missing::NoLibrary)?;
-    let can_init = !lacking.contains(&"cuInit");
-    // A stub library lacks nearly everything; what it says to cuInit tells more.
-    if can_init && !lacking.contains(&"cuGetErrorName") {
-        driver::init().map_err(|failure| failed(&failure))?;
+    if !lacking.contains(&"cuInit") {
+        match driver::init() {
+            // A stub library lacks nearly everything, the names of errors with it; what it says to
+            // cuInit tells more.
+            Err(failure) if failure.code == STUB => {
+                let what = "cuInit failed: CUDA_ERROR_STUB_LIBRARY".to_owned();
+                return Err(Missing::Init { code: STUB, what });
+            }
+            Err(failure) if lacking.is_empty() => return Err(failed(&failure)),
+            _ => {}
+        }
     }
     if !lacking.is_empty() {
         return Err(Missing::OldDriver { missing: lacking });

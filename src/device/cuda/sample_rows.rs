@@ -65,7 +65,12 @@ impl Sample {
     }
 
     /// Adds a batch.
-    pub(super) fn update(&mut self, context: &Context, (batch, rows): (&BatchRows, &Rows<'_>), x: &Tensor) {
+    pub(super) fn update(
+        &mut self,
+        context: &Context,
+        (batch, rows): (&BatchRows, &Rows<'_>),
+        x: &Tensor,
+    ) {
         let picks = self.choose(batch);
         let args = SampleRowsArgs {
             x: x.start(),
@@ -132,7 +137,9 @@ impl Sample {
             sample.hashes.push(kept.hash);
             sample.rows.push(kept.row);
             sample.groups.extend_from_slice(&kept.groups);
-            sample.group_starts.push(u32::try_from(sample.groups.len()).expect("a sample is small"));
+            sample
+                .group_starts
+                .push(u32::try_from(sample.groups.len()).expect("a sample is small"));
             if let Place::Device(place) = kept.place {
                 let start = place as usize * neurons;
                 sample.values.extend_from_slice(&values[start..start + neurons]);

@@ -19,6 +19,7 @@ enum Bug {
     SHARED_END,         // reads one element past the end
     MISSING_LANE,       // a shuffle that half of its mask does not take part in
     SAME_WORD,          // all threads add to one word without an atomic
+    WILD,               // writes where there is no memory
     STUCK,              // a named barrier for more threads than come
 };
 
@@ -42,6 +43,7 @@ template <Bug BUG> DEVICE void turn(const BlockArgs& a) {
     if (BUG == MISSING_LANE && i % 32 < 16) sum = __shfl_xor_sync(FULL, sum, 1);
     a.out[i] = sum;
     if (BUG == GLOBAL_END && i == 63) a.out[64] = 1.0f;
+    if (BUG == WILD && i == 33) a.out[1ull << 40] = 1.0f;
     if (BUG == SAME_WORD) a.out[0] += 1.0f;
 }
 
@@ -55,4 +57,5 @@ KERNEL(block_global_end, BlockArgs, 64) { turn<GLOBAL_END>(a); }
 KERNEL(block_shared_end, BlockArgs, 64) { turn<SHARED_END>(a); }
 KERNEL(block_missing_lane, BlockArgs, 64) { turn<MISSING_LANE>(a); }
 KERNEL(block_same_word, BlockArgs, 64) { turn<SAME_WORD>(a); }
+KERNEL(block_wild, BlockArgs, 64) { turn<WILD>(a); }
 KERNEL(block_stuck, BlockArgs, 64) { turn<STUCK>(a); }

@@ -52,12 +52,27 @@ int kind(const u8* image) {
     return head.e_machine == here && head.e_type == ET_DYN ? SUCCESS : NO_BINARY_FOR_GPU;
 }
 
+#if FAKE_ASAN || FAKE_TSAN
+std::vector<std::string>& written_files() {
+    static auto* all = new std::vector<std::string>;
+    return *all;
+}
+#endif
+
 // The sanitizers name source lines only if the library is a file they can open later.
 int make_file(char* path, size_t room) {
 #if FAKE_ASAN || FAKE_TSAN
     const char* folder = getenv("TMPDIR");
     snprintf(path, room, "%s/fake-cuda-XXXXXX", folder ? folder : "/tmp");
-    return mkstemp(path);
+    const int file = mkstemp(path);
+    std::lock_guard<std::mutex> guard(state().lock);
+    if (written_files().empty()) {
+        atexit([] {
+            for (const std::string& name : written_files()) unlink(name.c_str());
+        });
+    }
+    written_files().push_back(path);
+    return file;
 #else
     const int file = memfd_create("fake-cuda-image", MFD_CLOEXEC);
     snprintf(path, room, "/proc/self/fd/%d", file);

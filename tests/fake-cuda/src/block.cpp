@@ -14,6 +14,7 @@ __thread FAKE_API Place* place __attribute__((tls_model("initial-exec"))) = null
 static thread_local Block* current_block = nullptr;
 
 Block& block() { return *current_block; }
+Block* running_block() { return current_block; }
 
 Block::Block() {
     void* map = mmap(nullptr, ARENA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -145,6 +146,7 @@ static void place_threads(Block& self, Index3 at, Index3 grid, Index3 size) {
         t.warp->present |= 1u << t.lane;
         t.done = false;
         t.waits_for = nullptr;
+        t.site = {"before any barrier", 0};
         t.copies.clear();
         t.copy_group = 0;
         fiber_prepare(t.fiber, thread_main);
@@ -209,6 +211,7 @@ bool Block::run(Index3 at, Index3 grid, Index3 size) {
     end_copier(*this);
     place = nullptr;
     current = nullptr;
+    current_block = nullptr;
     return failure.empty();
 }
 

@@ -159,6 +159,7 @@ struct Block {
 
 // The block that runs on this host thread.
 Block& block();
+Block* running_block();  // nullptr where none has run
 std::string describe(Site site);
 std::string lanes_of(u32 mask);
 

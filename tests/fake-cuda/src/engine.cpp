@@ -5,6 +5,7 @@
 #include <mutex>
 #include <numeric>
 
+#include "faults.hpp"
 #include "races.hpp"
 
 namespace fake {
@@ -30,6 +31,7 @@ static void give(std::unique_ptr<Block> one) {
 }
 
 std::string run_grid(const Launch& launch) {
+    catch_faults();
     std::unique_ptr<Block> one = take();
     one->order = launch.order;
     one->random = launch.seed;

@@ -241,7 +241,8 @@ void registers(u32 count, bool raise, Site site) {
 void check_products(Thread& thread) {
     Warp& warp = *thread.warp;
     if (warp.products.empty()) return;
-    block().fail("a thread returns while products of its warp are under way: no group_wait for them",
+    block().fail("a thread returns while products of its warp are under way: no group_wait for "
+                 "them",
                  warp.products.front().site);
 }
 

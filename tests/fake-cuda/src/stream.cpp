@@ -35,7 +35,8 @@ static void execute(Stream& stream, Op& op) {
     if (op.record) {
         op.record->seconds = now();
         u64 seen = op.record->completed;
-        while (seen < op.generation && !op.record->completed.compare_exchange_weak(seen, op.generation)) {
+        auto& completed = op.record->completed;
+        while (seen < op.generation && !completed.compare_exchange_weak(seen, op.generation)) {
         }
     }
 }

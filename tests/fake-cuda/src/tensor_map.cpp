@@ -20,7 +20,7 @@ static const char* refuse(const MapFields& map, const u32* element_strides, u32 
     if (map.box_columns > 256 || map.box_rows > 256) return "more than 256 elements along the box";
     if (row % 16 != 0) return "a row of the box is not a multiple of 16 bytes";
     if (map.swizzle > 3) return "an unknown swizzle";
-    if (map.swizzle && row > 16u << map.swizzle) return "a row of the box is wider than the swizzle";
+    if (map.swizzle && row > 16u << map.swizzle) return "a row of the box exceeds the swizzle";
     if (element_strides[0] != 1 || element_strides[1] != 1) return "elements are skipped";
     if (interleave != 0) return "interleaved layouts are not supported here";
     return nullptr;

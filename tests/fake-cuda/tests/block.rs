@@ -52,6 +52,10 @@ fn mistakes_are_caught() {
     }
     if fake_cuda::flavour() != Flavour::Address {
         expect_caught("block_shared_end", Wrong, |bench| turn(bench, "block_shared_end"));
+        if fake_cuda::flavour() == Flavour::Plain {
+            let fault = Report(&["illegal access", "thread (33, 0, 0)", LINE]);
+            expect_caught("block_wild", fault, |bench| turn(bench, "block_wild"));
+        }
         let guard = Report(&["written outside its allocation"]);
         expect_caught("block_global_end", guard, |bench| turn(bench, "block_global_end"));
     }

@@ -115,7 +115,7 @@ fn a_cap_bends_in_place() {
 
 #[test]
 fn nan_stays_visible() {
-    on_both(|gpu, element| {
+    on_both(|gpu, _| {
         for kind in KINDS {
             let x = tensor(gpu, 3, &[f32::NAN, 1.0, f32::NAN]);
             let mut out = tensor(gpu, 3, &[0.0; 3]);

@@ -131,11 +131,7 @@ fn epilogues_give_the_bits_of_the_separate_operations() {
 }
 
 /// `out + x W^T + b`, in place.
-fn residual(
-    gpu: &CudaDevice,
-    problem: &Problem,
-    mut out: <CudaDevice as Ops>::Tensor,
-) -> Vec<f32> {
+fn residual(gpu: &CudaDevice, problem: &Problem, mut out: <CudaDevice as Ops>::Tensor) -> Vec<f32> {
     let weight = gpu.matrix(problem.columns, problem.w.clone(), Some(problem.bias.clone()));
     let x = tensor(gpu, problem.inner, &problem.x);
     let mut room = poisoned(gpu, problem.rows, problem.columns);

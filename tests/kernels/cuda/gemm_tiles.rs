@@ -9,6 +9,7 @@ use std::ffi::{CString, c_void};
 use cudarc::driver::{result, sys};
 use fake_cuda::{Fake, Order};
 
+use super::reference::activation;
 use crate::laws::data::Random;
 
 /// One kernel and the tile of one of its blocks.
@@ -139,33 +140,6 @@ impl Product {
         assert!(error <= bound.max(1e-7 * largest), "{kernel:?} {shape:?}: {error:e} > {bound:e}");
         out
     }
-}
-
-fn activation(kind: u32, x: f64) -> f64 {
-    match kind {
-        0 => x.max(0.0),
-        1 => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
-        2 => {
-            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
-            0.5 * x * (1.0 + inner.tanh())
-        }
-        3 => x / (1.0 + (-x).exp()),
-        _ => x.tanh(),
-    }
-}
-
-/// By its Taylor series, and 1 beyond the range where that converges.
-fn erf(x: f64) -> f64 {
-    if x.abs() > 5.5 {
-        return x.signum();
-    }
-    let (mut term, mut sum) = (x, x);
-    for n in 1..200 {
-        let n = f64::from(n);
-        term *= -x * x / n;
-        sum += term / (2.0 * n + 1.0);
-    }
-    sum * 2.0 / std::f64::consts::PI.sqrt()
 }
 
 #[repr(C)]
@@ -409,7 +383,10 @@ fn tiles_of_a_kind_give_the_same_bits() {
         for shape in [(133, 150, 200), (40, 300, 50)] {
             let product = Product::new(pair[0], shape, PLAIN);
             let out = pair.map(|kernel| device.multiply(kernel, &product));
-            assert!(out[0].iter().zip(&out[1]).all(|(a, b)| a.to_bits() == b.to_bits()), "{pair:?}");
+            assert!(
+                out[0].iter().zip(&out[1]).all(|(a, b)| a.to_bits() == b.to_bits()),
+                "{pair:?}"
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Every kernel against the CPU device and float64 loops, at odd sizes, through the fake driver (or
 //! on a real GPU).
 
+mod attention;
 mod edit;
 mod embed;
 mod gated_act;
@@ -8,6 +9,7 @@ mod gemm;
 mod gemm_tiles;
 mod norm;
 mod pool;
+mod reference;
 mod residual;
 mod rope;
 mod rows;

@@ -95,7 +95,8 @@ fn plan(case: &Case) -> Arc<StatisticsPlan> {
     })
 }
 
-/// Rows `range` of a corpus, as rows of a batch that stand in another order, and two rows further.
+/// Rows `range` of a corpus, as rows of a batch that stand in another order, after a row of large
+/// values and one of NaN that no list names.
 fn batch(corpus: &Corpus, case: &Case, range: std::ops::Range<usize>) -> (BatchRows, Vec<f32>) {
     let (len, cols) = (range.len(), case.neurons);
     let mut starts = vec![0];
@@ -105,6 +106,7 @@ fn batch(corpus: &Corpus, case: &Case, range: std::ops::Range<usize>) -> (BatchR
     let groups = corpus.groups[range.clone()].concat();
     let source: Vec<u32> = (0..len as u32).rev().map(|row| row + 2).collect();
     let mut x = vec![f32::NAN; (len + 2) * cols];
+    x[..cols].fill(3e38);
     for (row, &at) in range.clone().zip(&source) {
         let to = at as usize * cols;
         x[to..to + cols].copy_from_slice(&corpus.x[row * cols..(row + 1) * cols]);

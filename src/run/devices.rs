@@ -1,0 +1,267 @@
+//! Where a run computes: the devices asked for by name, among those that are there.
+
+use std::collections::BTreeMap;
+
+use crate::artifact::machine::Machine;
+use crate::artifact::manifest::DeviceFacts;
+use crate::config::Dtype;
+use crate::device::cuda::{CudaDevice, Element, Found, Images, Missing, Probe, probe};
+use crate::error::{Error, Result};
+
+/// CUDA_ERROR_STUB_LIBRARY and CUDA_ERROR_NO_DEVICE: what `cuInit` says where nothing is broken.
+const STUB: u32 = 34;
+const NONE_VISIBLE: u32 = 100;
+/// What names there are.
+const NAMES: &str = "use auto, cpu, cuda, or GPUs by number as in cuda:0 or cuda:0,2";
+
+/// The devices of a run, all of one kind: results are the same bits however many there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Devices {
+    /// The processor.
+    Cpu,
+    /// GPUs, at least one.
+    Cuda(Vec<Found>),
+}
+
+/// What a name asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    Auto,
+    Cpu,
+    AllCuda,
+    Cuda(Vec<u32>),
+}
+
+impl Devices {
+    /// The devices that `--device` or `device.name` asks for. `auto`, and no name, is every GPU, or
+    /// the CPU where there is none; a GPU that is asked for and not there is an error.
+    pub fn choose(name: Option<&str>, dtype: Dtype) -> Result<Self> {
+        let name = name.unwrap_or("auto");
+        let gpus = || look().map_err(|missing| refusal(name, &missing)).map(|probe| probe.devices);
+        let devices = match Asked::parse(name)? {
+            Asked::Cpu => Self::Cpu,
+            Asked::Auto => match look() {
+                Ok(probe) => Self::Cuda(best_kind(probe.devices)),
+                Err(missing) => {
+                    tracing::info!("running on the CPU: {missing}");
+                    Self::Cpu
+                }
+            },
+            Asked::AllCuda => Self::Cuda(one_kind(gpus()?)?),
+            Asked::Cuda(numbers) => Self::Cuda(one_kind(numbered(&numbers, gpus()?)?)?),
+        };
+        if devices == Self::Cpu && dtype == Dtype::Bf16 {
+            let what = "the CPU device computes in float32 only";
+            let remedy = "use f32 (bf16 weights are read and widened), or a GPU";
+            return Err(Error::config("dtype", what, remedy));
+        }
+        Ok(devices)
+    }
+
+    /// Which kind of arithmetic: results of one kind agree in every bit, those of two within
+    /// rounding. None for the CPU.
+    pub fn kind(&self) -> Option<String> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda(found) => found.first().map(|gpu| format!("cuda {}", arch(gpu))),
+        }
+    }
+
+    /// Names and numbers, for the manifest.
+    pub fn facts(&self) -> Vec<DeviceFacts> {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        match self {
+            Self::Cpu => {
+                let cpu = Machine::here(0).cpu.unwrap_or_else(|| "cpu".to_owned());
+                counts.insert(cpu, 1);
+            }
+            Self::Cuda(found) => {
+                found.iter().for_each(|gpu| *counts.entry(gpu.name.clone()).or_default() += 1);
+            }
+        }
+        counts.into_iter().map(|(name, count)| DeviceFacts { name, count }).collect()
+    }
+}
+
+impl Asked {
+    fn parse(name: &str) -> Result<Self> {
+        let unknown = || Error::config("device", format!("no device '{name}'"), NAMES);
+        match name.split_once(':') {
+            None if name == "auto" => Ok(Self::Auto),
+            None if name == "cpu" => Ok(Self::Cpu),
+            None if name == "cuda" => Ok(Self::AllCuda),
+            Some(("cuda", list)) => {
+                let parse = |number: &str| match number.bytes().all(|byte| byte.is_ascii_digit()) {
+                    true => number.parse::<u32>().map_err(|_| unknown()),
+                    false => Err(unknown()),
+                };
+                let numbers: Vec<u32> = list.split(',').map(parse).collect::<Result<_>>()?;
+                let twice = (1..numbers.len()).find(|&i| numbers[..i].contains(&numbers[i]));
+                match twice {
+                    None => Ok(Self::Cuda(numbers)),
+                    Some(i) => {
+                        let what = format!("GPU {} is named twice in '{name}'", numbers[i]);
+                        Err(Error::config("device", what, "name each GPU once"))
+                    }
+                }
+            }
+            _ => Err(unknown()),
+        }
+    }
+}
+
+/// `cuda:0 (NVIDIA H200)`.
+pub fn device_name(gpu: &Found) -> String {
+    format!("cuda:{} ({})", gpu.index, gpu.name)
+}
+
+/// `sm_90`.
+pub fn arch(gpu: &Found) -> String {
+    format!("sm_{}{}", gpu.arch.0, gpu.arch.1)
+}
+
+/// Looks for GPUs that this program has kernels for.
+pub fn look() -> std::result::Result<Probe, Missing> {
+    probe(&Images::from_env())
+}
+
+/// Opens a GPU, with tensors of this type.
+pub fn open(gpu: &Found, dtype: Dtype) -> Result<CudaDevice> {
+    let element = match dtype {
+        Dtype::F32 => Element::F32,
+        Dtype::Bf16 => Element::Bf16,
+    };
+    CudaDevice::open(gpu.index, element, &Images::from_env())
+}
+
+/// What can be done about it.
+pub fn remedy(missing: &Missing) -> &'static str {
+    match missing {
+        Missing::NoLibrary => {
+            "install the NVIDIA driver (or start the container with its GPUs), or use --device cpu"
+        }
+        Missing::OldDriver { .. } => "update the driver, or use --device cpu",
+        Missing::Init { .. } => "look at nvidia-smi and the system's log, or use --device cpu",
+        Missing::NoDevices => "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu",
+        Missing::NoKernels { .. } => {
+            "use a program that was built with nvcc, or install NVRTC; or use --device cpu"
+        }
+    }
+}
+
+/// A name for it that scripts can rely on.
+pub fn reason(missing: &Missing) -> &'static str {
+    match missing {
+        Missing::NoLibrary => "no_driver",
+        Missing::OldDriver { .. } => "old_driver",
+        Missing::Init { code: STUB, .. } => "stub_library",
+        Missing::Init { code: NONE_VISIBLE, .. } | Missing::NoDevices => "no_devices",
+        Missing::Init { .. } => "driver_failed",
+        Missing::NoKernels { .. } => "no_kernels",
+    }
+}
+
+/// A GPU was asked for by name. A driver that does not start is the machine's fault: another one
+/// may do.
+fn refusal(name: &str, missing: &Missing) -> Error {
+    match reason(missing) {
+        "driver_failed" => Error::Device { device: name.to_owned(), what: missing.to_string() },
+        _ => Error::config(format!("device {name}"), missing.to_string(), remedy(missing)),
+    }
+}
+
+/// The GPUs of these numbers, in the order asked for.
+fn numbered(numbers: &[u32], found: Vec<Found>) -> Result<Vec<Found>> {
+    let find = |number: &u32| {
+        found.iter().find(|gpu| gpu.index == *number).cloned().ok_or_else(|| {
+            let names: Vec<String> = found.iter().map(device_name).collect();
+            let what = format!("no GPU {number}; there are {}", names.join(", "));
+            Error::config("device", what, "`electrode devices` lists them")
+        })
+    };
+    numbers.iter().map(find).collect()
+}
+
+/// Refuses GPUs that would round differently: which of them did a block would then be seen.
+fn one_kind(found: Vec<Found>) -> Result<Vec<Found>> {
+    let first = found.first().map(|gpu| gpu.arch);
+    let Some(other) = found.iter().find(|gpu| Some(gpu.arch) != first) else { return Ok(found) };
+    let describe = |gpu: &Found| format!("{} is {}", device_name(gpu), arch(gpu));
+    let what = format!("GPUs of two kinds: {}, {}", describe(&found[0]), describe(other));
+    Err(Error::config("device", what, "name those of one kind, as in cuda:0,1"))
+}
+
+/// Of the newest kind, all there are.
+fn best_kind(found: Vec<Found>) -> Vec<Found> {
+    let best = found.iter().map(|gpu| gpu.arch).max();
+    let (best, others): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|gpu| Some(gpu.arch) == best);
+    for gpu in others {
+        tracing::info!(device = device_name(&gpu), "left out: it is of an older kind");
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    //! Oracle: by hand.
+    use super::*;
+
+    fn gpu(index: u32, arch: (u32, u32)) -> Found {
+        let name = format!("GPU {}", arch.0);
+        Found { index, name, arch, total: 1 << 30, free: 1 << 29, uuid: index.to_string() }
+    }
+
+    #[test]
+    fn names_are_read() {
+        assert_eq!(Asked::parse("auto").expect("known"), Asked::Auto);
+        assert_eq!(Asked::parse("cpu").expect("known"), Asked::Cpu);
+        assert_eq!(Asked::parse("cuda").expect("known"), Asked::AllCuda);
+        assert_eq!(Asked::parse("cuda:0").expect("known"), Asked::Cuda(vec![0]));
+        assert_eq!(Asked::parse("cuda:2,0").expect("known"), Asked::Cuda(vec![2, 0]));
+        for wrong in
+            ["", "gpu", "cuda:", "cuda:a", "cuda:0,", "cuda:-1", "cuda:+1", "cpu:0", "CUDA"]
+        {
+            let error = Asked::parse(wrong).expect_err(wrong);
+            assert_eq!(error.exit_code(), 2, "{error}");
+        }
+        let twice = Asked::parse("cuda:1,0,1").expect_err("twice").to_string();
+        assert!(twice.contains("GPU 1 is named twice"), "{twice}");
+    }
+
+    #[test]
+    fn gpus_of_two_kinds_do_not_share_a_run() {
+        let found = vec![gpu(0, (8, 0)), gpu(1, (9, 0)), gpu(2, (9, 0))];
+        let error = one_kind(found.clone()).expect_err("two kinds").to_string();
+        assert!(error.contains("sm_80") && error.contains("sm_90"), "{error}");
+        let chosen = numbered(&[2, 1], found.clone()).and_then(one_kind).expect("one kind");
+        assert_eq!(chosen, [gpu(2, (9, 0)), gpu(1, (9, 0))]);
+        assert_eq!(best_kind(found.clone()), [gpu(1, (9, 0)), gpu(2, (9, 0))]);
+        let error = numbered(&[5], found).expect_err("no such").to_string();
+        assert!(error.contains("no GPU 5") && error.contains("cuda:2 (GPU 9)"), "{error}");
+    }
+
+    #[test]
+    fn the_kind_of_arithmetic_is_named_and_devices_are_counted() {
+        let gpus = Devices::Cuda(vec![gpu(0, (9, 0)), gpu(3, (9, 0))]);
+        assert_eq!(gpus.kind().as_deref(), Some("cuda sm_90"));
+        assert_eq!(gpus.facts(), [DeviceFacts { name: "GPU 9".to_owned(), count: 2 }]);
+        assert_eq!(Devices::Cpu.kind(), None, "its run ids stay what they were");
+    }
+
+    #[test]
+    fn a_driver_that_does_not_start_is_the_machines_fault() {
+        let init = |code| Missing::Init { code, what: "CUDA_ERROR".to_owned() };
+        assert_eq!(refusal("cuda", &init(999)).exit_code(), 76);
+        for missing in [
+            Missing::NoLibrary,
+            Missing::OldDriver { missing: vec!["cuLaunchKernelEx"] },
+            Missing::NoDevices,
+            Missing::NoKernels { device: "an old one".to_owned(), why: "too old".to_owned() },
+            init(STUB),
+            init(NONE_VISIBLE),
+        ] {
+            assert_eq!(refusal("cuda", &missing).exit_code(), 2);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! GPUs as a shell sees them, on the fake driver (tests/fake-cuda) and its broken siblings.
+//! Oracle: what the fake was told to show, and the exit codes of the README.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{Finished, electrode, finish};
+
+const DRY: [&str; 3] = ["run", "configs/runs/quickstart.toml", "--dry-run"];
+
+/// The program with the driver of this folder; nothing where the fake could not be built.
+fn with_driver(folder: &Path, arguments: &[&str]) -> Option<Command> {
+    if !fake_cuda::library_dir().join("libcuda.so.1").exists() {
+        println!("skipped: {}", fake_cuda::reason_for_none());
+        return None;
+    }
+    let mut command = electrode();
+    command.args(arguments).env("LD_LIBRARY_PATH", folder);
+    command.env("ELECTRODE_KERNEL_IMAGES", fake_cuda::Fake::images());
+    command.env_remove("CUDA_VISIBLE_DEVICES");
+    if let Some(library) = fake_cuda::preload() {
+        command.env("LD_PRELOAD", library);
+    }
+    Some(command)
+}
+
+/// On the fake with these settings.
+fn on_fake(settings: &[(&str, &str)], arguments: &[&str]) -> Option<Finished> {
+    let mut command = with_driver(fake_cuda::library_dir(), arguments)?;
+    Some(finish(command.envs(settings.iter().copied())))
+}
+
+#[test]
+fn devices_lists_every_gpu_with_driver_and_kernels() {
+    let settings = [("FAKECUDA_DEVICES", "3"), ("FAKECUDA_ARCH", "9.0")];
+    let Some(out) = on_fake(&settings, &["devices"]) else { return };
+    assert_eq!(out.code, 0, "{}", out.stderr);
+    let lines: Vec<&str> = out.stdout.lines().collect();
+    for (i, line) in lines[1..4].iter().enumerate() {
+        assert!(line.starts_with(&format!("cuda:{i}")), "{}", out.stdout);
+        assert!(line.contains("sm_90") && line.contains("GiB free"), "{}", out.stdout);
+    }
+    assert!(lines[4].starts_with("cpu"), "{}", out.stdout);
+    assert!(out.stdout.contains("NVIDIA driver for CUDA 13.0; kernels: "), "{}", out.stdout);
+    let json = on_fake(&settings, &["devices", "--json"]).expect("as above");
+    let json: Value = serde_json::from_str(&json.stdout).expect("it is JSON");
+    assert_eq!(json["cuda"]["devices"].as_array().map(Vec::len), Some(3), "{json}");
+    assert_eq!(json["cuda"]["driver"], "13.0");
+    assert_eq!(json["cuda"]["missing"], Value::Null);
+    assert!(json["cuda"]["devices"][2]["memory_bytes"].as_u64().is_some_and(|n| n > 0), "{json}");
+}
+
+/// Each is told apart, refused where a GPU is asked for, and passed over by `auto` alone.
+#[test]
+fn what_is_wrong_with_a_driver_is_said() {
+    let (stub, old) = (fake_cuda::stub_dir(), fake_cuda::old_dir());
+    let fake = fake_cuda::library_dir();
+    for (folder, setting, reason, word, code) in [
+        (&*stub, ("FAKECUDA_DEVICES", "1"), "stub_library", "stub", 2),
+        (&*old, ("FAKECUDA_DEVICES", "1"), "old_driver", "too old", 2),
+        (fake, ("FAKECUDA_DEVICES", "0"), "no_devices", "no", 2),
+        (fake, ("FAKECUDA_ARCH", "7.5"), "no_kernels", "8.0", 2),
+    ] {
+        let run = |arguments: &[&str]| {
+            let mut command = with_driver(folder, arguments)?;
+            Some(finish(command.env(setting.0, setting.1)))
+        };
+        let Some(out) = run(&["devices", "--json"]) else { return };
+        assert_eq!(out.code, 0, "{reason}: {}", out.stderr);
+        let json: Value = serde_json::from_str(&out.stdout).expect("it is JSON");
+        assert_eq!(json["cuda"]["missing"]["reason"], reason, "{json}");
+        let text = run(&["devices"]).expect("as above").stdout;
+        assert!(text.contains("\nno GPU: ") && text.contains("\n  remedy: "), "{text}");
+        let asked = run(&[&DRY[..], &["--device", "cuda"]].concat()).expect("as above");
+        assert_eq!(asked.code, code, "{reason}: {}", asked.stderr);
+        assert!(asked.stderr.contains(word), "{reason}: {}", asked.stderr);
+        assert!(!asked.stderr.contains("running on the CPU"), "{reason}: {}", asked.stderr);
+        let auto = run(&[&DRY[..], &["--device", "auto"]].concat()).expect("as above");
+        assert_eq!(auto.code, 0, "{reason}: {}", auto.stderr);
+        assert!(auto.stderr.contains("running on the CPU"), "{reason}: {}", auto.stderr);
+        assert!(auto.stderr.contains(word), "{reason}: {}", auto.stderr);
+    }
+}
+
+#[test]
+fn a_gpu_of_another_number_is_refused() {
+    let arguments = [&DRY[..], &["--device", "cuda:1,5"]].concat();
+    let Some(out) = on_fake(&[("FAKECUDA_DEVICES", "2")], &arguments) else { return };
+    assert_eq!(out.code, 2, "{}", out.stderr);
+    assert!(out.stderr.contains("no GPU 5; there are cuda:0 ("), "{}", out.stderr);
+}
+
+/// How many GPUs there are is no part of a run's identity; their kind and type of tensors are.
+#[test]
+fn a_dry_run_holds_the_plan_against_each_gpu() {
+    let dry = |settings: &[(&str, &str)], more: &[&str]| {
+        let out = on_fake(settings, &[&DRY[..], more].concat())?;
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        Some(out.stdout)
+    };
+    let id = |text: &str| text.lines().next().expect("a first line").to_owned();
+    let two = [("FAKECUDA_DEVICES", "2"), ("FAKECUDA_ARCH", "9.0")];
+    let Some(both) = dry(&two, &["--device", "cuda"]) else { return };
+    for line in ["# cuda:0 (", "# cuda:1 ("] {
+        assert!(both.lines().any(|have| have.starts_with(line)), "{line}: {both}");
+    }
+    assert!(!both.contains("not all fits"), "{both}");
+    let other =
+        |settings: &[(&str, &str)], more: &[&str]| id(&dry(settings, more).expect("as above"));
+    assert_eq!(id(&both), other(&two, &["--device", "cuda:1"]), "one of them");
+    assert_eq!(id(&both), other(&two, &[]), "auto");
+    assert_ne!(id(&both), other(&two, &["--device", "cpu"]), "the CPU");
+    assert_ne!(id(&both), other(&two, &["--device", "cuda", "model.dtype=bf16"]), "bf16");
+    let ampere = [("FAKECUDA_ARCH", "8.0")];
+    assert_ne!(id(&both), other(&ampere, &["--device", "cuda"]), "another kind");
+    let small = [("FAKECUDA_MEMORY", "50000000")];
+    let small = dry(&small, &["--device", "cuda"]).expect("as above");
+    assert!(small.contains("not all fits, batches get smaller"), "{small}");
+}

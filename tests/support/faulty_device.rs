@@ -1,0 +1,217 @@
+//! The CPU with a fault that a test chooses: it fails, panics or runs out of memory where a GPU would.
+//! A device that is opened again is the same one, as of every device.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use electrode::device::cpu::{CpuDevice, Matrix, Table, Tensor};
+use electrode::device::ops::{
+    AttentionArgs, Edit, Epilogue, HeadRange, NormWeights, Ops, Pooling, RowRuns,
+};
+use electrode::device::rows::BatchRows;
+use electrode::device::statistics::{SiteStatistics, StatisticsPlan};
+use electrode::engine::fleet::Slot;
+use electrode::error::{Error, Result};
+use electrode::model::Activation;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fault {
+    /// After so many batches every call fails.
+    pub(crate) fails_after: Option<usize>,
+    /// After so many batches the next one panics.
+    pub(crate) panics_after: Option<usize>,
+    /// Tensors of more rows do not fit, from the batch on that is named with them.
+    pub(crate) rows_from: Option<(usize, usize)>,
+    /// How long a batch takes beside its work.
+    pub(crate) slow: Duration,
+}
+
+#[derive(Clone)]
+pub(crate) struct FaultyDevice {
+    name: String,
+    fault: Fault,
+    batches: Arc<AtomicUsize>,
+    /// Of the statistics that wait for memory.
+    rows: Arc<AtomicUsize>,
+}
+
+impl FaultyDevice {
+    pub(crate) fn slot(name: String, fault: Fault) -> Slot<'static, Self> {
+        let (batches, rows) = (Arc::default(), Arc::default());
+        let device = Self { name: name.clone(), fault, batches, rows };
+        Slot::new(name, move || Ok(device.clone()))
+    }
+
+    fn batches(&self) -> usize {
+        self.batches.load(Ordering::SeqCst)
+    }
+
+    fn broken(&self) -> Result<()> {
+        match self.fault.fails_after {
+            Some(after) if self.batches() >= after => Err(Error::Device {
+                device: self.name.clone(),
+                what: "it fell off the bus".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn room(&self, rows: usize) -> Result<()> {
+        match self.fault.rows_from {
+            Some((most, from)) if self.batches() >= from && rows > most => {
+                let what = format!("out of memory: room for {rows} rows, there is one for {most}");
+                Err(Error::DeviceMemory { device: self.name.clone(), what })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Ops for FaultyDevice {
+    type Tensor = Tensor;
+    type Matrix = Matrix;
+    type Table = Table;
+    type Vector = Vec<f32>;
+    type Statistics = <CpuDevice as Ops>::Statistics;
+
+    fn tensor(&self, rows: usize, cols: usize) -> Result<Tensor> {
+        self.broken()?;
+        self.room(rows)?;
+        self.rows.store(rows, Ordering::SeqCst);
+        CpuDevice.tensor(rows, cols)
+    }
+
+    fn matrix(&self, out: usize, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<Matrix> {
+        self.broken()?;
+        CpuDevice.matrix(out, weight, bias)
+    }
+
+    fn table(&self, rows: usize, values: Vec<f32>) -> Result<Table> {
+        CpuDevice.table(rows, values)
+    }
+
+    fn exact_table(&self, rows: usize, values: Vec<f32>) -> Result<Table> {
+        CpuDevice.exact_table(rows, values)
+    }
+
+    fn tied(&self, table: &Table, bias: Option<Vec<f32>>) -> Result<Matrix> {
+        CpuDevice.tied(table, bias)
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>> {
+        CpuDevice.vector(values)
+    }
+
+    fn set_rows(&self, x: &mut Tensor, rows: usize) {
+        CpuDevice.set_rows(x, rows);
+    }
+
+    fn write(&self, x: &mut Tensor, values: &[f32]) -> Result<()> {
+        self.broken()?;
+        CpuDevice.write(x, values)
+    }
+
+    fn read(&self, x: &Tensor, out: &mut Vec<f32>) -> Result<()> {
+        self.broken()?;
+        CpuDevice.read(x, out)
+    }
+
+    /// Once after every batch.
+    fn check(&self) -> Result<()> {
+        std::thread::sleep(self.fault.slow);
+        let done = self.batches.fetch_add(1, Ordering::SeqCst);
+        assert_ne!(Some(done), self.fault.panics_after, "a panic on purpose");
+        self.broken()
+    }
+
+    fn wait(&self) -> Result<()> {
+        CpuDevice.wait()
+    }
+
+    fn element_bytes(&self) -> usize {
+        CpuDevice.element_bytes()
+    }
+
+    fn embed(&self, table: &Table, ids: &[u32], scale: f32, out: &mut Tensor) {
+        CpuDevice.embed(table, ids, scale, out);
+    }
+
+    fn embed_add(&self, table: &Table, ids: &[u32], x: &mut Tensor) {
+        CpuDevice.embed_add(table, ids, x);
+    }
+
+    fn norm(&self, norm: &NormWeights<Vec<f32>>, x: &Tensor, out: &mut Tensor) {
+        CpuDevice.norm(norm, x, out);
+    }
+
+    fn add_norm(&self, norm: &NormWeights<Vec<f32>>, x: &Tensor, y: &Tensor, out: &mut Tensor) {
+        CpuDevice.add_norm(norm, x, y, out);
+    }
+
+    fn head_norm(&self, norm: &NormWeights<Vec<f32>>, heads: HeadRange, x: &mut Tensor) {
+        CpuDevice.head_norm(norm, heads, x);
+    }
+
+    fn rope(&self, angles: &Table, positions: &[u32], heads: HeadRange, x: &mut Tensor) {
+        CpuDevice.rope(angles, positions, heads, x);
+    }
+
+    fn attention(
+        &self,
+        args: &AttentionArgs<'_, Vec<f32>>,
+        qkv: &Tensor,
+        out: &mut Tensor,
+        probs: Option<&mut Tensor>,
+    ) {
+        CpuDevice.attention(args, qkv, out, probs);
+    }
+
+    fn linear(&self, weight: &Matrix, x: &Tensor, then: Epilogue<'_, Tensor>, out: &mut Tensor) {
+        CpuDevice.linear(weight, x, then, out);
+    }
+
+    fn activate(&self, activation: Activation, x: &Tensor, out: &mut Tensor) {
+        CpuDevice.activate(activation, x, out);
+    }
+
+    fn multiply(&self, a: &Tensor, b: &Tensor, out: &mut Tensor) {
+        CpuDevice.multiply(a, b, out);
+    }
+
+    fn add(&self, x: &mut Tensor, y: &Tensor) {
+        CpuDevice.add(x, y);
+    }
+
+    fn copy(&self, x: &Tensor, out: &mut Tensor) {
+        CpuDevice.copy(x, out);
+    }
+
+    fn softcap(&self, cap: f32, x: &mut Tensor) {
+        CpuDevice.softcap(cap, x);
+    }
+
+    fn pool(&self, how: Pooling, rows: RowRuns<'_>, x: &Tensor, out: &mut Tensor) {
+        CpuDevice.pool(how, rows, x, out);
+    }
+
+    fn edit(&self, edit: &Edit, x: &mut Tensor) {
+        CpuDevice.edit(edit, x);
+    }
+
+    /// The memory of a device may go to somebody else between two blocks.
+    fn statistics(&self, plan: &Arc<StatisticsPlan>) -> Result<Self::Statistics> {
+        self.room(self.rows.load(Ordering::SeqCst))?;
+        CpuDevice.statistics(plan)
+    }
+
+    fn update_statistics(&self, statistics: &mut Self::Statistics, rows: &BatchRows, x: &Tensor) {
+        CpuDevice.update_statistics(statistics, rows, x);
+    }
+
+    fn take_statistics(&self, statistics: Self::Statistics) -> Result<SiteStatistics> {
+        self.broken()?;
+        CpuDevice.take_statistics(statistics)
+    }
+}
