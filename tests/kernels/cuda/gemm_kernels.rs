@@ -42,4 +42,3 @@ impl Kernel {
         if self.is_bf16() { half::bf16::from_f32(x).to_f32() } else { x }
     }
 }
-
