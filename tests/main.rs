@@ -32,5 +32,7 @@ mod report;
 mod run;
 #[path = "support/run_folder.rs"]
 mod run_folder;
+#[path = "support/tensors.rs"]
+mod tensors;
 mod tidy;
 mod tidy_kernels;
