@@ -16,6 +16,5 @@ export ELECTRODE_CUDA=require
 cargo build --release
 cp target/release/electrode "$bin/electrode"
 cp "$(test_binary electrode)" "$bin/tests"
-cp "$(test_binary fake-cuda)" "$bin/conformance"
 strip "$bin"/*
 ls -l "$bin"

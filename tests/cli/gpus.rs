@@ -13,7 +13,7 @@ const DRY: [&str; 3] = ["run", "configs/runs/quickstart.toml", "--dry-run"];
 /// The program with the driver of this folder; nothing where the fake could not be built.
 fn with_driver(folder: &Path, arguments: &[&str]) -> Option<Command> {
     if !fake_cuda::library_dir().join("libcuda.so.1").exists() {
-        println!("skipped: {}", fake_cuda::reason_for_none());
+        eprintln!("skipped: {}", fake_cuda::reason_for_none());
         return None;
     }
     let mut command = electrode();

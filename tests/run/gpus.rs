@@ -9,7 +9,7 @@ use super::{Bench, Finished, assert_same, finish, manifest, tables};
 /// The program on so many GPUs; nothing where the fake could not be built.
 fn on_gpus(bench: &Bench, out: &str, settings: &[(&str, &str)]) -> Option<Finished> {
     if !fake_cuda::library_dir().join("libcuda.so.1").exists() {
-        println!("skipped: {}", fake_cuda::reason_for_none());
+        eprintln!("skipped: {}", fake_cuda::reason_for_none());
         return None;
     }
     let mut command: Command = bench.command(out, &["--device", "cuda", "corpus.block_bytes=1024"]);

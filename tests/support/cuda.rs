@@ -20,7 +20,7 @@ pub(crate) fn images() -> Option<Images> {
                 return Some(Images::from_env());
             }
             let Some(fake) = fake_cuda::install() else {
-                println!("skipped: tests of kernels: {}", fake_cuda::reason_for_none());
+                eprintln!("skipped: tests of kernels: {}", fake_cuda::reason_for_none());
                 return None;
             };
             fake.set_devices(DEVICES.cast_signed());

@@ -142,17 +142,6 @@ impl Context {
         })
     }
 
-    /// Sets every byte of a buffer.
-    pub(super) fn fill(&self, buffer: &Buffer, value: u8) -> Result<()> {
-        self.now(|| {
-            // SAFETY: the buffer's own size.
-            #[expect(unsafe_code, reason = "writes device memory")]
-            unsafe {
-                self.compute.fill(buffer.start(), value, buffer.bytes())
-            }
-        })
-    }
-
     /// Sets every 4-byte word of a buffer.
     pub(super) fn fill_words(&self, buffer: &Buffer, value: u32) -> Result<()> {
         self.now(|| {
@@ -279,11 +268,6 @@ impl Context {
             }
             Some(error) => Err(Error::Device { device: self.name.clone(), what: message(error) }),
         }
-    }
-
-    /// The compute stream, for timing.
-    pub(super) fn stream(&self) -> &Stream {
-        &self.compute
     }
 
     fn failure(&self) -> MutexGuard<'_, Option<Error>> {

@@ -23,6 +23,9 @@ pub(super) struct Stem {
 
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
+/// Machine code in one of the driver's formats.
+pub(super) type Image = Cow<'static, [u8]>;
+
 /// Where the machine code comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Images {
@@ -54,10 +57,7 @@ impl Images {
     }
 
     /// The stems a device of this compute capability runs, with their code.
-    pub(super) fn load(
-        &self,
-        arch: (u32, u32),
-    ) -> Result<Vec<(&'static Stem, Cow<'static, [u8]>)>> {
+    pub(super) fn load(&self, arch: (u32, u32)) -> Result<Vec<(&'static Stem, Image)>> {
         STEMS
             .iter()
             .filter(|stem| !stem.hopper || arch == (9, 0))
@@ -65,7 +65,7 @@ impl Images {
             .collect()
     }
 
-    fn image(&self, stem: &'static Stem, arch: (u32, u32)) -> Result<Cow<'static, [u8]>> {
+    fn image(&self, stem: &'static Stem, arch: (u32, u32)) -> Result<Image> {
         match (self, stem.fatbin) {
             (Self::Folder(folder), _) => {
                 let path = folder.join(format!("{}.bin", stem.name));

@@ -81,8 +81,8 @@ impl Sample {
         };
         let count = u32::try_from(picks.len() / 2).expect("a sample is small");
         let kernel = x.element().pick(["sample_rows_f32", "sample_rows_bf16"]);
-        // SAFETY: places are below the capacity, tokens within `x` (`Statistics::update`).
         let grid = [count, self.neurons.div_ceil(COLUMNS), 1];
+        // SAFETY: places are below the capacity, tokens within `x` (`Statistics::update`).
         unsafe { context.launch(kernel, (grid, 0), &args) }
     }
 

@@ -138,9 +138,9 @@ impl Tops {
         };
         let blocks = self.neurons.div_ceil(NEURONS);
         let kernel = x.element().pick(["top_tokens_f32", "top_tokens_bf16"]);
+        let grid = [blocks, 1, 1];
         // SAFETY: the lists have N k places, and rows of the activations are within `x`
         // (`Statistics::update`).
-        let grid = [blocks, 1, 1];
         unsafe { context.launch(kernel, (grid, if shared { bytes } else { 0 }), &args) }
     }
 

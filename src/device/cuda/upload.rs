@@ -41,8 +41,8 @@ struct Chunk {
 
 impl Uploads {
     pub(super) fn new() -> Answer<Self> {
-        let half = || Ok(Half { chunks: Vec::new(), done: Event::new(false)? });
-        Ok(Self { halves: [half()?, half()?], now: 0, copied: Event::new(false)? })
+        let half = || Ok(Half { chunks: Vec::new(), done: Event::new()? });
+        Ok(Self { halves: [half()?, half()?], now: 0, copied: Event::new()? })
     }
 
     /// Makes room for a list of so many bytes.

@@ -9,50 +9,9 @@ use std::ffi::{CString, c_void};
 use cudarc::driver::{result, sys};
 use fake_cuda::{Fake, Order};
 
+use super::gemm_kernels::{BF16, F32, HOPPER, Kernel, kernels};
 use super::reference::activation;
 use crate::laws::data::Random;
-
-/// One kernel and the tile of one of its blocks.
-#[derive(Clone, Copy, Debug)]
-struct Kernel {
-    name: &'static str,
-    rows: usize,
-    columns: usize,
-    shared: usize,
-    threads: u32,
-}
-
-const F32: [Kernel; 2] = [
-    Kernel { name: "gemm_f32", rows: 128, columns: 128, shared: 64 << 10, threads: 256 },
-    Kernel { name: "gemm_small_f32", rows: 32, columns: 32, shared: 16 << 10, threads: 256 },
-];
-const BF16: [Kernel; 2] = [
-    Kernel { name: "gemm_bf16", rows: 128, columns: 128, shared: 64 << 10, threads: 256 },
-    Kernel { name: "gemm_small_bf16", rows: 32, columns: 64, shared: 24 << 10, threads: 256 },
-];
-const HOPPER: [Kernel; 2] = [
-    Kernel { name: "gemm_sm90_bf16", rows: 128, columns: 256, shared: 208 << 10, threads: 384 },
-    Kernel {
-        name: "gemm_sm90_narrow_bf16",
-        rows: 128,
-        columns: 128,
-        shared: 192 << 10,
-        threads: 384,
-    },
-];
-
-fn kernels() -> impl Iterator<Item = Kernel> {
-    F32.into_iter().chain(BF16).chain(HOPPER)
-}
-
-impl Kernel {
-    fn is_bf16(self) -> bool {
-        self.name.ends_with("bf16")
-    }
-    fn kept(self, x: f32) -> f32 {
-        if self.is_bf16() { half::bf16::from_f32(x).to_f32() } else { x }
-    }
-}
 
 const PLAIN: u32 = 0;
 const MULTIPLY: u32 = 1;

@@ -6,6 +6,7 @@ mod edit;
 mod embed;
 mod gated_act;
 mod gemm;
+mod gemm_kernels;
 mod gemm_tiles;
 mod norm;
 mod pool;

@@ -92,11 +92,10 @@ fn a_large_mean_does_not_cancel() {
 /// The values inside the heads, and those outside.
 fn split(values: &[f32], cols: usize, range: HeadRange) -> [Vec<f32>; 2] {
     let columns = range.first..range.first + range.heads * range.width;
-    let parts = [true, false].map(|part| {
+    [true, false].map(|part| {
         let of_part = |(i, _): &(usize, &f32)| columns.contains(&(i % cols)) == part;
         values.iter().enumerate().filter(of_part).map(|(_, x)| *x).collect()
-    });
-    parts
+    })
 }
 
 #[test]

@@ -38,7 +38,6 @@ pub(super) const SYMBOLS: &[&str] = &[
     "cuMemcpyHtoDAsync_v2",
     "cuMemcpyDtoHAsync_v2",
     "cuMemcpyDtoDAsync_v2",
-    "cuMemsetD8Async",
     "cuMemsetD32Async",
     "cuStreamCreate",
     "cuStreamDestroy_v2",
@@ -47,7 +46,6 @@ pub(super) const SYMBOLS: &[&str] = &[
     "cuEventCreate",
     "cuEventRecord",
     "cuEventSynchronize",
-    "cuEventElapsedTime_v2",
     "cuEventDestroy_v2",
     "cuModuleLoadData",
     "cuModuleUnload",
@@ -63,15 +61,15 @@ pub(super) const SYMBOLS: &[&str] = &[
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable,
 )]
-pub struct Ptr(pub(super) u64);
+pub(in crate::device) struct Ptr(pub(super) u64);
 
 impl Ptr {
     /// No address.
-    pub const NULL: Self = Self(0);
+    pub(in crate::device) const NULL: Self = Self(0);
 
     /// So many bytes further on.
     #[must_use]
-    pub fn offset(self, bytes: usize) -> Self {
+    pub(in crate::device) fn offset(self, bytes: usize) -> Self {
         Self(self.0 + bytes as u64)
     }
 }

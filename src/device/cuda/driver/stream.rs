@@ -102,13 +102,6 @@ impl Stream {
     }
 
     /// # Safety
-    /// `to` holds `bytes` bytes.
-    pub(in super::super) unsafe fn fill(&self, to: Ptr, value: u8, bytes: usize) -> Answer<()> {
-        // SAFETY: as the caller promises.
-        unsafe { call!(cuMemsetD8Async(to.0, value, bytes, self.0)) }
-    }
-
-    /// # Safety
     /// `to` holds `words` words of 4 bytes.
     pub(in super::super) unsafe fn fill_words(
         &self,
@@ -157,10 +150,9 @@ unsafe impl Send for Event {}
 unsafe impl Sync for Event {}
 
 impl Event {
-    /// `timed` for one whose time can be asked; that costs a little.
-    pub(in super::super) fn new(timed: bool) -> Answer<Self> {
+    pub(in super::super) fn new() -> Answer<Self> {
         let mut raw = std::ptr::null_mut();
-        let flags = if timed { 0 } else { sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32 };
+        let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32;
         // SAFETY: the pointer is to a handle of this frame.
         unsafe { call!(cuEventCreate(&raw mut raw, flags)) }?;
         Ok(Self(raw))
@@ -175,14 +167,6 @@ impl Event {
     pub(in super::super) fn wait(&self) -> Answer<()> {
         // SAFETY: the event is alive.
         unsafe { call!(cuEventSynchronize(self.0)) }
-    }
-
-    /// Milliseconds from `start` to this.
-    pub(in super::super) fn since(&self, start: &Self) -> Answer<f32> {
-        let mut milliseconds = 0.0;
-        // SAFETY: both are alive.
-        unsafe { call!(cuEventElapsedTime_v2(&raw mut milliseconds, start.0, self.0)) }?;
-        Ok(milliseconds)
     }
 }
 
