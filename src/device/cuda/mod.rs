@@ -1,6 +1,6 @@
 //! NVIDIA GPUs. The kernels stand in `kernels/<stem>.cu`; the file `<stem>.rs` here checks shapes,
 //! fills the argument struct and launches. The driver is looked for at run time, so one program
-//! serves machines with and without a GPU: ask [`probe`] first.
+//! serves machines with and without a GPU: ask [`probe()`] first.
 //!
 //! Work is queued on one stream in the order of the calls; a failure is kept and told by
 //! [`Ops::check`]. Equal input gives equal bits on each run and each device of a kind.
@@ -51,7 +51,7 @@ pub struct CudaDevice {
 }
 
 impl CudaDevice {
-    /// Opens a device that [`probe`] has found.
+    /// Opens a device that [`probe()`] has found.
     pub fn open(index: u32, element: Element, images: &Images) -> Result<Self> {
         Ok(Self { context: Arc::new(Context::open(index, images)?), element })
     }

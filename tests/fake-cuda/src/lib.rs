@@ -129,7 +129,7 @@ pub fn mutants() -> PathBuf {
 }
 
 impl Fake {
-    /// One `<stem>.bin` for each kernels/<stem>.cu.
+    /// One `<stem>.bin` for each `kernels/<stem>.cu`.
     pub fn images() -> &'static Path {
         Path::new(concat!(env!("FAKE_CUDA_OUT"), "/images"))
     }

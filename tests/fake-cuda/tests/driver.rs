@@ -11,7 +11,7 @@ use crate::support::{Bench, Launch, orders, run_child_with};
 struct ResidualArgs {
     y: u64,
     x: u64,
-    packs: u64,
+    elements: u64,
 }
 
 fn add(blocks: u32) -> Launch {
@@ -31,7 +31,9 @@ fn a_kernel_of_the_program_runs() {
     for order in orders() {
         bench.fake.set_order(Some(order));
         let (to, from) = (bench.upload(&x).expect("room"), bench.upload(&y).expect("room"));
-        bench.run(&add(2), &ResidualArgs { y: from, x: to, packs: 250 }).expect("a right kernel");
+        bench
+            .run(&add(2), &ResidualArgs { y: from, x: to, elements: 1000 })
+            .expect("a right kernel");
         let got: Vec<f32> = bench.download(to, 1000).expect("a copy");
         let want: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + y).collect();
         assert_eq!(got, want, "{order:?}");
@@ -75,7 +77,7 @@ fn a_kernel_that_gets_freed_memory_fails() {
     let (x, y) = (bench.room(4096).expect("room"), bench.room(4096).expect("room"));
     // SAFETY: used afterwards, on purpose.
     unsafe { result::free_sync(y) }.expect("it was allocated");
-    assert_eq!(code(bench.run(&add(1), &ResidualArgs { y, x, packs: 4 })), 700);
+    assert_eq!(code(bench.run(&add(1), &ResidualArgs { y, x, elements: 16 })), 700);
     assert!(bench.fake.report(bench.ordinal).contains("add_f32 is given memory that was freed"));
     assert_eq!(code(bench.room(16)), 700, "the device stays broken");
     bench.fake.reset(bench.ordinal);
@@ -87,7 +89,7 @@ fn a_device_breaks_when_told() {
     let Some(bench) = Bench::new() else { return };
     let (x, y) = (bench.room(4096).expect("room"), bench.room(4096).expect("room"));
     bench.fake.fail(bench.ordinal, 2, 719);
-    let args = ResidualArgs { y, x, packs: 4 };
+    let args = ResidualArgs { y, x, elements: 16 };
     bench.run(&add(1), &args).expect("the first launch");
     assert_eq!(code(bench.run(&add(1), &args)), 719, "seen by the wait after the second");
     assert_eq!(code(bench.download::<u8>(x, 1)), 719, "and by everything else");
@@ -98,7 +100,7 @@ fn a_device_breaks_when_told() {
 fn launches_are_checked() {
     let Some(bench) = Bench::new() else { return };
     let (x, y) = (bench.room(4096).expect("room"), bench.room(4096).expect("room"));
-    let args = ResidualArgs { y, x, packs: 4 };
+    let args = ResidualArgs { y, x, elements: 16 };
     for (launch, why) in [
         (Launch { threads: 512, ..add(1) }, "more threads than"),
         (Launch { threads: 40, ..add(1) }, "whole warps"),
@@ -159,7 +161,7 @@ fn threads_of_the_host_launch_at_once() {
                 let x = bench.upload(&vec![i as f32; 4096]).expect("room");
                 let y = bench.upload(&vec![1.0f32; 4096]).expect("room");
                 for _ in 0..5 {
-                    bench.run(&add(4), &ResidualArgs { y, x, packs: 1024 }).expect("right");
+                    bench.run(&add(4), &ResidualArgs { y, x, elements: 4096 }).expect("right");
                 }
                 let got = bench.download::<f32>(x, 4096).expect("a copy");
                 assert_eq!(got, vec![i as f32 + 5.0; 4096]);
@@ -175,7 +177,7 @@ fn a_graph_replays_what_was_captured() {
     let (x, y) =
         (bench.upload(&[0.0f32; 8]).expect("room"), bench.upload(&[1.0f32; 8]).expect("room"));
     let module = bench.load(&add(1).image).expect("an image");
-    let args = ResidualArgs { y, x, packs: 2 };
+    let args = ResidualArgs { y, x, elements: 8 };
     let mut parameters = [std::ptr::from_ref(&args).cast_mut().cast::<c_void>()];
     // SAFETY: the struct that the kernel takes; the stream and the graph live to the end.
     unsafe {
@@ -215,7 +217,7 @@ fn two_streams(with_event: bool) -> bool {
         let (first, second) = (stream(), stream());
         let event =
             result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).expect("one");
-        let args = ResidualArgs { y: ones, x: zeros, packs: 16 };
+        let args = ResidualArgs { y: ones, x: zeros, elements: 64 };
         let mut parameters = [std::ptr::from_ref(&args).cast_mut().cast::<c_void>()];
         for _ in 0..3 {
             result::launch_kernel(function, (1, 1, 1), (256, 1, 1), 0, first, &mut parameters)

@@ -1,5 +1,5 @@
 //! The CUDA driver: the one module that calls cudarc's bindings. Every call here goes to a symbol of
-//! [`SYMBOLS`], which [`super::probe`] has found; before that, none may be made.
+//! [`SYMBOLS`], which [`super::probe()`] has found; before that, none may be made.
 #![expect(unsafe_code, reason = "a C library")]
 
 mod module;
