@@ -18,6 +18,8 @@ pub struct BatchRows {
     pub(crate) ids: Vec<RowId>,
     /// Row of the activations that each row is, `[R]`.
     pub(crate) source: Vec<u32>,
+    /// One more than the largest of them.
+    pub(crate) source_end: usize,
     /// First token of each row, `[R]`.
     first: Vec<u32>,
     /// Tokens of each row, `[R]`.
@@ -52,6 +54,7 @@ impl BatchRows {
         assert_eq!(source.len(), ids.len());
         let mut rows = Self {
             ids: ids.clone(),
+            source_end: source.iter().max().map_or(0, |&last| last as usize + 1),
             source,
             first: batch.row_first.clone(),
             lengths: batch.row_len.clone(),

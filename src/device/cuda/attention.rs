@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use super::buffer::{Element, Tensor, Vector};
 use super::context::{Context, args};
 use super::driver::Ptr;
+use super::grid::count;
 use crate::device::ops::{self, ScoreBias};
 
 args! {
@@ -56,7 +57,7 @@ pub(super) fn attention(
     probs: Option<&mut Tensor>,
 ) {
     check_shapes(args, qkv, out);
-    let choice = choose(context.arch(), qkv.element(), args);
+    let choice = choose(context.shared_memory(), qkv.element(), args);
     let tiles = tiles(args, choice.queries);
     let mut kernel_args = AttentionArgs {
         qkv: qkv.start(),
@@ -67,11 +68,11 @@ pub(super) fn attention(
         bias: Ptr::NULL,
         qkv_stride: qkv.stride() as u64,
         out_stride: out.stride() as u64,
-        heads: word(args.heads),
-        kv_heads: word(args.kv_heads),
-        head_width: word(args.head_width),
+        heads: count(args.heads),
+        kv_heads: count(args.kv_heads),
+        head_width: count(args.head_width),
         causal: u32::from(args.causal),
-        window: args.window.map_or(NO_WINDOW, |window| word(window).min(NO_WINDOW)),
+        window: args.window.map_or(NO_WINDOW, |window| count(window).min(NO_WINDOW)),
         bias_kind: 0,
         reach: 0,
         scale: args.scale,
@@ -87,10 +88,10 @@ pub(super) fn attention(
         ScoreBias::Distance { table, reach } => {
             assert_eq!(table.len, args.heads * (2 * reach + 1));
             (kernel_args.bias, kernel_args.bias_kind) = (table.values.start(), 2);
-            kernel_args.reach = word(*reach);
+            kernel_args.reach = count(*reach);
         }
     }
-    let grid = [word(tiles.len() * args.heads), 1, 1];
+    let grid = [count(tiles.len() * args.heads), 1, 1];
     // SAFETY: the shapes are checked above, tiles lie inside `starts` and so inside the tensors,
     // and the vectors have the lengths the kernel indexes.
     unsafe { context.launch(choice.kernel, (grid, choice.shared), &kernel_args) };
@@ -116,7 +117,7 @@ fn launch_probs(
     kernel_args.tiles = context.upload(&tiles);
     kernel_args.cells = context.upload(&cells);
     kernel_args.probs = probs.start();
-    let grid = [word(tiles.len() * args.heads), 1, 1];
+    let grid = [count(tiles.len() * args.heads), 1, 1];
     let kernel = probs.element().pick(["attention_probs_f32", "attention_probs_bf16"]);
     // SAFETY: as above, and the cells of all sequences are as many as `probs` has rows.
     unsafe { context.launch(kernel, (grid, 0), &kernel_args) }
@@ -138,13 +139,13 @@ fn check_shapes(args: &ops::AttentionArgs<'_, Vector>, qkv: &Tensor, out: &Tenso
 
 /// The matrix units want heads that begin at multiples of 16 bytes, and shared memory for the
 /// padded tiles; the float units do everything else.
-fn choose(arch: (u32, u32), element: Element, args: &ops::AttentionArgs<'_, Vector>) -> Choice {
+fn choose(shared_memory: u32, element: Element, args: &ops::AttentionArgs<'_, Vector>) -> Choice {
     let width = args.head_width;
     let flash = FLASH.iter().find(|(padded, _, _)| width <= *padded);
     if let (Element::Bf16, Some(&(padded, keys, names)), 0) = (element, flash, width % 8) {
         // A tile of queries, and two of keys and of values.
-        let shared = word((FLASH_QUERIES + 4 * keys) * padded * element.size());
-        if shared <= shared_limit(arch) {
+        let shared = count((FLASH_QUERIES + 4 * keys) * padded * element.size());
+        if shared <= shared_memory {
             let plain =
                 args.softcap.is_none() && matches!(args.bias, ScoreBias::None) && args.scale > 0.0;
             return Choice { kernel: names[usize::from(!plain)], queries: FLASH_QUERIES, shared };
@@ -158,16 +159,6 @@ fn choose(arch: (u32, u32), element: Element, args: &ops::AttentionArgs<'_, Vect
     Choice { kernel, queries: SIMT_QUERIES, shared: 0 }
 }
 
-/// Shared memory that a block may have, by compute capability (CUDA programming guide, table of
-/// technical specifications).
-fn shared_limit(arch: (u32, u32)) -> u32 {
-    match arch {
-        (8, 6 | 9) | (12, _) => 99 << 10,
-        (8, _) => 163 << 10,
-        _ => 227 << 10,
-    }
-}
-
 /// Start and length of the sequence, first query, and number of the sequence: the tiles of a
 /// batch, those with most keys first, so that no long one is left to the end.
 fn tiles(args: &ops::AttentionArgs<'_, Vector>, queries: usize) -> Vec<[u32; 4]> {
@@ -178,7 +169,7 @@ fn tiles(args: &ops::AttentionArgs<'_, Vector>, queries: usize) -> Vec<[u32; 4]>
             let end = if args.causal { last } else { length };
             let begin = args.window.map_or(0, |window| (first + 1).saturating_sub(window));
             let start = args.starts[sequence];
-            tiles.push((end - begin, [start, word(length), word(first), word(sequence)]));
+            tiles.push((end - begin, [start, count(length), count(first), count(sequence)]));
         }
     }
     tiles.sort_by_key(|(keys, _)| Reverse(*keys));
@@ -187,8 +178,4 @@ fn tiles(args: &ops::AttentionArgs<'_, Vector>, queries: usize) -> Vec<[u32; 4]>
 
 fn lengths(starts: &[u32]) -> impl Iterator<Item = usize> + '_ {
     starts.windows(2).map(|pair| (pair[1] - pair[0]) as usize)
-}
-
-fn word(n: usize) -> u32 {
-    u32::try_from(n).expect("counts of a batch fit 32 bits")
 }

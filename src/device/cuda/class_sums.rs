@@ -5,7 +5,8 @@ use super::arena::Buffer;
 use super::buffer::{Element, Tensor};
 use super::context::{Context, args};
 use super::driver::Ptr;
-use super::statistics::{Rows, shared_limit};
+use super::grid::count;
+use super::statistics::Rows;
 use crate::device::statistics::{SiteStatistics, StatisticsPlan};
 use crate::error::Result;
 
@@ -67,7 +68,7 @@ impl ClassSums {
             max: filled(4, f32::NEG_INFINITY.to_bits())?,
             firing: filled(8, 0)?,
             non_finite: filled(4, 0)?,
-            neurons: u32::try_from(plan.neurons).expect("neurons fit 32 bits"),
+            neurons: count(plan.neurons),
         })
     }
 
@@ -75,7 +76,7 @@ impl ClassSums {
     pub(super) fn update(&mut self, context: &Context, rows: &Rows<'_>, x: &Tensor) {
         let blocks = self.neurons.div_ceil(NEURONS);
         // Where there are more blocks than processors, others work while one waits for its tile.
-        let alone = blocks <= context.processors() && 2 * TILE_BYTES <= shared_limit(context);
+        let alone = blocks <= context.processors() && 2 * TILE_BYTES <= context.shared_memory();
         let stages = if alone { 2 } else { 1 };
         let args = ClassSumsArgs {
             x: x.start(),

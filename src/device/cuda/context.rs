@@ -51,6 +51,7 @@ pub(super) struct Context {
     name: String,
     arch: (u32, u32),
     processors: u32,
+    shared_memory: u32,
     compute: Stream,
     copy: Stream,
     kernels: HashMap<&'static str, Entry>,
@@ -72,6 +73,7 @@ impl Context {
         let device = driver::device(index).map_err(fail)?;
         let arch = driver::device_arch(device).map_err(fail)?;
         let processors = driver::processors(device).map_err(fail)?;
+        let shared_memory = driver::shared_memory(device).map_err(fail)?;
         let primary = Arc::new(driver::Primary::retain(device).map_err(fail)?);
         primary.enter().map_err(fail)?;
         let (mut kernels, mut modules) = (HashMap::new(), Vec::new());
@@ -88,6 +90,7 @@ impl Context {
         Ok(Self {
             arch,
             processors,
+            shared_memory,
             compute: Stream::new().map_err(fail)?,
             copy: Stream::new().map_err(fail)?,
             kernels,
@@ -113,6 +116,11 @@ impl Context {
     /// Multiprocessors.
     pub(super) fn processors(&self) -> u32 {
         self.processors
+    }
+
+    /// Most dynamic shared memory of a block.
+    pub(super) fn shared_memory(&self) -> u32 {
+        self.shared_memory
     }
 
     /// Memory of exactly so many bytes, not initialised.

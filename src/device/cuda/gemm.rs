@@ -8,6 +8,7 @@
 use super::buffer::{Element, Matrix, Tensor, stride};
 use super::context::{Context, args};
 use super::driver::{Ptr, TensorMap};
+use super::grid::count;
 use crate::device::ops::Epilogue;
 
 args! {
@@ -136,16 +137,16 @@ fn any(
         w_stride: stride(weight.inner) as u64,
         other_stride: other_stride as u64,
         out_stride: out.stride() as u64,
-        rows: number(x.rows()),
-        columns: number(weight.out),
-        inner: number(weight.inner),
+        rows: count(x.rows()),
+        columns: count(weight.out),
+        inner: count(weight.inner),
         epilogue,
     };
     let shared = SLOTS * SLOT_ROW * (tile.rows[element] + tile.columns[element]);
-    let grid = [number(blocks(tile)), 1, 1];
+    let grid = [count(blocks(tile)), 1, 1];
     // SAFETY: x, w, out and the other tensor hold the rows and columns asserted in `linear`, the
     // bias a value for each column.
-    unsafe { context.launch(tile.kernels[element], (grid, number(shared)), &args) }
+    unsafe { context.launch(tile.kernels[element], (grid, count(shared)), &args) }
 }
 
 /// On Hopper, bf16.
@@ -160,25 +161,25 @@ fn hopper(
     let (down, across) = (rows.div_ceil(HOPPER_ROWS), weight.out.div_ceil(tile.columns));
     let w_shape = (weight.out, inner, stride(inner));
     let args = GemmSm90Args {
-        x_map: context.tensor_map(x.start(), (rows, inner, x.stride()), number(HOPPER_ROWS)),
-        w_map: context.tensor_map(weight.weight.start(), w_shape, number(tile.columns)),
+        x_map: context.tensor_map(x.start(), (rows, inner, x.stride()), count(HOPPER_ROWS)),
+        w_map: context.tensor_map(weight.weight.start(), w_shape, count(tile.columns)),
         bias: weight.bias.as_ref().map_or(Ptr::NULL, |bias| bias.start()),
         other,
         out: out.start(),
         other_stride: other_stride as u64,
         out_stride: out.stride() as u64,
-        rows: number(rows),
-        columns: number(weight.out),
-        inner: number(inner),
+        rows: count(rows),
+        columns: count(weight.out),
+        inner: count(inner),
         epilogue,
-        down: number(down),
-        across: number(across),
+        down: count(down),
+        across: count(across),
     };
     let slots = tile.slots * HOPPER_SLOT_ROW * (HOPPER_ROWS + tile.columns);
     let shared = slots + HOPPER_ROWS * tile.columns * Element::Bf16.size();
-    let grid = [number(down * across).min(context.processors()), 1, 1];
+    let grid = [count(down * across).min(context.processors()), 1, 1];
     // SAFETY: as in `any`; the copies see the matrices through maps of their shapes.
-    unsafe { context.launch(tile.kernel, (grid, number(shared)), &args) }
+    unsafe { context.launch(tile.kernel, (grid, count(shared)), &args) }
 }
 
 /// The wide tile is about a sixth faster where it is full; the narrow one multiplies fewer columns
@@ -186,8 +187,4 @@ fn hopper(
 fn hopper_tile(columns: usize) -> &'static HopperTile {
     let (wide, narrow) = (columns.next_multiple_of(256), columns.next_multiple_of(128));
     if wide * 6 > narrow * 7 { &NARROW } else { &WIDE }
-}
-
-fn number(n: usize) -> u32 {
-    u32::try_from(n).expect("extents of tensors fit in 32 bits")
 }

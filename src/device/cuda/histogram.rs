@@ -5,7 +5,8 @@ use super::arena::Buffer;
 use super::buffer::Tensor;
 use super::context::{Context, args};
 use super::driver::Ptr;
-use super::statistics::{Rows, shared_limit};
+use super::grid::count;
+use super::statistics::Rows;
 use crate::device::statistics::{SiteStatistics, StatisticsPlan};
 use crate::error::Result;
 
@@ -91,10 +92,9 @@ impl Histogram {
         if plan.bins == 0 {
             return Ok(None);
         }
-        let number = |n: usize| u32::try_from(n).expect("counts fit 32 bits");
         let (neurons, groups, bins) =
-            (number(plan.neurons), number(plan.groups + 1), number(plan.bins));
-        let layout = Layout::of(groups, bins, shared_limit(context));
+            (count(plan.neurons), count(plan.groups + 1), count(plan.bins));
+        let layout = Layout::of(groups, bins, context.shared_memory());
         // Kernels number the counts of a block in 32 bits.
         let cells = (groups as usize) * (bins as usize) * layout.width as usize;
         assert!(u32::try_from(cells).is_ok(), "{groups} groups of {bins} bins are too many");
@@ -127,7 +127,7 @@ impl Histogram {
             unused: 0,
         };
         let blocks = self.neurons.div_ceil(width);
-        let resident = shared_limit(context).checked_div(bytes).unwrap_or(RESIDENT).min(RESIDENT);
+        let resident = context.shared_memory().checked_div(bytes).unwrap_or(RESIDENT).min(RESIDENT);
         let slabs = slabs((blocks, context.processors() * resident), self.groups * self.bins, rows);
         let kernel = x.element().pick(["histogram_f32", "histogram_bf16"]);
         // SAFETY: every block of neurons has G1 B `width` counts, groups of the rows are below G1

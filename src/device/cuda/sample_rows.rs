@@ -6,6 +6,7 @@ use super::arena::Buffer;
 use super::buffer::Tensor;
 use super::context::{Context, args};
 use super::driver::Ptr;
+use super::grid::count;
 use super::statistics::Rows;
 use crate::device::cpu::sample_rows::row_hash;
 use crate::device::rows::BatchRows;
@@ -59,7 +60,7 @@ impl Sample {
             kept: Vec::new(),
             values: context.buffer(plan.sample * plan.neurons * 4)?,
             capacity: plan.sample,
-            neurons: u32::try_from(plan.neurons).expect("neurons fit 32 bits"),
+            neurons: count(plan.neurons),
             seed: plan.sample_seed,
         }))
     }
@@ -79,9 +80,8 @@ impl Sample {
             stride: rows.stride,
             neurons: self.neurons,
         };
-        let count = u32::try_from(picks.len() / 2).expect("a sample is small");
         let kernel = x.element().pick(["sample_rows_f32", "sample_rows_bf16"]);
-        let grid = [count, self.neurons.div_ceil(COLUMNS), 1];
+        let grid = [count(picks.len() / 2), self.neurons.div_ceil(COLUMNS), 1];
         // SAFETY: places are below the capacity, tokens within `x` (`Statistics::update`).
         unsafe { context.launch(kernel, (grid, 0), &args) }
     }

@@ -1,10 +1,12 @@
 //! The running statistics of one site on a GPU: they stay there for a block.
+
 use std::sync::Arc;
 
 use super::buffer::Tensor;
 use super::class_sums::{ClassSums, half_tiles};
 use super::context::Context;
 use super::driver::Ptr;
+use super::grid::count;
 use super::histogram::Histogram;
 use super::sample_rows::Sample;
 use super::top_tokens::Tops;
@@ -65,18 +67,16 @@ impl Statistics {
         if batch.is_empty() || self.plan.neurons == 0 {
             return;
         }
-        let last = *batch.source.iter().max().expect("there is a row") as usize;
-        assert!(last < x.rows(), "a row lies beyond the activations");
+        assert!(batch.source_end <= x.rows(), "a row lies beyond the activations");
         for (count, add) in self.rows.iter_mut().zip(&batch.counts) {
             *count += add;
         }
         let lists = batch.lists(half_tiles(x.element()));
-        let number = |n: usize| u32::try_from(n).expect("rows and columns fit 32 bits");
         let rows = Rows {
             lists,
             start: context.upload(&lists.words),
-            count: number(batch.len()),
-            stride: number(x.stride()),
+            count: count(batch.len()),
+            stride: count(x.stride()),
         };
         self.sums.update(context, &rows, x);
         if let Some(histogram) = &mut self.histogram {
@@ -108,14 +108,5 @@ impl Statistics {
             sample.take(context, &mut out)?;
         }
         Ok(out)
-    }
-}
-
-/// Shared memory a block may have on this device.
-pub(super) fn shared_limit(context: &Context) -> u32 {
-    match context.arch() {
-        (8, 0 | 7) => 163 << 10,
-        (9..=11, _) => 227 << 10,
-        _ => 99 << 10,
     }
 }

@@ -5,7 +5,8 @@ use super::arena::Buffer;
 use super::buffer::Tensor;
 use super::context::{Context, args};
 use super::driver::Ptr;
-use super::statistics::{Rows, shared_limit};
+use super::grid::count;
+use super::statistics::Rows;
 use crate::device::statistics::{SiteStatistics, StatisticsPlan, TopTokens};
 use crate::error::Result;
 use crate::id::RowId;
@@ -61,7 +62,7 @@ impl Lists {
             values: zeros(neurons * k * 4)?,
             rows: zeros(neurons * k * 8)?,
             len: zeros(neurons * 4)?,
-            k: u32::try_from(k).expect("k fits 32 bits"),
+            k: count(k),
         })
     }
 
@@ -97,7 +98,7 @@ impl Tops {
         Ok(Some(Self {
             top: Lists::new(context, plan.neurons, plan.top)?,
             bottom: Lists::new(context, plan.neurons, plan.bottom)?,
-            neurons: u32::try_from(plan.neurons).expect("neurons fit 32 bits"),
+            neurons: count(plan.neurons),
             latest: None,
         }))
     }
@@ -116,7 +117,7 @@ impl Tops {
         self.latest = self.latest.max(ids.iter().max().copied());
         let places = (self.top.k as usize + self.bottom.k as usize) * NEURONS as usize;
         let bytes = u32::try_from(places * PLACE).unwrap_or(u32::MAX);
-        let shared = bytes <= shared_limit(context) - STATIC;
+        let shared = bytes <= context.shared_memory() - STATIC;
         let args = TopTokensArgs {
             x: x.start(),
             source: rows.at(rows.lists.source),

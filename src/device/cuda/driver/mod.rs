@@ -225,6 +225,12 @@ pub(super) fn processors(device: sys::CUdevice) -> Answer<u32> {
     device_attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
 }
 
+/// Most dynamic shared memory that a block may ask for.
+pub(super) fn shared_memory(device: sys::CUdevice) -> Answer<u32> {
+    use sys::CUdevice_attribute_enum as Attribute;
+    device_attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+}
+
 /// Reads a module's variable.
 pub(super) fn read_now(from: Ptr, to: &mut [u8]) -> Answer<()> {
     // SAFETY: the destination has as many bytes; an address that is none is the driver's error.
