@@ -12,6 +12,7 @@ mod golden {
     mod electra_wide;
     mod fixture;
     mod forward;
+    mod gradients;
     mod interventions;
     mod minilm;
 }

@@ -1,6 +1,7 @@
 //! One block of the forward pass: attention, MLP, and the order of norms and sums between them.
 
 use super::forward::SiteWork;
+use super::layer_buffers::LayerBuffers;
 use super::ops::{AttentionArgs, Epilogue, HeadRange, NormWeights, Ops, ScoreBias};
 use super::weights::{ForwardWeights, LayerWeights};
 use super::workspace::Workspace;
@@ -10,7 +11,7 @@ use crate::model::{BlockSpec, ModelSpec, PositionSpec};
 
 /// The two branches of a block.
 #[derive(Clone, Copy)]
-enum Branch {
+pub(super) enum Branch {
     Attention,
     Mlp,
 }
@@ -22,18 +23,19 @@ pub(super) struct Block<'a, O: Ops> {
     all: &'a ForwardWeights<O>,
     weights: &'a LayerWeights<O>,
     work: &'a mut Workspace<O>,
+    own: &'a mut LayerBuffers<O>,
     layer: usize,
 }
 
 impl<'a, O: Ops> Block<'a, O> {
-    /// Block number `layer` over the buffers of `work`.
+    /// Block number `layer` over the buffers of `work` and its `own`.
     pub(super) fn new(
         ops: &'a O,
         (spec, all): (&'a ModelSpec, &'a ForwardWeights<O>),
-        work: &'a mut Workspace<O>,
+        (work, own): (&'a mut Workspace<O>, &'a mut LayerBuffers<O>),
         layer: usize,
     ) -> Self {
-        Self { ops, spec, all, weights: &all.layers[layer], work, layer }
+        Self { ops, spec, all, weights: &all.layers[layer], work, own, layer }
     }
 
     /// The stream `work.x` through the block.
@@ -63,6 +65,31 @@ impl<'a, O: Ops> Block<'a, O> {
         sites.site(self.ops, self.site(kind), &mut self.work.x)
     }
 
+    /// Copies what a norm is about to read, for the way back.
+    fn keep_norm_input(&mut self, branch: Branch) {
+        let Some(kept) = &mut self.own.kept else { return };
+        let place = match branch {
+            Branch::Attention => Some(&mut kept.attn_norm_in),
+            Branch::Mlp => kept.mlp_norm_in.as_mut(),
+        };
+        if let Some(place) = place {
+            self.ops.copy(&self.work.x, place);
+        }
+    }
+
+    /// The same where the norm reads the sum of the stream, held in `h`, and the branch.
+    fn keep_norm_sum(&mut self, branch: Branch) {
+        let Some(kept) = &mut self.own.kept else { return };
+        let place = match branch {
+            Branch::Attention => Some(&mut kept.attn_norm_in),
+            Branch::Mlp => kept.mlp_norm_in.as_mut(),
+        };
+        if let Some(place) = place {
+            self.ops.copy(&self.work.h, place);
+            self.ops.add(place, &self.work.branch);
+        }
+    }
+
     fn pre_norm(
         &mut self,
         starts: &[u32],
@@ -70,23 +97,25 @@ impl<'a, O: Ops> Block<'a, O> {
         sites: &mut SiteWork<'_, O>,
     ) -> Result<()> {
         let after_norm = self.spec.block == BlockSpec::ResidualAfterNorm;
+        self.keep_norm_input(Branch::Attention);
         self.ops.norm(&self.weights.attn_norm, &self.work.x, &mut self.work.h);
         if after_norm {
             self.ops.copy(&self.work.h, &mut self.work.x);
         }
         let post_norm = self.weights.attn_post_norm.as_ref();
         if !self.attention(starts, positions, sites, post_norm.is_none())? {
-            self.add_branch(sites, SiteKind::AttnAdded, post_norm)?;
+            self.add_branch(sites, Branch::Attention, post_norm)?;
         }
         self.show(sites, SiteKind::ResidMid)?;
         let norm = self.weights.mlp_norm.as_ref().expect("pre-norm blocks have two norms");
+        self.keep_norm_input(Branch::Mlp);
         self.ops.norm(norm, &self.work.x, &mut self.work.h);
         if after_norm {
             self.ops.copy(&self.work.h, &mut self.work.x);
         }
         let post_norm = self.weights.mlp_post_norm.as_ref();
         if !self.mlp(sites, post_norm.is_none())? {
-            self.add_branch(sites, SiteKind::MlpAdded, post_norm)?;
+            self.add_branch(sites, Branch::Mlp, post_norm)?;
         }
         Ok(())
     }
@@ -100,11 +129,13 @@ impl<'a, O: Ops> Block<'a, O> {
         // The branch reads the stream itself, which is written anew from its sum with the branch.
         std::mem::swap(&mut self.work.x, &mut self.work.h);
         self.attention(starts, positions, sites, false)?;
+        self.keep_norm_sum(Branch::Attention);
         let work = &mut *self.work;
         self.ops.add_norm(&self.weights.attn_norm, &work.h, &work.branch, &mut work.x);
         self.show(sites, SiteKind::ResidMid)?;
         std::mem::swap(&mut self.work.x, &mut self.work.h);
         self.mlp(sites, false)?;
+        self.keep_norm_sum(Branch::Mlp);
         let work = &mut *self.work;
         let norm = self.weights.mlp_norm.as_ref().expect("post-norm blocks have two norms");
         self.ops.add_norm(norm, &work.h, &work.branch, &mut work.x);
@@ -118,6 +149,7 @@ impl<'a, O: Ops> Block<'a, O> {
         sites: &mut SiteWork<'_, O>,
     ) -> Result<()> {
         // The MLP reads the stream as it was before attention added to it.
+        self.keep_norm_input(Branch::Attention);
         self.ops.norm(&self.weights.attn_norm, &self.work.x, &mut self.work.h);
         let shared_norm = self.weights.mlp_norm.is_none();
         let added = self.attention(starts, positions, sites, shared_norm)?;
@@ -137,15 +169,21 @@ impl<'a, O: Ops> Block<'a, O> {
     fn add_branch(
         &mut self,
         sites: &mut SiteWork<'_, O>,
-        kind: SiteKind,
+        branch: Branch,
         norm: Option<&NormWeights<O::Vector>>,
     ) -> Result<()> {
-        let site = self.site(kind);
+        let site = self.site(match branch {
+            Branch::Attention => SiteKind::AttnAdded,
+            Branch::Mlp => SiteKind::MlpAdded,
+        });
         let work = &mut *self.work;
         let Some(norm) = norm else {
             self.ops.add(&mut work.x, &work.branch);
             return Ok(());
         };
+        if let Some(branches) = self.own.kept.as_mut().and_then(|kept| kept.branches.as_mut()) {
+            self.ops.copy(&work.branch, &mut branches[branch as usize]);
+        }
         self.ops.norm(norm, &work.branch, &mut work.h);
         sites.site(self.ops, site, &mut work.h)?;
         self.ops.add(&mut work.x, &work.h);
@@ -161,44 +199,31 @@ impl<'a, O: Ops> Block<'a, O> {
         sites: &mut SiteWork<'_, O>,
         into_stream: bool,
     ) -> Result<bool> {
-        let (ops, spec, weights) = (self.ops, &self.spec.attention, self.weights);
+        let (ops, weights) = (self.ops, self.weights);
         let (q, k) = query_key_ranges(self.spec);
         let probs_site = self.site(SiteKind::AttnProbs);
         let head_out = self.site(SiteKind::HeadOut);
-        let work = &mut *self.work;
-        ops.linear(&weights.qkv, &work.h, Epilogue::Store, &mut work.qkv);
+        let (work, own) = (&mut *self.work, &mut *self.own);
+        ops.linear(&weights.qkv, &work.h, Epilogue::Store, &mut own.qkv);
+        if let Some(raw) = own.kept.as_mut().and_then(|kept| kept.qkv_raw.as_mut()) {
+            ops.copy(&own.qkv, raw);
+        }
         if let (Some(q_norm), Some(k_norm)) = (&weights.q_norm, &weights.k_norm) {
-            ops.head_norm(q_norm, q, &mut work.qkv);
-            ops.head_norm(k_norm, k, &mut work.qkv);
+            ops.head_norm(q_norm, q, &mut own.qkv);
+            ops.head_norm(k_norm, k, &mut own.qkv);
         }
         if let Some(angles) = &self.all.angles {
-            ops.rope(angles, positions, q, &mut work.qkv);
-            ops.rope(angles, positions, k, &mut work.qkv);
+            ops.rope(angles, positions, q, &mut own.qkv);
+            ops.rope(angles, positions, k, &mut own.qkv);
         }
-        let args = AttentionArgs {
-            starts,
-            heads: spec.heads,
-            kv_heads: spec.kv_heads,
-            head_width: spec.head_width,
-            scale: spec.scale[self.layer],
-            softcap: spec.softcap,
-            causal: spec.causal,
-            window: spec.windows[self.layer],
-            bias: match (&self.spec.positions, &self.all.score_bias) {
-                (PositionSpec::Alibi { .. }, Some(slopes)) => ScoreBias::Slopes(slopes),
-                (PositionSpec::Relative { .. }, Some(table)) => {
-                    ScoreBias::Distance { table, reach: work.reach }
-                }
-                _ => ScoreBias::None,
-            },
-        };
+        let args = attention_args((self.spec, self.all), self.layer, (starts, work.reach));
         let wants_probs = sites.wanted.contains(&probs_site);
         let probs = work.probs.as_mut().filter(|_| wants_probs);
-        ops.attention(&args, &work.qkv, &mut work.z, probs);
+        ops.attention(&args, &own.qkv, &mut own.z, probs);
         if let (true, Some(probs)) = (wants_probs, work.probs.as_mut()) {
             sites.site(ops, probs_site, probs)?;
         }
-        sites.site(ops, head_out, &mut work.z)?;
+        sites.site(ops, head_out, &mut own.z)?;
         self.leave(Branch::Attention, sites, into_stream)
     }
 
@@ -214,10 +239,10 @@ impl<'a, O: Ops> Block<'a, O> {
             Branch::Attention => SiteKind::AttnOut,
             Branch::Mlp => SiteKind::MlpOut,
         });
-        let work = &mut *self.work;
+        let (work, own) = (&mut *self.work, &*self.own);
         let (weight, input) = match branch {
-            Branch::Attention => (&weights.out, &work.z),
-            Branch::Mlp => (&weights.down, &work.act),
+            Branch::Attention => (&weights.out, &own.z),
+            Branch::Mlp => (&weights.down, &own.act),
         };
         if into_stream && !sites.touches(site) {
             ops.linear(weight, input, Epilogue::Add(&mut work.branch), &mut work.x);
@@ -234,35 +259,62 @@ impl<'a, O: Ops> Block<'a, O> {
         let [pre, gate, up, act] =
             [SiteKind::MlpPre, SiteKind::MlpGate, SiteKind::MlpUp, SiteKind::MlpAct]
                 .map(|kind| self.site(kind));
-        let work = &mut *self.work;
+        let (h, own) = (&self.work.h, &mut *self.own);
         let first = weights.gate.as_ref().unwrap_or(&weights.up);
-        let active = work.gate.as_mut().unwrap_or(&mut work.act);
-        if sites.touches(pre) {
-            ops.linear(first, &work.h, Epilogue::Store, &mut work.pre);
-            sites.site(ops, pre, &mut work.pre)?;
-            ops.activate(spec.activation, &work.pre, active);
+        let active = own.gate.as_mut().unwrap_or(&mut own.act);
+        let keeps = own.kept.is_some();
+        if sites.touches(pre) || keeps {
+            ops.linear(first, h, Epilogue::Store, &mut own.pre);
+            sites.site(ops, pre, &mut own.pre)?;
+            ops.activate(spec.activation, &own.pre, active);
         } else {
-            ops.linear(first, &work.h, Epilogue::Activate(spec.activation), active);
+            ops.linear(first, h, Epilogue::Activate(spec.activation), active);
         }
-        if let Some(gate_values) = &mut work.gate {
+        if let Some(gate_values) = &mut own.gate {
             sites.site(ops, gate, gate_values)?;
-            if sites.touches(up) {
-                // The pre-activation is spent: its buffer takes the linear half.
-                ops.linear(&weights.up, &work.h, Epilogue::Store, &mut work.pre);
-                sites.site(ops, up, &mut work.pre)?;
-                ops.multiply(gate_values, &work.pre, &mut work.act);
+            if sites.touches(up) || keeps {
+                // Where it is not kept, the pre-activation is spent and its buffer free.
+                let kept = own.kept.as_mut().and_then(|kept| kept.up.as_mut());
+                let linear = kept.unwrap_or(&mut own.pre);
+                ops.linear(&weights.up, h, Epilogue::Store, linear);
+                sites.site(ops, up, linear)?;
+                ops.multiply(gate_values, linear, &mut own.act);
             } else {
                 let then = Epilogue::Multiply(gate_values);
-                ops.linear(&weights.up, &work.h, then, &mut work.act);
+                ops.linear(&weights.up, h, then, &mut own.act);
             }
         }
-        sites.site(ops, act, &mut work.act)?;
+        sites.site(ops, act, &mut own.act)?;
         self.leave(Branch::Mlp, sites, into_stream)
     }
 }
 
+/// What the attention of a layer needs beside its tensors.
+pub(super) fn attention_args<'a, O: Ops>(
+    (spec, weights): (&ModelSpec, &'a ForwardWeights<O>),
+    layer: usize,
+    (starts, reach): (&'a [u32], usize),
+) -> AttentionArgs<'a, O::Vector> {
+    let attention = &spec.attention;
+    AttentionArgs {
+        starts,
+        heads: attention.heads,
+        kv_heads: attention.kv_heads,
+        head_width: attention.head_width,
+        scale: attention.scale[layer],
+        softcap: attention.softcap,
+        causal: attention.causal,
+        window: attention.windows[layer],
+        bias: match (&spec.positions, &weights.score_bias) {
+            (PositionSpec::Alibi { .. }, Some(slopes)) => ScoreBias::Slopes(slopes),
+            (PositionSpec::Relative { .. }, Some(table)) => ScoreBias::Distance { table, reach },
+            _ => ScoreBias::None,
+        },
+    }
+}
+
 /// Where queries and keys stand in the columns of `qkv`.
-fn query_key_ranges(spec: &ModelSpec) -> (HeadRange, HeadRange) {
+pub(super) fn query_key_ranges(spec: &ModelSpec) -> (HeadRange, HeadRange) {
     let attention = &spec.attention;
     let width = attention.head_width;
     let q = HeadRange { first: 0, heads: attention.heads, width };

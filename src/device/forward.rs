@@ -6,15 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::block::Block;
+use super::layer_buffers::LayerBuffers;
 use super::ops::{Edit, Epilogue, Ops, Pooling, RowRuns};
 use super::positions::position_rows;
+use super::score::HeadSteps;
 use super::site_view::{SiteView, SiteVisitor};
 use super::weights::{self, ForwardWeights};
 use super::workspace::Workspace;
 use crate::corpus::batch::Batch;
 use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
-use crate::model::{Activation, HeadSpec, Model, ModelSpec};
+use crate::model::{Activation, Model, ModelSpec};
 
 /// Upper bounds of every batch, fixed when the workspace is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +78,12 @@ impl<O: Ops> SiteWork<'_, O> {
 
 /// A model on a device, ready to run batches.
 pub struct Forward<O: Ops> {
-    ops: O,
-    spec: ModelSpec,
-    weights: ForwardWeights<O>,
-    work: Workspace<O>,
+    pub(super) ops: O,
+    pub(super) spec: ModelSpec,
+    pub(super) weights: ForwardWeights<O>,
+    pub(super) work: Workspace<O>,
+    /// One for all layers, or one for each.
+    pub(super) layers: Vec<LayerBuffers<O>>,
     limits: Limits,
     types: Vec<u32>,
 }
@@ -89,10 +93,24 @@ impl<O: Ops> Forward<O> {
     pub fn new(ops: O, model: &Model, limits: Limits, wanted: &BTreeSet<Site>) -> Result<Self> {
         let with_head =
             wanted.iter().any(|site| matches!(site.kind, SiteKind::Logits | SiteKind::HeadHidden));
+        Self::build(ops, model, limits, (wanted, with_head, false))
+    }
+
+    /// The same; `keep` gives each layer its own buffers and what gradients need of them.
+    pub(super) fn build(
+        ops: O,
+        model: &Model,
+        limits: Limits,
+        (wanted, with_head, keep): (&BTreeSet<Site>, bool, bool),
+    ) -> Result<Self> {
         let weights = weights::load(&ops, model, limits.sequence, with_head)?;
         let work = Workspace::new(&ops, &model.spec, limits, wanted)?;
+        let layers = if keep { model.spec.layers } else { 1 };
+        let layers = (0..layers)
+            .map(|_| LayerBuffers::new(&ops, &model.spec, limits.tokens, keep))
+            .collect::<Result<_>>()?;
         let types = vec![0; limits.tokens];
-        Ok(Self { ops, spec: model.spec.clone(), weights, work, limits, types })
+        Ok(Self { ops, spec: model.spec.clone(), weights, work, layers, limits, types })
     }
 
     /// The device.
@@ -112,6 +130,33 @@ impl<O: Ops> Forward<O> {
 
     /// Runs one batch.
     pub fn run(&mut self, input: ForwardInput<'_>, sites: &mut SiteWork<'_, O>) -> Result<()> {
+        let layers = self.layers_needed(sites.wanted);
+        self.blocks(input, layers, sites)?;
+        if sites.wanted.iter().any(|site| site.layer.is_none() && site.kind > SiteKind::ResidPost) {
+            self.tail(input.starts, sites)?;
+        }
+        self.ops.check()
+    }
+
+    /// Runs one batch up to the final norm, and all of that, whatever is wanted.
+    pub(super) fn run_trunk(
+        &mut self,
+        input: ForwardInput<'_>,
+        sites: &mut SiteWork<'_, O>,
+    ) -> Result<()> {
+        self.blocks(input, self.spec.layers, sites)?;
+        final_norm(&self.ops, &self.weights, &mut self.work);
+        sites.site(&self.ops, Site::global(SiteKind::FinalNorm), &mut self.work.h)?;
+        self.ops.check()
+    }
+
+    /// The embeddings and the first so many blocks.
+    fn blocks(
+        &mut self,
+        input: ForwardInput<'_>,
+        layers: usize,
+        sites: &mut SiteWork<'_, O>,
+    ) -> Result<()> {
         let tokens = input.tokens.len();
         assert!(tokens <= self.limits.tokens, "batch of {tokens} tokens over the limit");
         assert_eq!(input.starts.last().map(|&end| end as usize), Some(tokens));
@@ -121,19 +166,19 @@ impl<O: Ops> Forward<O> {
             return Err(Error::input("tokenizer.json", what, "use the tokenizer of this model"));
         }
         self.work.set_rows(&self.ops, tokens, input.starts);
+        for layer in &mut self.layers {
+            layer.set_rows(&self.ops, tokens);
+        }
         let positions = self.positions(input);
         self.embed(input, &positions, sites)?;
-        for layer in 0..self.layers_needed(sites.wanted) {
+        for layer in 0..layers {
             self.block(layer, input.starts, &positions, sites)?;
         }
-        if sites.wanted.iter().any(|site| site.layer.is_none() && site.kind > SiteKind::ResidPost) {
-            self.tail(input.starts, sites)?;
-        }
-        self.ops.check()
+        Ok(())
     }
 
     /// Position of each token in its sequence.
-    fn positions(&self, input: ForwardInput<'_>) -> Vec<u32> {
+    pub(super) fn positions(&self, input: ForwardInput<'_>) -> Vec<u32> {
         if let Some(given) = input.positions {
             return given.to_vec();
         }
@@ -197,7 +242,9 @@ impl<O: Ops> Forward<O> {
         positions: &[u32],
         sites: &mut SiteWork<'_, O>,
     ) -> Result<()> {
-        let mut block = Block::new(&self.ops, (&self.spec, &self.weights), &mut self.work, l);
+        let own = if self.layers.len() == 1 { 0 } else { l };
+        let buffers = (&mut self.work, &mut self.layers[own]);
+        let mut block = Block::new(&self.ops, (&self.spec, &self.weights), buffers, l);
         block.show(sites, SiteKind::ResidPre)?;
         block.run(starts, positions, sites)?;
         block.show(sites, SiteKind::ResidPost)
@@ -205,10 +252,7 @@ impl<O: Ops> Forward<O> {
 
     fn tail(&mut self, starts: &[u32], sites: &mut SiteWork<'_, O>) -> Result<()> {
         let (ops, weights, work) = (&self.ops, &self.weights, &mut self.work);
-        match &weights.final_norm {
-            Some(norm) => ops.norm(norm, &work.x, &mut work.h),
-            None => ops.copy(&work.x, &mut work.h),
-        }
+        final_norm(ops, weights, work);
         sites.site(ops, Site::global(SiteKind::FinalNorm), &mut work.h)?;
         if let (Some(pooler), Some(pooled)) = (&weights.pooler, work.pooled.as_mut()) {
             let first = &starts[..starts.len() - 1];
@@ -225,32 +269,34 @@ impl<O: Ops> Forward<O> {
     fn head(&mut self, sites: &mut SiteWork<'_, O>) -> Result<()> {
         let (ops, head, work) = (&self.ops, &self.weights.head, &mut self.work);
         let Some(last) = &head.last else { return Ok(()) };
-        let (activation, norm, softcap) = match self.spec.head {
-            HeadSpec::Lm { transform, softcap, .. } => {
-                (transform.map(|t| t.activation), head.norm.as_ref(), softcap)
-            }
-            HeadSpec::Discriminator { activation } => (Some(activation), None, None),
-            _ => (None, None, None),
-        };
+        let steps = HeadSteps::of(&self.spec.head);
         if let (Some(dense), Some(hidden)) = (&head.dense, work.head.as_mut()) {
-            let then = activation.map_or(Epilogue::Store, Epilogue::Activate);
+            let then = steps.activation.map_or(Epilogue::Store, Epilogue::Activate);
             ops.linear(dense, &work.h, then, &mut hidden.out);
-            if let Some(norm) = norm {
+            if let Some(norm) = &head.norm {
                 ops.copy(&hidden.out, &mut hidden.dense);
                 ops.norm(norm, &hidden.dense, &mut hidden.out);
             }
             sites.site(ops, Site::global(SiteKind::HeadHidden), &mut hidden.out)?;
         }
         let Some(logits) = work.logits.as_mut() else { return Ok(()) };
-        let input = match (&self.spec.head, &work.head, &work.pooled) {
-            (HeadSpec::SequenceClasses { .. }, _, Some(pooled)) => &pooled.out,
-            (_, Some(hidden), _) => &hidden.out,
+        let input = match (&work.head, &work.pooled) {
+            (_, Some(pooled)) if steps.pooled => &pooled.out,
+            (Some(hidden), _) => &hidden.out,
             _ => &work.h,
         };
         ops.linear(last, input, Epilogue::Store, logits);
-        if let Some(cap) = softcap {
+        if let Some(cap) = steps.softcap {
             ops.softcap(cap, logits);
         }
         sites.site(ops, Site::global(SiteKind::Logits), logits)
+    }
+}
+
+/// The stream as the head reads it, from `x` into `h`.
+fn final_norm<O: Ops>(ops: &O, weights: &ForwardWeights<O>, work: &mut Workspace<O>) {
+    match &weights.final_norm {
+        Some(norm) => ops.norm(norm, &work.x, &mut work.h),
+        None => ops.copy(&work.x, &mut work.h),
     }
 }

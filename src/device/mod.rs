@@ -1,13 +1,18 @@
 //! Devices: buffers, the list of operations, and the one forward program over them.
 
+pub mod backward;
 mod block;
+mod block_gradient;
 pub mod cpu;
 pub mod cuda;
 pub mod forward;
+pub mod gradient_ops;
+mod layer_buffers;
 pub mod ops;
 mod positions;
 mod row_lists;
 pub mod rows;
+pub mod score;
 pub mod site_view;
 pub mod statistics;
 mod weights;

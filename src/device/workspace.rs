@@ -6,7 +6,7 @@ use super::forward::Limits;
 use super::ops::Ops;
 use crate::error::Result;
 use crate::id::{Site, SiteKind};
-use crate::model::{HeadSpec, ModelSpec};
+use crate::model::ModelSpec;
 
 /// Buffers of one forward pass. Names follow the program in `forward.rs`.
 pub(super) struct Workspace<O: Ops> {
@@ -16,16 +16,6 @@ pub(super) struct Workspace<O: Ops> {
     pub(super) h: O::Tensor,
     /// What a branch gives, `[T, D]`.
     pub(super) branch: O::Tensor,
-    /// Queries, keys, values, `[T, (H + 2K) d]`.
-    pub(super) qkv: O::Tensor,
-    /// Heads' results, `[T, H d]`.
-    pub(super) z: O::Tensor,
-    /// `[T, F]`.
-    pub(super) pre: O::Tensor,
-    /// `[T, F]`.
-    pub(super) act: O::Tensor,
-    /// act(gate) of gated models, `[T, F]`.
-    pub(super) gate: Option<O::Tensor>,
     /// Embeddings narrower than the stream, `[T, E]`.
     pub(super) narrow: Option<O::Tensor>,
     pub(super) narrow_copy: Option<O::Tensor>,
@@ -67,22 +57,16 @@ impl<O: Ops> Workspace<O> {
     ) -> Result<Self> {
         let tokens = |cols: usize| ops.tensor(limits.tokens, cols);
         let wants = |kind: SiteKind| wanted.iter().any(|site| site.kind == kind);
-        let attention = &spec.attention;
-        let (heads, width) = (attention.heads, attention.head_width);
+        let heads = spec.attention.heads;
         let embedding = &spec.embedding;
         let narrow = embedding.narrow_site || embedding.project.is_some();
         let tail = wants(SiteKind::Logits) || wants(SiteKind::HeadHidden);
-        let hidden = head_hidden_width(spec).filter(|_| tail);
+        let hidden = spec.head_hidden_width().filter(|_| tail);
         let narrow_buffer = || narrow.then(|| tokens(spec.embedding.width)).transpose();
         Ok(Self {
             x: tokens(spec.width)?,
             h: tokens(spec.width)?,
             branch: tokens(spec.width)?,
-            qkv: tokens((heads + 2 * attention.kv_heads) * width)?,
-            z: tokens(heads * width)?,
-            pre: tokens(spec.mlp.width)?,
-            act: tokens(spec.mlp.width)?,
-            gate: spec.mlp.gated.then(|| tokens(spec.mlp.width)).transpose()?,
             narrow: narrow_buffer()?,
             narrow_copy: narrow_buffer()?,
             probs: wants(SiteKind::AttnProbs)
@@ -97,10 +81,7 @@ impl<O: Ops> Workspace<O> {
                     })
                 })
                 .transpose()?,
-            logits: logits_width(spec)
-                .filter(|_| wants(SiteKind::Logits))
-                .map(tokens)
-                .transpose()?,
+            logits: spec.classes().filter(|_| wants(SiteKind::Logits)).map(tokens).transpose()?,
             ones: vec![1; limits.tokens],
             reach: limits.sequence.max(1) - 1,
             heads,
@@ -111,19 +92,11 @@ impl<O: Ops> Workspace<O> {
     /// Sets the rows of every buffer for a batch.
     pub(super) fn set_rows(&mut self, ops: &O, tokens: usize, starts: &[u32]) {
         let sequences = starts.len() - 1;
-        for tensor in [
-            &mut self.x,
-            &mut self.h,
-            &mut self.branch,
-            &mut self.qkv,
-            &mut self.z,
-            &mut self.pre,
-            &mut self.act,
-        ] {
+        for tensor in [&mut self.x, &mut self.h, &mut self.branch] {
             ops.set_rows(tensor, tokens);
         }
         let head = self.head.iter_mut().flat_map(|head| [&mut head.dense, &mut head.out]);
-        let optional = [&mut self.gate, &mut self.narrow, &mut self.narrow_copy];
+        let optional = [&mut self.narrow, &mut self.narrow_copy];
         for tensor in optional.into_iter().flatten().chain(head) {
             ops.set_rows(tensor, tokens);
         }
@@ -146,25 +119,5 @@ impl<O: Ops> Pooled<O> {
     fn new(ops: &O, spec: &ModelSpec, limits: Limits) -> Result<Self> {
         let rows = || ops.tensor(limits.tokens, spec.width);
         Ok(Self { first: rows()?, out: rows()? })
-    }
-}
-
-/// Width of the head's hidden layer, for heads with two matrices.
-fn head_hidden_width(spec: &ModelSpec) -> Option<usize> {
-    match spec.head {
-        HeadSpec::Lm { transform: Some(_), width, .. } => Some(width),
-        HeadSpec::Lm { project: true, width, .. } => Some(width),
-        HeadSpec::Discriminator { .. } => Some(spec.width),
-        _ => None,
-    }
-}
-
-/// Width of `logits`.
-fn logits_width(spec: &ModelSpec) -> Option<usize> {
-    match spec.head {
-        HeadSpec::None => None,
-        HeadSpec::Lm { .. } => Some(spec.vocab),
-        HeadSpec::TokenClasses { classes } | HeadSpec::SequenceClasses { classes } => Some(classes),
-        HeadSpec::Discriminator { .. } => Some(1),
     }
 }

@@ -253,6 +253,33 @@ impl ModelSpec {
         matches!(self.head, HeadSpec::SequenceClasses { .. })
     }
 
+    /// Width of `logits`: the vocabulary, the classes, or 1 for a yes-no question.
+    pub fn classes(&self) -> Option<usize> {
+        match self.head {
+            HeadSpec::None => None,
+            HeadSpec::Lm { .. } => Some(self.vocab),
+            HeadSpec::TokenClasses { classes } | HeadSpec::SequenceClasses { classes } => {
+                Some(classes)
+            }
+            HeadSpec::Discriminator { .. } => Some(1),
+        }
+    }
+
+    /// Width of the head's hidden layer, for heads with two matrices.
+    pub fn head_hidden_width(&self) -> Option<usize> {
+        match self.head {
+            HeadSpec::Lm { transform: Some(_), width, .. } => Some(width),
+            HeadSpec::Lm { project: true, width, .. } => Some(width),
+            HeadSpec::Discriminator { .. } => Some(self.width),
+            _ => None,
+        }
+    }
+
+    /// Width of what the head's last matrix reads.
+    pub fn head_input_width(&self) -> usize {
+        self.head_hidden_width().unwrap_or(self.width)
+    }
+
     /// Longest sequence to cut a corpus into: what the user asked for, within the model's limit.
     pub fn sequence_limit(&self, asked: Option<usize>) -> usize {
         asked.unwrap_or(DEFAULT_SEQUENCE).min(self.max_tokens.unwrap_or(usize::MAX))

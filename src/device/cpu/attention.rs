@@ -16,19 +16,19 @@ use super::shared::SharedMut;
 use crate::device::ops::{AttentionArgs, ScoreBias};
 
 /// Queries of a tile.
-const TILE: usize = 64;
+pub(super) const TILE: usize = 64;
 
 /// One head, one run of queries of one sequence.
-struct Tile {
+pub(super) struct Tile {
     /// First token of the sequence.
-    start: usize,
+    pub(super) start: usize,
     /// Its length.
-    length: usize,
+    pub(super) length: usize,
     /// Queries, counted inside the sequence.
-    queries: Range<usize>,
-    head: usize,
+    pub(super) queries: Range<usize>,
+    pub(super) head: usize,
     /// Where the sequence's probabilities start.
-    probs: usize,
+    pub(super) probs: usize,
 }
 
 thread_local! {
@@ -58,15 +58,7 @@ pub(super) fn attention(
             }
             result.resize(TILE * width, 0.0);
             let scores = &mut scores[..m * n];
-            score(args, qkv, &tile, (keys.clone(), scores));
-            for (row, query) in scores.chunks_exact_mut(n).zip(tile.queries.clone()) {
-                add_bias(args, &tile, (query, keys.clone()), row);
-                let seen = seen_keys(args, query, tile.length);
-                let seen = seen.start - keys.start..seen.end - keys.start;
-                row[..seen.start].fill(0.0);
-                row[seen.end..].fill(0.0);
-                softmax(&mut row[seen]);
-            }
+            probabilities(args, qkv, &tile, (scores, None));
             let values = columns(
                 qkv,
                 &tile,
@@ -76,7 +68,7 @@ pub(super) fn attention(
             );
             let result = &mut result[..m * width];
             let weights = Strided { data: scores, row: n, column: 1 };
-            gemm::small((m, n, width), 1.0, weights, values, (result, width));
+            gemm::small((m, n, width), (1.0, 0.0), weights, values, (result, width));
             for (i, query) in tile.queries.clone().enumerate() {
                 let at = (tile.start + query) * out_cols + tile.head * width;
                 // SAFETY: this tile alone writes these columns of these rows.
@@ -92,6 +84,29 @@ pub(super) fn attention(
             }
         });
     });
+}
+
+/// Probabilities of a tile's visible keys, `[queries, keys]`; and, if asked for, the capped scores.
+pub(super) fn probabilities(
+    args: &AttentionArgs<'_, Vec<f32>>,
+    qkv: &Tensor,
+    tile: &Tile,
+    (scores, capped): (&mut [f32], Option<&mut Vec<f32>>),
+) {
+    let keys = visible_keys(args, tile);
+    score(args, qkv, tile, (keys.clone(), scores));
+    if let Some(capped) = capped {
+        capped.clear();
+        capped.extend_from_slice(scores);
+    }
+    for (row, query) in scores.chunks_exact_mut(keys.len()).zip(tile.queries.clone()) {
+        add_bias(args, tile, (query, keys.clone()), row);
+        let seen = seen_keys(args, query, tile.length);
+        let seen = seen.start - keys.start..seen.end - keys.start;
+        row[..seen.start].fill(0.0);
+        row[seen.end..].fill(0.0);
+        softmax(&mut row[seen]);
+    }
 }
 
 /// Every tile of a batch, in order.
@@ -119,7 +134,7 @@ fn seen_keys(args: &AttentionArgs<'_, Vec<f32>>, query: usize, length: usize) ->
 }
 
 /// Keys that some query of the tile sees.
-fn visible_keys(args: &AttentionArgs<'_, Vec<f32>>, tile: &Tile) -> Range<usize> {
+pub(super) fn visible_keys(args: &AttentionArgs<'_, Vec<f32>>, tile: &Tile) -> Range<usize> {
     let first = seen_keys(args, tile.queries.start, tile.length);
     let last = seen_keys(args, tile.queries.end - 1, tile.length);
     first.start..last.end
@@ -131,7 +146,7 @@ fn kv(args: &AttentionArgs<'_, Vec<f32>>, tile: &Tile) -> usize {
 }
 
 /// One head's columns of `qkv`, from token `first` of the tile's sequence on.
-fn columns<'a>(
+pub(super) fn columns<'a>(
     qkv: &'a Tensor,
     tile: &Tile,
     first: usize,
@@ -154,7 +169,7 @@ fn score(
     let k = columns(qkv, tile, keys.start, args.heads + kv(args, tile), width);
     let k = Strided { data: k.data, row: 1, column: k.row };
     let n = keys.len();
-    gemm::small((tile.queries.len(), width, n), args.scale, q, k, (scores, n));
+    gemm::small((tile.queries.len(), width, n), (args.scale, 0.0), q, k, (scores, n));
     if let Some(cap) = args.softcap {
         cap_values(cap, scores);
     }

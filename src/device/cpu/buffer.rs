@@ -59,6 +59,8 @@ impl Tensor {
 pub struct Matrix {
     pub(super) out: usize,
     pub(super) weight: Arc<[f32]>,
+    /// The memory is that of a weight `[in, out]`.
+    pub(super) transposed: bool,
     pub(super) bias: Option<Vec<f32>>,
 }
 

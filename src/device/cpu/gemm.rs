@@ -31,6 +31,8 @@ pub(super) fn linear(weight: &Matrix, x: &Tensor, out: &mut Tensor) {
     assert_eq!((out.rows(), out.cols()), (x.rows(), weight.out));
     let (rows, inner, columns) = (x.rows(), x.cols(), weight.out);
     assert_eq!(weight.weight.len(), columns * inner);
+    // Elements between outputs, and between inputs, of the weight.
+    let (apart, along) = if weight.transposed { (1, columns) } else { (inner, 1) };
     if let Some(bias) = &weight.bias {
         out.par_rows(|_, rows| {
             rows.chunks_exact_mut(columns).for_each(|row| row.copy_from_slice(bias));
@@ -45,9 +47,10 @@ pub(super) fn linear(weight: &Matrix, x: &Tensor, out: &mut Tensor) {
     pieces.into_par_iter().for_each(|(row, column)| {
         let (m, n) = (ROWS.min(rows - row), COLUMNS.min(columns - column));
         let a = &x.values()[row * inner..];
-        let b = &weight.weight[column * inner..];
+        let b = &weight.weight[column * apart..];
         // SAFETY: each piece writes its own rows and columns of `out`, inside its bounds; `a`
-        // holds m rows of `inner` values and `b` n of them, as asserted above.
+        // holds m rows of `inner` values, and the weight every pair of an input and an output, as
+        // asserted above.
         unsafe {
             matrixmultiply::sgemm(
                 m,
@@ -58,8 +61,8 @@ pub(super) fn linear(weight: &Matrix, x: &Tensor, out: &mut Tensor) {
                 stride(inner),
                 1,
                 b.as_ptr(),
-                1,
-                stride(inner),
+                stride(along),
+                stride(apart),
                 beta,
                 target.at(row * columns + column),
                 stride(columns),
@@ -69,11 +72,11 @@ pub(super) fn linear(weight: &Matrix, x: &Tensor, out: &mut Tensor) {
     });
 }
 
-/// `out[m, n] = scale * a[m, k] b[k, n]`, on the calling thread; `out` has `out_row` elements
-/// between rows.
+/// `out[m, n] = scale * a[m, k] b[k, n] + beta * out`, on the calling thread; `out` has `out_row`
+/// elements between rows.
 pub(super) fn small(
     (m, k, n): (usize, usize, usize),
-    scale: f32,
+    (scale, beta): (f32, f32),
     a: Strided<'_>,
     b: Strided<'_>,
     (out, out_row): (&mut [f32], usize),
@@ -98,7 +101,7 @@ pub(super) fn small(
             b.data.as_ptr(),
             stride(b.row),
             stride(b.column),
-            0.0,
+            beta,
             out.as_mut_ptr(),
             stride(out_row),
             1,

@@ -1,7 +1,9 @@
 //! The device of machines without a GPU: f32, vectorised loops, rayon. A file per operation stem;
 //! `unsafe` stands in `dispatch.rs`, `shared.rs`, `gemm.rs`, `attention.rs` and `simd.rs` alone.
 
+mod activation_grad;
 mod attention;
+mod attention_grad;
 mod buffer;
 pub mod class_sums;
 pub mod dispatch;
@@ -9,13 +11,17 @@ mod edit;
 mod embed;
 mod gated_act;
 mod gemm;
+mod gradients;
 pub mod histogram;
 mod math;
 mod norm;
+mod norm_grad;
 mod pool;
 mod residual;
 mod rope;
 pub mod sample_rows;
+mod scatter;
+mod score;
 mod shared;
 pub mod simd;
 pub mod statistics;
@@ -48,7 +54,7 @@ impl Ops for CpuDevice {
 
     fn matrix(&self, out: usize, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<Matrix> {
         assert!(bias.as_ref().is_none_or(|bias| bias.len() == out));
-        Ok(Matrix { out, weight: weight.into(), bias })
+        Ok(Matrix { out, weight: weight.into(), transposed: false, bias })
     }
 
     fn table(&self, rows: usize, values: Vec<f32>) -> Result<Table> {
@@ -62,7 +68,7 @@ impl Ops for CpuDevice {
 
     fn tied(&self, table: &Table, bias: Option<Vec<f32>>) -> Result<Matrix> {
         let out = table.values.len() / table.cols;
-        Ok(Matrix { out, weight: table.values.clone(), bias })
+        Ok(Matrix { out, weight: table.values.clone(), transposed: false, bias })
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>> {

@@ -8,16 +8,16 @@ use crate::model::NormKind;
 
 /// A norm's weights as slices.
 #[derive(Clone, Copy)]
-struct Norm<'a> {
-    kind: NormKind,
+pub(super) struct Norm<'a> {
+    pub(super) kind: NormKind,
     eps: f32,
-    offset: f32,
-    weight: &'a [f32],
+    pub(super) offset: f32,
+    pub(super) weight: &'a [f32],
     bias: Option<&'a [f32]>,
 }
 
 impl<'a> Norm<'a> {
-    fn of(norm: &'a NormWeights<Vec<f32>>) -> Self {
+    pub(super) fn of(norm: &'a NormWeights<Vec<f32>>) -> Self {
         Self {
             kind: norm.spec.kind,
             eps: norm.spec.eps,
@@ -71,14 +71,7 @@ multiversion! {
     fn norm_rows(norm: Norm<'_>, rows: &mut [f32]) {
         let width = norm.weight.len();
         for row in rows.chunks_exact_mut(width) {
-            #[expect(clippy::cast_precision_loss, reason = "widths are small")]
-            let n = width as f32;
-            let mean = match norm.kind {
-                NormKind::Layer => sum(row, |x| x) / n,
-                NormKind::Rms => 0.0,
-            };
-            let variance = sum(row, |x| (x - mean) * (x - mean)) / n;
-            let inverse = 1.0 / (variance + norm.eps).sqrt();
+            let (mean, inverse) = moments(norm, row);
             for (x, w) in row.iter_mut().zip(norm.weight) {
                 *x = (*x - mean) * inverse * (w + norm.offset);
             }
@@ -91,9 +84,22 @@ multiversion! {
     }
 }
 
+/// What is subtracted from a row, and what it is multiplied by.
+#[inline(always)]
+pub(super) fn moments(norm: Norm<'_>, row: &[f32]) -> (f32, f32) {
+    #[expect(clippy::cast_precision_loss, reason = "widths are small")]
+    let n = row.len() as f32;
+    let mean = match norm.kind {
+        NormKind::Layer => sum(row, |x| x) / n,
+        NormKind::Rms => 0.0,
+    };
+    let variance = sum(row, |x| (x - mean) * (x - mean)) / n;
+    (mean, 1.0 / (variance + norm.eps).sqrt())
+}
+
 /// Sum in 16 lanes, so that it vectorises and rounds less than one running sum.
 #[inline(always)]
-fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0_f32; 16];
     let chunks = row.chunks_exact(16);
     let rest = chunks.remainder();

@@ -5,6 +5,15 @@ use crate::device::ops::HeadRange;
 
 /// See [`crate::device::ops::Ops::rope`].
 pub(super) fn rope(angles: &Table, positions: &[u32], range: HeadRange, x: &mut Tensor) {
+    turn(angles, positions, (range, 1.0), x);
+}
+
+/// The other way round: a rotation's transpose is its inverse.
+pub(super) fn rope_grad(angles: &Table, positions: &[u32], range: HeadRange, g: &mut Tensor) {
+    turn(angles, positions, (range, -1.0), g);
+}
+
+fn turn(angles: &Table, positions: &[u32], (range, sense): (HeadRange, f32), x: &mut Tensor) {
     assert_eq!(positions.len(), x.rows());
     let (cols, r) = (x.cols(), angles.cols / 2);
     assert!(2 * r <= range.width);
@@ -13,16 +22,16 @@ pub(super) fn rope(angles: &Table, positions: &[u32], range: HeadRange, x: &mut 
             let (cos, sin) = angles.row(*position).split_at(r);
             let heads = &mut row[range.first..][..range.heads * range.width];
             for head in heads.chunks_exact_mut(range.width) {
-                rotate(&mut head[..2 * r], cos, sin);
+                rotate(&mut head[..2 * r], (cos, sin, sense));
             }
         }
     });
 }
 
-fn rotate(pairs: &mut [f32], cos: &[f32], sin: &[f32]) {
+fn rotate(pairs: &mut [f32], (cos, sin, sense): (&[f32], &[f32], f32)) {
     let (low, high) = pairs.split_at_mut(cos.len());
     for (((a, b), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
-        let (x, y) = (*a, *b);
+        let (x, y, sin) = (*a, *b, sense * sin);
         *a = x * cos - y * sin;
         *b = y * cos + x * sin;
     }

@@ -1,0 +1,262 @@
+//! The backward pass: gradients of a number with respect to sites, one program for every
+//! [`ModelSpec`](crate::model::ModelSpec), over any device's [`GradientOps`].
+//!
+//! [`Differentiable::run`] is the forward pass with each layer's buffers kept,
+//! [`Differentiable::score`] the head on chosen rows, [`Differentiable::back`] the way back. A
+//! gradient at a site is that of the value after its edits; edits stand in the way of what is
+//! below them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::block_gradient::BlockGradient;
+use super::forward::{Forward, ForwardInput, Limits, SiteWork};
+use super::gradient_ops::GradientOps;
+use super::ops::{Edit, Ops, Write};
+use super::score::Head;
+use crate::error::Result;
+use crate::id::{Site, SiteKind};
+use crate::model::{Model, ModelSpec};
+
+/// A gradient lent by the backward pass while it is there.
+pub struct GradientView<'a, O: Ops> {
+    /// Of which site.
+    pub site: Site,
+    /// In the shape of the site's values.
+    pub gradient: &'a O::Tensor,
+    /// The site's values, for sites inside a branch (`head_out` and `mlp_*` but `mlp_out`).
+    pub values: Option<&'a O::Tensor>,
+}
+
+/// What reads gradients while the backward pass makes them, once per wanted site, last site first.
+pub trait GradientVisitor<O: Ops> {
+    /// Reads one gradient.
+    fn visit(&mut self, ops: &O, view: &GradientView<'_, O>) -> Result<()>;
+}
+
+/// What is done at the sites on the way back.
+pub struct GradientWork<'a, O: Ops> {
+    /// Sites whose gradients are wanted.
+    pub wanted: &'a BTreeSet<Site>,
+    /// The edits of the forward pass.
+    pub edits: &'a BTreeMap<Site, Vec<Edit>>,
+    /// Added to the gradients of sites: the gradients of numbers that are read there.
+    pub seeds: &'a BTreeMap<Site, O::Tensor>,
+    /// Who reads.
+    pub visitor: &'a mut dyn GradientVisitor<O>,
+}
+
+impl<O: Ops> GradientWork<'_, O> {
+    /// Whether a gradient is wanted of anything made before a site.
+    pub(super) fn below(&self, site: Site) -> bool {
+        self.wanted.first().is_some_and(|first| *first < site)
+    }
+
+    /// Adds the seed of a site, shows its gradient, and takes it back through its edits.
+    pub(super) fn site(
+        &mut self,
+        ops: &O,
+        site: Site,
+        (g, values): (&mut O::Tensor, Option<&O::Tensor>),
+    ) -> Result<()> {
+        if let Some(seed) = self.seeds.get(&site) {
+            ops.add(g, seed);
+        }
+        if self.wanted.contains(&site) {
+            self.visitor.visit(ops, &GradientView { site, gradient: g, values })?;
+        }
+        for edit in self.edits.get(&site).into_iter().flatten().rev() {
+            if let Some(edit) = edit.gradient() {
+                ops.edit(&edit, g);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Edit {
+    /// What the edit does to a gradient on its way back; none if it leaves it as it is.
+    fn gradient(&self) -> Option<Self> {
+        let write = match &self.write {
+            Write::Set(_) => Write::Set(vec![0.0]),
+            Write::Scale(factor) => Write::Scale(*factor),
+            Write::Add(_) => return None,
+        };
+        Some(Self { columns: self.columns.clone(), tokens: self.tokens.clone(), write })
+    }
+}
+
+/// Transposed weights of one layer.
+pub(super) struct LayerTransposed<O: Ops> {
+    pub(super) qkv: O::Matrix,
+    pub(super) out: O::Matrix,
+    pub(super) gate: Option<O::Matrix>,
+    pub(super) up: O::Matrix,
+    pub(super) down: O::Matrix,
+}
+
+/// Gradients under way; their names are those of the values.
+pub(super) struct Gradients<O: Ops> {
+    /// Of the stream, `[T, D]`.
+    pub(super) x: O::Tensor,
+    /// Of what a branch reads.
+    pub(super) h: O::Tensor,
+    /// Of what a branch gives.
+    pub(super) branch: O::Tensor,
+    /// Of what the other branch of a parallel block reads.
+    pub(super) side: O::Tensor,
+    pub(super) qkv: O::Tensor,
+    pub(super) z: O::Tensor,
+    pub(super) act: O::Tensor,
+    /// Of the nonlinearity, in gated models.
+    pub(super) gate: Option<O::Tensor>,
+}
+
+impl<O: Ops> Gradients<O> {
+    fn new(ops: &O, spec: &ModelSpec, tokens: usize) -> Result<Self> {
+        let room = |cols: usize| ops.tensor(tokens, cols);
+        let stream = || room(spec.width);
+        let (attention, neurons) = (&spec.attention, spec.mlp.width);
+        Ok(Self {
+            x: stream()?,
+            h: stream()?,
+            branch: stream()?,
+            side: stream()?,
+            qkv: room((attention.heads + 2 * attention.kv_heads) * attention.head_width)?,
+            z: room(attention.heads * attention.head_width)?,
+            act: room(neurons)?,
+            gate: spec.mlp.gated.then(|| room(neurons)).transpose()?,
+        })
+    }
+
+    fn set_rows(&mut self, ops: &O, tokens: usize) {
+        let Self { x, h, branch, side, qkv, z, act, gate } = self;
+        for tensor in [x, h, branch, side, qkv, z, act].into_iter().chain(gate) {
+            ops.set_rows(tensor, tokens);
+        }
+    }
+}
+
+/// A model on a device whose gradients can be asked for.
+pub struct Differentiable<O: GradientOps> {
+    pub(super) forward: Forward<O>,
+    transposed: Vec<LayerTransposed<O>>,
+    pub(super) g: Gradients<O>,
+    pub(super) head: Option<Head<O>>,
+    /// Something was scored for its gradient since the last run.
+    pub(super) scored: bool,
+}
+
+impl<O: GradientOps> Differentiable<O> {
+    /// Uploads the weights and makes the buffers. `wanted` are sites to be read on the way forward;
+    /// `scored` says that [`Self::score`] will be called: the model needs a head then.
+    pub fn new(
+        ops: O,
+        model: &Model,
+        limits: Limits,
+        (wanted, scored): (&BTreeSet<Site>, bool),
+    ) -> Result<Self> {
+        let forward = Forward::build(ops, model, limits, (wanted, scored, true))?;
+        let (ops, spec) = (&forward.ops, &forward.spec);
+        let layers = forward.weights.layers.iter().map(|layer| {
+            Ok(LayerTransposed {
+                qkv: ops.transposed(&layer.qkv)?,
+                out: ops.transposed(&layer.out)?,
+                gate: layer.gate.as_ref().map(|gate| ops.transposed(gate)).transpose()?,
+                up: ops.transposed(&layer.up)?,
+                down: ops.transposed(&layer.down)?,
+            })
+        });
+        let transposed = layers.collect::<Result<_>>()?;
+        let g = Gradients::new(ops, spec, limits.tokens)?;
+        let head = scored.then(|| Head::new(ops, spec, &forward.weights, limits)).transpose()?;
+        Ok(Self { forward, transposed, g, head, scored: false })
+    }
+
+    /// The device.
+    pub fn ops(&self) -> &O {
+        &self.forward.ops
+    }
+
+    /// The model's description.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.forward.spec
+    }
+
+    /// The largest batch and sequence.
+    pub fn limits(&self) -> Limits {
+        self.forward.limits()
+    }
+
+    /// The forward pass of one batch, up to the final norm.
+    pub fn run(&mut self, input: ForwardInput<'_>, sites: &mut SiteWork<'_, O>) -> Result<()> {
+        self.forward.run_trunk(input, sites)?;
+        self.g.set_rows(&self.forward.ops, input.tokens.len());
+        self.scored = false;
+        self.forward.ops.edit(&zero(), &mut self.g.x);
+        self.forward.ops.edit(&zero(), &mut self.g.h);
+        Ok(())
+    }
+
+    /// The way back of the batch that was run last, from what was scored and from the seeds.
+    pub fn back(&mut self, input: ForwardInput<'_>, work: &mut GradientWork<'_, O>) -> Result<()> {
+        let positions = self.forward.positions(input);
+        let Some(&last) = work.wanted.first() else { return self.forward.ops.check() };
+        // Before the first number whose gradient is asked for, everything is 0.
+        let first_seed = work.seeds.keys().next_back().copied();
+        let from_head = self.scored || first_seed >= Some(Site::global(SiteKind::FinalNorm));
+        if from_head {
+            self.from_head(work)?;
+        }
+        let layers = u32::try_from(self.forward.spec.layers).expect("few layers");
+        for layer in (0..layers).rev() {
+            let Forward { ops, spec, weights, work: forward, layers, .. } = &mut self.forward;
+            let at = layer as usize;
+            let mut block = BlockGradient {
+                ops,
+                spec,
+                all: weights,
+                transposed: &self.transposed[at],
+                own: &layers[at],
+                g: &mut self.g,
+                layer: at,
+                reach: forward.reach,
+            };
+            if !from_head && first_seed < Some(Site::of_layer(layer, SiteKind::ResidPre)) {
+                continue;
+            }
+            let site = Site::of_layer(layer, SiteKind::ResidPost);
+            work.site(ops, site, (&mut block.g.x, None))?;
+            if last >= site {
+                break;
+            }
+            if !block.run((input.starts, &positions), work)? {
+                break;
+            }
+            let site = Site::of_layer(layer, SiteKind::ResidPre);
+            work.site(ops, site, (&mut block.g.x, None))?;
+        }
+        let site = Site::global(SiteKind::Embeddings);
+        if last <= site {
+            work.site(&self.forward.ops, site, (&mut self.g.x, None))?;
+        }
+        self.forward.ops.check()
+    }
+}
+
+impl<O: GradientOps> Differentiable<O> {
+    /// The gradient of the stream from that of what the head reads.
+    fn from_head(&mut self, work: &mut GradientWork<'_, O>) -> Result<()> {
+        let Forward { ops, weights, work: forward, .. } = &self.forward;
+        work.site(ops, Site::global(SiteKind::FinalNorm), (&mut self.g.h, None))?;
+        if let Some(norm) = &weights.final_norm {
+            ops.norm_grad(norm, &forward.x, &mut self.g.h);
+        }
+        ops.add(&mut self.g.x, &self.g.h);
+        Ok(())
+    }
+}
+
+/// Sets everything to 0.
+pub(super) fn zero() -> Edit {
+    Edit { columns: None, tokens: None, write: Write::Set(vec![0.0]) }
+}

@@ -1,0 +1,349 @@
+//! The head on chosen rows: what metrics need of each, and their gradients, a piece of the
+//! vocabulary's rows at a time, so that no batch of logits is ever whole in memory.
+
+use super::backward::{Differentiable, zero};
+use super::forward::{Forward, Limits};
+use super::gradient_ops::{Against, GradientOps, Metric, SCORES};
+use super::ops::{Epilogue, Ops, Pooling, RowRuns};
+use super::weights::ForwardWeights;
+use crate::error::{Error, Result};
+use crate::model::{Activation, HeadSpec, ModelSpec};
+
+/// Logits of a piece, at most, unless one row has more.
+const PIECE: usize = 4 << 20;
+
+/// Rows to be scored, of the batch that was run last.
+#[derive(Debug)]
+pub struct Scoring<'a, T> {
+    /// Tokens, each once; sequences where the model classifies those.
+    pub rows: &'a [u32],
+    /// The right answer of each row.
+    pub targets: &'a [u32],
+    /// The wrong answer of each row.
+    pub foils: Option<&'a [u32]>,
+    /// What the head's last matrix read in the run that KL compares with, `[R, W]`: that run's
+    /// `keep`.
+    pub reference: Option<&'a T>,
+    /// Where to keep it of this run, see [`Differentiable::hidden`].
+    pub keep: Option<&'a mut T>,
+}
+
+/// What scoring gives for a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    /// log p(target), in nats.
+    pub log_prob: f32,
+    /// logit(target) - logit(foil).
+    pub logit_difference: f32,
+    /// No logit is above the target's.
+    pub correct: bool,
+    /// KL(reference || this), in nats.
+    pub kl: f32,
+}
+
+impl Score {
+    /// One of the numbers of which gradients can be asked.
+    pub fn value(&self, metric: Metric) -> f32 {
+        match metric {
+            Metric::Loss => -self.log_prob,
+            Metric::LogProb => self.log_prob,
+            Metric::Prob => self.log_prob.exp(),
+            Metric::LogitDifference => self.logit_difference,
+            Metric::Kl => self.kl,
+        }
+    }
+}
+
+/// The steps of a head between the trunk and its last matrix.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeadSteps {
+    pub(super) activation: Option<Activation>,
+    pub(super) softcap: Option<f32>,
+    /// Its rows are sequences, read through the pooler.
+    pub(super) pooled: bool,
+}
+
+impl HeadSteps {
+    pub(super) fn of(head: &HeadSpec) -> Self {
+        let plain = Self { activation: None, softcap: None, pooled: false };
+        match *head {
+            HeadSpec::Lm { transform, softcap, .. } => {
+                Self { activation: transform.map(|t| t.activation), softcap, ..plain }
+            }
+            HeadSpec::Discriminator { activation } => {
+                Self { activation: Some(activation), ..plain }
+            }
+            HeadSpec::SequenceClasses { .. } => Self { pooled: true, ..plain },
+            HeadSpec::None | HeadSpec::TokenClasses { .. } => plain,
+        }
+    }
+}
+
+/// A piece of rows on its way to the last matrix.
+struct Hidden<O: Ops> {
+    /// The trunk's rows `[C, D]`, and in pooled heads their way through the pooler.
+    rows: O::Tensor,
+    pooler_pre: Option<O::Tensor>,
+    pooled: Option<O::Tensor>,
+    /// The dense layer, before and after its nonlinearity and after its norm, `[C, W]`.
+    dense_pre: Option<O::Tensor>,
+    dense_act: Option<O::Tensor>,
+    normed: Option<O::Tensor>,
+}
+
+impl<O: Ops> Hidden<O> {
+    /// What the last matrix reads.
+    fn last(&self) -> &O::Tensor {
+        let steps = [&self.normed, &self.dense_act, &self.dense_pre, &self.pooled];
+        steps.into_iter().flatten().next().unwrap_or(&self.rows)
+    }
+
+    fn set_rows(&mut self, ops: &O, rows: usize) {
+        let Self { rows: first, pooler_pre, pooled, dense_pre, dense_act, normed } = self;
+        let optional = [pooler_pre, pooled, dense_pre, dense_act, normed];
+        for tensor in optional.into_iter().flatten().chain([first]) {
+            ops.set_rows(tensor, rows);
+        }
+    }
+
+    /// From the trunk's rows `tokens`.
+    fn forward(&mut self, model: &Forward<O>, (tokens, ones): (&[u32], &[u32]), steps: HeadSteps) {
+        let (ops, weights) = (&model.ops, &model.weights);
+        gather(ops, (tokens, ones), &model.work.h, &mut self.rows);
+        if let (Some(pre), Some(pooled), Some(pooler)) =
+            (&mut self.pooler_pre, &mut self.pooled, &weights.pooler)
+        {
+            ops.linear(pooler, &self.rows, Epilogue::Store, pre);
+            ops.activate(Activation::Tanh, pre, pooled);
+        }
+        let (Some(pre), Some(dense)) = (&mut self.dense_pre, &weights.head.dense) else { return };
+        ops.linear(dense, self.pooled.as_ref().unwrap_or(&self.rows), Epilogue::Store, pre);
+        let (Some(act), Some(kind)) = (&mut self.dense_act, steps.activation) else { return };
+        ops.activate(kind, pre, act);
+        if let (Some(normed), Some(norm)) = (&mut self.normed, &weights.head.norm) {
+            ops.norm(norm, act, normed);
+        }
+    }
+}
+
+/// Buffers of a piece of rows and the transposed weights of the head.
+pub(super) struct Head<O: Ops> {
+    steps: HeadSteps,
+    /// Rows of a piece.
+    room: usize,
+    last: O::Matrix,
+    dense: Option<O::Matrix>,
+    pooler: Option<O::Matrix>,
+    hidden: Hidden<O>,
+    /// What the last matrix reads in the run compared with, `[C, W]`.
+    reference_hidden: O::Tensor,
+    logits: O::Tensor,
+    reference: O::Tensor,
+    g_logits: O::Tensor,
+    g_hidden: O::Tensor,
+    g_rows: O::Tensor,
+    g_first: O::Tensor,
+    /// `[R, SCORES]`.
+    scores: O::Tensor,
+    on_host: Vec<f32>,
+    ones: Vec<u32>,
+}
+
+impl<O: GradientOps> Head<O> {
+    pub(super) fn new(
+        ops: &O,
+        spec: &ModelSpec,
+        weights: &ForwardWeights<O>,
+        limits: Limits,
+    ) -> Result<Self> {
+        let (Some(last), Some(classes)) = (&weights.head.last, spec.classes()) else {
+            let remedy = "use a checkpoint with its language-model or classification head";
+            return Err(Error::input("config.json", "the model has no head to score", remedy));
+        };
+        let steps = HeadSteps::of(&spec.head);
+        let room = (PIECE / classes.max(1)).clamp(1, limits.tokens);
+        let piece = |cols: usize| ops.tensor(room, cols);
+        let (width, hidden) = (spec.width, spec.head_input_width());
+        let dense = weights.head.dense.as_ref();
+        let transposed = |weight: &O::Matrix| ops.transposed(weight);
+        Ok(Self {
+            steps,
+            room,
+            last: transposed(last)?,
+            dense: dense.map(transposed).transpose()?,
+            pooler: weights.pooler.as_ref().map(transposed).transpose()?,
+            hidden: Hidden {
+                rows: piece(width)?,
+                pooler_pre: steps.pooled.then(|| piece(width)).transpose()?,
+                pooled: steps.pooled.then(|| piece(width)).transpose()?,
+                dense_pre: dense.map(|_| piece(hidden)).transpose()?,
+                dense_act: steps.activation.map(|_| piece(hidden)).transpose()?,
+                normed: weights.head.norm.as_ref().map(|_| piece(hidden)).transpose()?,
+            },
+            reference_hidden: piece(hidden)?,
+            logits: piece(classes)?,
+            reference: piece(classes)?,
+            g_logits: piece(classes)?,
+            g_hidden: piece(hidden)?,
+            g_rows: piece(width)?,
+            g_first: piece(width)?,
+            scores: ops.tensor(limits.tokens, SCORES)?,
+            on_host: Vec::new(),
+            ones: vec![1; room],
+        })
+    }
+
+    fn set_rows(&mut self, ops: &O, rows: usize) {
+        self.hidden.set_rows(ops, rows);
+        for tensor in [
+            &mut self.reference_hidden,
+            &mut self.logits,
+            &mut self.reference,
+            &mut self.g_logits,
+            &mut self.g_hidden,
+            &mut self.g_rows,
+            &mut self.g_first,
+        ] {
+            ops.set_rows(tensor, rows);
+        }
+    }
+
+    /// The logits of a piece, and those of the run compared with.
+    fn forward(
+        &mut self,
+        model: &Forward<O>,
+        tokens: &[u32],
+        (scoring, places): (&Scoring<'_, O::Tensor>, &[u32]),
+    ) {
+        self.hidden.forward(model, (tokens, &self.ones), self.steps);
+        let softcap = self.steps.softcap;
+        logits_of(model, (self.hidden.last(), softcap), &mut self.logits);
+        if let Some(reference) = scoring.reference {
+            gather(&model.ops, (places, &self.ones), reference, &mut self.reference_hidden);
+            logits_of(model, (&self.reference_hidden, softcap), &mut self.reference);
+        }
+    }
+
+    /// From the gradient of the logits to that of the trunk's rows, added to `out`.
+    fn back(&mut self, model: &Forward<O>, tokens: &[u32], out: &mut O::Tensor) {
+        let (ops, weights) = (&model.ops, &model.weights);
+        if let Some(cap) = self.steps.softcap {
+            ops.softcap_grad(cap, &self.logits, &mut self.g_logits);
+        }
+        let Some(dense) = &self.dense else {
+            ops.linear(&self.last, &self.g_logits, Epilogue::Store, &mut self.g_rows);
+            return self.pooler_back(ops, tokens, out);
+        };
+        ops.linear(&self.last, &self.g_logits, Epilogue::Store, &mut self.g_hidden);
+        if let (Some(act), Some(norm)) = (&self.hidden.dense_act, &weights.head.norm) {
+            ops.norm_grad(norm, act, &mut self.g_hidden);
+        }
+        if let (Some(pre), Some(kind)) = (&self.hidden.dense_pre, self.steps.activation) {
+            ops.activation_grad(kind, pre, &mut self.g_hidden);
+        }
+        ops.linear(dense, &self.g_hidden, Epilogue::Store, &mut self.g_rows);
+        self.pooler_back(ops, tokens, out);
+    }
+
+    fn pooler_back(&mut self, ops: &O, tokens: &[u32], out: &mut O::Tensor) {
+        let (Some(pre), Some(pooler)) = (&self.hidden.pooler_pre, &self.pooler) else {
+            return ops.scatter(tokens, &self.g_rows, out);
+        };
+        ops.activation_grad(Activation::Tanh, pre, &mut self.g_rows);
+        ops.linear(pooler, &self.g_rows, Epilogue::Store, &mut self.g_first);
+        ops.scatter(tokens, &self.g_first, out);
+    }
+}
+
+/// logits = cap(W hidden + b).
+fn logits_of<O: GradientOps>(
+    model: &Forward<O>,
+    (hidden, softcap): (&O::Tensor, Option<f32>),
+    logits: &mut O::Tensor,
+) {
+    let last = model.weights.head.last.as_ref().expect("a scored model has a head");
+    model.ops.linear(last, hidden, Epilogue::Store, logits);
+    if let Some(cap) = softcap {
+        model.ops.softcap(cap, logits);
+    }
+}
+
+fn gather<O: Ops>(ops: &O, (tokens, ones): (&[u32], &[u32]), x: &O::Tensor, out: &mut O::Tensor) {
+    let runs = RowRuns { first: tokens, len: &ones[..tokens.len()] };
+    ops.pool(Pooling::First, runs, x, out);
+}
+
+impl<O: GradientOps> Differentiable<O> {
+    /// A tensor to keep what the head's last matrix reads of so many rows.
+    pub fn hidden(&self, rows: usize) -> Result<O::Tensor> {
+        let ops = &self.forward.ops;
+        let mut tensor = ops.tensor(rows, self.forward.spec.head_input_width())?;
+        ops.set_rows(&mut tensor, rows);
+        Ok(tensor)
+    }
+
+    /// Scores rows of the batch that was run last; with a metric and a weight for each row, what is
+    /// scored becomes the start of [`Self::back`].
+    ///
+    /// # Panics
+    /// If the model was made without a head to score, or the lists have different lengths.
+    pub fn score(
+        &mut self,
+        starts: &[u32],
+        mut scoring: Scoring<'_, O::Tensor>,
+        gradient: Option<(Metric, &[f32])>,
+    ) -> Result<Vec<Score>> {
+        let Self { forward: model, head, g, scored, .. } = self;
+        let head = head.as_mut().expect("made to be scored");
+        let ops = &model.ops;
+        let count = scoring.rows.len();
+        ops.set_rows(&mut head.scores, count);
+        if let Some(keep) = &mut scoring.keep {
+            ops.edit(&zero(), keep);
+        }
+        for first in (0..count).step_by(head.room) {
+            let piece = first..(first + head.room).min(count);
+            head.set_rows(ops, piece.len());
+            let rows = &scoring.rows[piece.clone()];
+            let pooled: Vec<u32>;
+            let tokens = if head.steps.pooled {
+                pooled = rows.iter().map(|&row| starts[row as usize]).collect();
+                &pooled
+            } else {
+                rows
+            };
+            let places: Vec<u32> =
+                piece.clone().map(|row| u32::try_from(row).expect("few")).collect();
+            head.forward(model, tokens, (&scoring, &places));
+            if let Some(keep) = &mut scoring.keep {
+                ops.scatter(&places, head.hidden.last(), keep);
+            }
+            let against = Against {
+                targets: &scoring.targets[piece.clone()],
+                foils: scoring.foils.map(|foils| &foils[piece.clone()]),
+                reference: scoring.reference.map(|_| &head.reference),
+            };
+            ops.score(&against, &head.logits, (first, &mut head.scores));
+            if let Some((metric, weights)) = gradient {
+                let how = (metric, &weights[piece]);
+                ops.score_grad(how, &against, &head.logits, &mut head.g_logits);
+                head.back(model, tokens, &mut g.h);
+                *scored = true;
+            }
+        }
+        ops.read(&head.scores, &mut head.on_host)?;
+        Ok(head.on_host.chunks_exact(SCORES).map(Score::from_row).collect())
+    }
+}
+
+impl Score {
+    fn from_row(row: &[f32]) -> Self {
+        let [log_prob, logit_difference, correct, kl] = row else { unreachable!("four scores") };
+        Self {
+            log_prob: *log_prob,
+            logit_difference: *logit_difference,
+            correct: *correct == 1.0,
+            kl: *kl,
+        }
+    }
+}
