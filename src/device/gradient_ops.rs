@@ -36,6 +36,24 @@ pub trait GradientOps: Ops {
         g: &Self::Tensor,
         out: &mut Self::Tensor,
     );
+    /// attention: of sequences that go on from a past.
+    fn attention_past(
+        &self,
+        args: &AttentionArgs<'_, Self::Vector>,
+        past: Past<'_, Self::Tensor>,
+        qkv: &Self::Tensor,
+        out: &mut Self::Tensor,
+    );
+    /// attention_grad: the same backwards; the past is held fixed.
+    fn attention_past_grad(
+        &self,
+        args: &AttentionArgs<'_, Self::Vector>,
+        past: Past<'_, Self::Tensor>,
+        qkv_and_g: (&Self::Tensor, &Self::Tensor),
+        out: &mut Self::Tensor,
+    );
+    /// attention: keeps keys and values of `tokens` of a batch as `rows` of a past, none twice.
+    fn store_past(&self, qkv: &Self::Tensor, tokens: &[u32], rows: &[u32], kv: &mut Self::Tensor);
     /// activation_grad: `g = g * act'(x)`.
     fn activation_grad(&self, activation: Activation, x: &Self::Tensor, g: &mut Self::Tensor);
     /// activation_grad: `g = g * (1 - (y / cap)^2)`, `y` being the capped values.
@@ -62,6 +80,23 @@ pub trait GradientOps: Ops {
         g: &mut Self::Tensor,
     );
 }
+
+/// Keys and values of tokens before those of a batch.
+#[derive(Debug)]
+pub struct Past<'a, T> {
+    /// `[rows, 2 K d]`: K key heads, then K value heads, after norm and rotation.
+    pub kv: &'a T,
+    /// First row and number of rows of each sequence of the batch; sequences may share them.
+    pub rows: &'a [[u32; 2]],
+}
+
+impl<T> Clone for Past<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Past<'_, T> {}
 
 /// Numbers that [`GradientOps::score`] gives for a row: log p(target); logit of the target less that
 /// of the foil (0 without foils); 1 where no logit is above the target's; KL from the reference (0

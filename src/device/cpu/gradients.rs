@@ -1,8 +1,9 @@
 //! The processor's half of the backward program.
 
+use super::attention::{self, Source};
 use super::{CpuDevice, Matrix, Table, Tensor};
 use super::{activation_grad, attention_grad, gated_act, norm_grad, rope, scatter, score};
-use crate::device::gradient_ops::{Against, GradientOps, Metric};
+use crate::device::gradient_ops::{Against, GradientOps, Metric, Past};
 use crate::device::ops::{AttentionArgs, HeadRange, NormWeights};
 use crate::error::Result;
 use crate::model::Activation;
@@ -40,7 +41,31 @@ impl GradientOps for CpuDevice {
         g: &Tensor,
         out: &mut Tensor,
     ) {
-        attention_grad::attention_grad(args, qkv, g, out);
+        attention_grad::attention_grad(args, Source { qkv, past: None }, g, out);
+    }
+
+    fn attention_past(
+        &self,
+        args: &AttentionArgs<'_, Vec<f32>>,
+        past: Past<'_, Tensor>,
+        qkv: &Tensor,
+        out: &mut Tensor,
+    ) {
+        attention::attention(args, Source { qkv, past: Some(past) }, out, None);
+    }
+
+    fn attention_past_grad(
+        &self,
+        args: &AttentionArgs<'_, Vec<f32>>,
+        past: Past<'_, Tensor>,
+        (qkv, g): (&Tensor, &Tensor),
+        out: &mut Tensor,
+    ) {
+        attention_grad::attention_grad(args, Source { qkv, past: Some(past) }, g, out);
+    }
+
+    fn store_past(&self, qkv: &Tensor, tokens: &[u32], rows: &[u32], kv: &mut Tensor) {
+        attention::store_past(qkv, tokens, rows, kv);
     }
 
     fn activation_grad(&self, activation: Activation, x: &Tensor, g: &mut Tensor) {

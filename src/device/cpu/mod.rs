@@ -30,6 +30,8 @@ pub mod top_tokens;
 
 pub use buffer::{Matrix, Table, Tensor};
 
+use self::attention::Source;
+
 use std::sync::Arc;
 
 use super::ops::{AttentionArgs, Edit, Epilogue, HeadRange, NormWeights, Ops, Pooling, RowRuns};
@@ -134,7 +136,7 @@ impl Ops for CpuDevice {
         out: &mut Tensor,
         probs: Option<&mut Tensor>,
     ) {
-        attention::attention(args, qkv, out, probs);
+        attention::attention(args, Source { qkv, past: None }, out, probs);
     }
 
     fn linear(&self, weight: &Matrix, x: &Tensor, then: Epilogue<'_, Tensor>, out: &mut Tensor) {
