@@ -63,6 +63,18 @@ pub trait GradientOps: Ops {
     /// scatter: row `rows[r]` of `out` += row r of `g`. No row twice.
     fn scatter(&self, rows: &[u32], g: &Self::Tensor, out: &mut Self::Tensor);
 
+    /// scatter: row `rows[r]` of `out` = row r of `x`. No row twice.
+    fn put_rows(&self, rows: &[u32], x: &Self::Tensor, out: &mut Self::Tensor);
+    /// shift_neurons: what changing one neuron of each row does to what the MLP gives. Row r of
+    /// `out` += ((scale[r] - 1) x + shift[r]) W[:, n], x being neuron n of row `tokens[r]` of `act`.
+    fn shift_neurons(
+        &self,
+        down: &Self::Matrix,
+        tokens_and_neurons: (&[u32], &[u32]),
+        act_scale_shift: (&Self::Tensor, &[f32], &[f32]),
+        out: &mut Self::Tensor,
+    );
+
     /// score: [`SCORES`] numbers for each row of logits, into the rows of `out` from `first` on.
     /// One column of logits is a yes-no question whose answer is the target, 0 or 1.
     fn score(

@@ -2,7 +2,9 @@
 
 use super::attention::{self, Source};
 use super::{CpuDevice, Matrix, Table, Tensor};
-use super::{activation_grad, attention_grad, gated_act, norm_grad, rope, scatter, score};
+use super::{
+    activation_grad, attention_grad, gated_act, norm_grad, rope, scatter, score, shift_neurons,
+};
 use crate::device::gradient_ops::{Against, GradientOps, Metric, Past};
 use crate::device::ops::{AttentionArgs, HeadRange, NormWeights};
 use crate::error::Result;
@@ -82,6 +84,20 @@ impl GradientOps for CpuDevice {
 
     fn scatter(&self, rows: &[u32], g: &Tensor, out: &mut Tensor) {
         scatter::scatter(rows, g, out);
+    }
+
+    fn put_rows(&self, rows: &[u32], x: &Tensor, out: &mut Tensor) {
+        scatter::put_rows(rows, x, out);
+    }
+
+    fn shift_neurons(
+        &self,
+        down: &Matrix,
+        places: (&[u32], &[u32]),
+        values: (&Tensor, &[f32], &[f32]),
+        out: &mut Tensor,
+    ) {
+        shift_neurons::shift_neurons(down, places, values, out);
     }
 
     fn score(&self, against: &Against<'_, Tensor>, logits: &Tensor, out: (usize, &mut Tensor)) {

@@ -24,6 +24,7 @@ pub mod sample_rows;
 mod scatter;
 mod score;
 mod shared;
+mod shift_neurons;
 pub mod simd;
 pub mod statistics;
 pub mod top_tokens;
