@@ -75,6 +75,16 @@ pub trait GradientOps: Ops {
         out: &mut Self::Tensor,
     );
 
+    /// pick_logits: `out[r]` = logit `ids[r]` of row r less that of `others[r]`, without any other:
+    /// `(W[ids[r]] - W[others[r]]) . x[r]` and the same of the bias. `out` has one column.
+    fn pick_logits(
+        &self,
+        weight: &Self::Matrix,
+        ids_and_others: (&[u32], &[u32]),
+        x: &Self::Tensor,
+        out: &mut Self::Tensor,
+    );
+
     /// score: [`SCORES`] numbers for each row of logits, into the rows of `out` from `first` on.
     /// One column of logits is a yes-no question whose answer is the target, 0 or 1.
     fn score(

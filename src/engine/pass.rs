@@ -11,7 +11,7 @@ use std::thread;
 
 use super::fleet::{Device, Fleet, Member, say_lost};
 use super::queue::{HaltOnPanic, Queue};
-use super::states::PassStates;
+use super::states::States;
 use super::watch::StatisticsWatch;
 use crate::accumulate::run::RunStatistics;
 use crate::config::Pool;
@@ -63,7 +63,7 @@ enum Message {
 pub fn run_pass<O: Device>(
     fleet: &mut Fleet<'_, O>,
     plan: &PassPlan,
-    states: &mut PassStates,
+    states: &mut States<RunStatistics>,
     blocks: impl Iterator<Item = Result<Block>> + Send,
     (stop, report): (&AtomicBool, impl FnMut(PassProgress)),
 ) -> Result<()> {
@@ -157,7 +157,7 @@ fn work<O: Device, I: Iterator<Item = Result<Block>>>(
 fn collect(
     messages: Receiver<(usize, Message)>,
     plan: &PassPlan,
-    states: &mut PassStates,
+    states: &mut States<RunStatistics>,
     (names, lost): (&[String], &mut Vec<(usize, Error)>),
     mut report: impl FnMut(PassProgress),
 ) -> Result<()> {

@@ -8,6 +8,7 @@ mod folder;
 mod memory;
 mod prepare;
 mod provenance;
+pub mod questions;
 mod rankings;
 mod statistics_tables;
 
@@ -30,7 +31,7 @@ use crate::device::cpu::CpuDevice;
 use crate::engine::calibrate::calibrate;
 use crate::engine::fleet::{Device, Fleet, Setup, Slot};
 use crate::engine::pass::{PassPlan, PassProgress, run_pass};
-use crate::engine::states::PassStates;
+use crate::engine::states::States;
 use crate::error::Result;
 use crate::id::Site;
 
@@ -102,7 +103,7 @@ pub fn run_on<O: Device>(
     let mut fleet = Fleet::new(slots, setup);
     report("calibrating", 0, 0.0);
     let plan = pass_plan(prepared, &mut fleet)?;
-    let mut states = PassStates::load(&folder.states(), prepared.run_id, &plan.sites)?
+    let mut states = States::load(&folder.states(), prepared.run_id, plan.sites.clone())?
         .commit_every(prepared.commit_interval());
     let todo = states.missing(plan.blocks);
     let resumed = u64::from(plan.blocks) - todo.len() as u64;

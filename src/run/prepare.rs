@@ -16,6 +16,7 @@ use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
 use crate::methods::MethodCall;
+use crate::methods::registry::Kind;
 use crate::model::Model;
 
 /// A run, resolved: see [`Prepared::new`].
@@ -132,6 +133,9 @@ fn parse_methods(config: &RunConfig) -> Result<Vec<MethodCall>> {
         if call.needs_labels() && config.concepts.is_empty() {
             let what = format!("method '{name}' needs labels, and the run has no [[concepts]]");
             return Err(Error::config("methods", what, "add [[concepts]] column = \"upos\""));
+        }
+        if matches!(call.method.kind, Kind::Causal) {
+            return Err(call.needs_a_model());
         }
         if call.method.needs_matrix {
             return Err(call.needs_a_matrix());

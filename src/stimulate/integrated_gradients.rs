@@ -48,7 +48,7 @@ impl Quadrature {
 }
 
 /// What is attributed, and how finely.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Points m of the path.
     pub steps: u32,

@@ -44,6 +44,7 @@ fn questions(folder: &Path) -> Vec<Question> {
             at: pair[1] - pair[0] - 1,
             target: 5,
             foil: Some(9),
+            other: None,
         })
         .collect()
 }
@@ -142,7 +143,7 @@ fn sweeps<O: GradientOps>(ops: O, folder: &Path) {
                 &mut run,
                 (&batch, &held),
                 (layer, &neurons),
-                (place, &becomes),
+                (place, differences, &becomes),
                 |neuron, scores| {
                     got.push((neuron, scores.to_vec()));
                     Ok(())

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use electrode::accumulate::Merge;
+use electrode::accumulate::State as _;
 use electrode::accumulate::run::RunStatistics;
 use electrode::accumulate::site::RunPlan;
 use electrode::corpus::block::Counts;

@@ -3,7 +3,8 @@
 use super::attention::{self, Source};
 use super::{CpuDevice, Matrix, Table, Tensor};
 use super::{
-    activation_grad, attention_grad, gated_act, norm_grad, rope, scatter, score, shift_neurons,
+    activation_grad, attention_grad, gated_act, norm_grad, pick_logits, rope, scatter, score,
+    shift_neurons,
 };
 use crate::device::gradient_ops::{Against, GradientOps, Metric, Past};
 use crate::device::ops::{AttentionArgs, HeadRange, NormWeights};
@@ -98,6 +99,10 @@ impl GradientOps for CpuDevice {
         out: &mut Tensor,
     ) {
         shift_neurons::shift_neurons(down, places, values, out);
+    }
+
+    fn pick_logits(&self, weight: &Matrix, ids: (&[u32], &[u32]), x: &Tensor, out: &mut Tensor) {
+        pick_logits::pick_logits(weight, ids, x, out);
     }
 
     fn score(&self, against: &Against<'_, Tensor>, logits: &Tensor, out: (usize, &mut Tensor)) {

@@ -17,6 +17,7 @@ pub mod histogram;
 mod math;
 mod norm;
 mod norm_grad;
+mod pick_logits;
 mod pool;
 mod residual;
 mod rope;
