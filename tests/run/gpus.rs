@@ -5,21 +5,20 @@
 use std::process::Command;
 
 use super::{Bench, Finished, assert_same, finish, manifest, tables};
+use crate::cuda::give_driver;
 
-/// The program on so many GPUs; nothing where the fake could not be built.
+/// The command on the fake driver with these settings; nothing where it could not be built.
+pub(crate) fn on_fake(command: &mut Command, settings: &[(&str, &str)]) -> Option<Finished> {
+    give_driver(command, fake_cuda::library_dir()).then(|| {
+        let command = command.envs(settings.iter().copied());
+        finish(command)
+    })
+}
+
+/// The program on so many GPUs.
 fn on_gpus(bench: &Bench, out: &str, settings: &[(&str, &str)]) -> Option<Finished> {
-    if !fake_cuda::library_dir().join("libcuda.so.1").exists() {
-        eprintln!("skipped: {}", fake_cuda::reason_for_none());
-        return None;
-    }
-    let mut command: Command = bench.command(out, &["--device", "cuda", "corpus.block_bytes=1024"]);
-    command.env("LD_LIBRARY_PATH", fake_cuda::library_dir());
-    command.env("ELECTRODE_KERNEL_IMAGES", fake_cuda::Fake::images());
-    command.env_remove("CUDA_VISIBLE_DEVICES").envs(settings.iter().copied());
-    if let Some(library) = fake_cuda::preload() {
-        command.env("LD_PRELOAD", library);
-    }
-    Some(finish(&mut command))
+    let more = ["--device", "cuda", "corpus.block_bytes=1024"];
+    on_fake(&mut bench.command(out, &more), settings)
 }
 
 const SENTENCES: usize = 150;
