@@ -61,3 +61,24 @@ fn a_gpu_that_is_lost_on_the_way_costs_its_block_alone() {
     assert!(again.stdout.contains("blocks from earlier attempts"), "{}", again.stdout);
     assert_same(&whole, &tables(&bench.path("alone")), "after the only GPU was lost");
 }
+
+/// Work that the device has not been waited for is done late, and streams take turns at random: no
+/// event may be missing.
+#[test]
+fn streams_as_late_as_allowed_change_no_bit() {
+    let bench = Bench::new(SENTENCES);
+    let Some(one) = on_gpus(&bench, "one", &[]) else { return };
+    assert_eq!(one.code, Some(0), "{}", one.stderr);
+    let whole = tables(&bench.path("one"));
+    for (seed, devices) in [("1", "1"), ("2", "1"), ("3", "2")] {
+        let lazy = [
+            ("FAKECUDA_LAZY", "1"),
+            ("FAKECUDA_SEED", seed),
+            ("FAKECUDA_DEVICES", devices),
+        ];
+        let done = on_gpus(&bench, seed, &lazy).expect("as above");
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        assert!(!done.stderr.contains("fake cuda:"), "{}", done.stderr);
+        assert_same(&whole, &tables(&bench.path(seed)), &format!("late, turns of {seed}"));
+    }
+}

@@ -194,9 +194,9 @@ impl Context {
         }
         let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = self.enter().and_then(|()| {
-            uploads.reserve(bytes.len(), &self.arena)?.map_err(|failure| self.error(&failure))?;
             let streams = (&self.copy, &self.compute);
-            uploads.send(bytes, streams).map_err(|failure| self.error(&failure))
+            let room = uploads.reserve(bytes.len(), &self.arena, streams)?;
+            room.and_then(|()| uploads.send(bytes, streams)).map_err(|failure| self.error(&failure))
         });
         sent.unwrap_or_else(|error| {
             self.fail(error);

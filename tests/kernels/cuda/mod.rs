@@ -15,3 +15,4 @@ mod residual;
 mod rope;
 mod rows;
 mod statistics;
+mod upload;
