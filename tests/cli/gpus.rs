@@ -7,23 +7,14 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::{Finished, electrode, finish};
+use crate::cuda::give_driver;
 
 const DRY: [&str; 3] = ["run", "configs/runs/quickstart.toml", "--dry-run"];
 
 /// The program with the driver of this folder; nothing where the fake could not be built.
 fn with_driver(folder: &Path, arguments: &[&str]) -> Option<Command> {
-    if !fake_cuda::library_dir().join("libcuda.so.1").exists() {
-        eprintln!("skipped: {}", fake_cuda::reason_for_none());
-        return None;
-    }
     let mut command = electrode();
-    command.args(arguments).env("LD_LIBRARY_PATH", folder);
-    command.env("ELECTRODE_KERNEL_IMAGES", fake_cuda::Fake::images());
-    command.env_remove("CUDA_VISIBLE_DEVICES");
-    if let Some(library) = fake_cuda::preload() {
-        command.env("LD_PRELOAD", library);
-    }
-    Some(command)
+    give_driver(command.args(arguments), folder).then_some(command)
 }
 
 /// On the fake with these settings.
@@ -82,6 +73,63 @@ fn what_is_wrong_with_a_driver_is_said() {
         assert!(auto.stderr.contains("running on the CPU"), "{reason}: {}", auto.stderr);
         assert!(auto.stderr.contains(word), "{reason}: {}", auto.stderr);
     }
+}
+
+/// One that does not answer takes no other with it, whatever it is asked.
+#[test]
+fn a_gpu_that_does_not_answer_is_left_out() {
+    for (call, code, word) in [
+        ("cuDevicePrimaryCtxRetain", 46, "CUDA_ERROR_DEVICE_UNAVAILABLE"),
+        ("cuDevicePrimaryCtxRetain", 2, "CUDA_ERROR_OUT_OF_MEMORY"),
+        ("cuDeviceGetName", 999, "CUDA_ERROR_UNKNOWN"),
+        ("cuMemGetInfo_v2", 214, "CUDA_ERROR_ECC_UNCORRECTABLE"),
+    ] {
+        let refuse = format!("1:{call}:{code}");
+        let settings = [("FAKECUDA_DEVICES", "3"), ("FAKECUDA_REFUSE", &refuse)];
+        let Some(out) = on_fake(&settings, &["devices"]) else { return };
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        let lines: Vec<&str> = out.stdout.lines().collect();
+        assert!(lines[1].starts_with("cuda:0") && lines[2].starts_with("cuda:2"), "{}", out.stdout);
+        let why = lines.iter().find(|line| line.starts_with("cannot be used: cuda:1: "));
+        assert!(why.is_some_and(|line| line.contains(word)), "{call}: {}", out.stdout);
+        let json = on_fake(&settings, &["devices", "--json"]).expect("as above");
+        let json: Value = serde_json::from_str(&json.stdout).expect("it is JSON");
+        assert_eq!(json["cuda"]["unusable"][0]["index"], 1, "{json}");
+        let dry = |device| on_fake(&settings, &[&DRY[..], &["--device", device]].concat());
+        for device in ["auto", "cuda"] {
+            let out = dry(device).expect("as above");
+            assert_eq!(out.code, 0, "{device}: {}", out.stderr);
+            let said: Vec<&str> =
+                out.stderr.lines().filter(|line| line.contains("left out")).collect();
+            assert_eq!(said.len(), 1, "{device}: {}", out.stderr);
+            assert!(said[0].contains("cuda:1") && said[0].contains(word), "{}", said[0]);
+            assert!(out.stdout.contains("# cuda:2 (") && !out.stdout.contains("# cuda:1 ("));
+        }
+        let asked = dry("cuda:1").expect("as above");
+        assert_eq!(asked.code, 76, "{}", asked.stderr);
+        assert!(asked.stderr.contains("error: cuda:1: "), "{}", asked.stderr);
+    }
+}
+
+/// With no other there, `auto` says in its one line why the CPU does the work.
+#[test]
+fn the_only_gpu_that_does_not_answer_is_named() {
+    let settings = [("FAKECUDA_REFUSE", "0:cuDevicePrimaryCtxRetain:46")];
+    let Some(auto) = on_fake(&settings, &[&DRY[..], &["--device", "auto"]].concat()) else {
+        return;
+    };
+    assert_eq!(auto.code, 0, "{}", auto.stderr);
+    let said: Vec<&str> =
+        auto.stderr.lines().filter(|line| line.contains("running on the CPU")).collect();
+    assert_eq!(said.len(), 1, "{}", auto.stderr);
+    let word = "CUDA_ERROR_DEVICE_UNAVAILABLE";
+    assert!(said[0].contains("cuda:0: ") && said[0].contains(word), "{}", said[0]);
+    let asked = on_fake(&settings, &[&DRY[..], &["--device", "cuda"]].concat()).expect("as above");
+    assert_eq!(asked.code, 76, "{}", asked.stderr);
+    assert!(asked.stderr.contains(word), "{}", asked.stderr);
+    let json = on_fake(&settings, &["devices", "--json"]).expect("as above");
+    let json: Value = serde_json::from_str(&json.stdout).expect("it is JSON");
+    assert_eq!(json["cuda"]["missing"]["reason"], "unusable", "{json}");
 }
 
 #[test]

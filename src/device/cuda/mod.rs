@@ -31,7 +31,7 @@ mod upload;
 
 pub use buffer::{Element, Matrix, Table, Tensor, Vector};
 pub use images::Images;
-pub use probe::{Found, Missing, Probe, probe};
+pub use probe::{Found, Missing, Probe, Unusable, probe};
 pub use statistics::Statistics;
 
 use std::sync::Arc;
