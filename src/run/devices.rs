@@ -67,6 +67,15 @@ impl Devices {
         }
     }
 
+    /// Tokens of a batch unless the run file says. Results are the same bits for any number; a GPU
+    /// needs more of them to be busy while the host makes the next batch.
+    pub fn batch_tokens(&self) -> usize {
+        match self {
+            Self::Cpu => 2048,
+            Self::Cuda(_) => 16_384,
+        }
+    }
+
     /// Names and numbers, for the manifest.
     pub fn facts(&self) -> Vec<DeviceFacts> {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();

@@ -163,7 +163,20 @@ fn a_dry_run_holds_the_plan_against_each_gpu() {
     assert_ne!(id(&both), other(&two, &["--device", "cuda", "model.dtype=bf16"]), "bf16");
     let ampere = [("FAKECUDA_ARCH", "8.0")];
     assert_ne!(id(&both), other(&ampere, &["--device", "cuda"]), "another kind");
-    let small = [("FAKECUDA_MEMORY", "50000000")];
-    let small = dry(&small, &["--device", "cuda"]).expect("as above");
-    assert!(small.contains("not all fits, batches get smaller"), "{small}");
+    // The batch is the device's own, half of it where its memory is short, and asked for as asked.
+    let (cuda, asked) = ("--device=cuda", "statistics.batch_tokens=16384");
+    for (memory, more, batch, fits) in [
+        ("1000000000", &[cuda][..], 16_384, true),
+        ("250000000", &[cuda], 8192, true),
+        ("130000000", &[cuda], 2048, true),
+        ("120000000", &[cuda], 2048, false),
+        ("250000000", &[cuda, asked], 16_384, false),
+        ("1000000000", &["--device=cpu"], 2048, true),
+    ] {
+        let text = dry(&[("FAKECUDA_MEMORY", memory)], more).expect("as above");
+        assert!(text.contains(&format!("\n# batches: {batch} tokens\n")), "{memory}: {text}");
+        assert_eq!(!text.contains("not all fits, batches get smaller"), fits, "{memory}: {text}");
+        assert_eq!(text.contains("batch_tokens"), more.contains(&asked), "only if asked: {text}");
+        assert_eq!(id(&text) == id(&both), more[0] == cuda, "it is no part of the identity");
+    }
 }

@@ -71,14 +71,27 @@ fn streams_as_late_as_allowed_change_no_bit() {
     assert_eq!(one.code, Some(0), "{}", one.stderr);
     let whole = tables(&bench.path("one"));
     for (seed, devices) in [("1", "1"), ("2", "1"), ("3", "2")] {
-        let lazy = [
-            ("FAKECUDA_LAZY", "1"),
-            ("FAKECUDA_SEED", seed),
-            ("FAKECUDA_DEVICES", devices),
-        ];
+        let lazy = [("FAKECUDA_LAZY", "1"), ("FAKECUDA_SEED", seed), ("FAKECUDA_DEVICES", devices)];
         let done = on_gpus(&bench, seed, &lazy).expect("as above");
         assert_eq!(done.code, Some(0), "{}", done.stderr);
         assert!(!done.stderr.contains("fake cuda:"), "{}", done.stderr);
         assert_same(&whole, &tables(&bench.path(seed)), &format!("late, turns of {seed}"));
+    }
+}
+
+/// By default the device's own size, which is a whole block here.
+#[test]
+fn the_size_of_batches_changes_no_bit_on_a_gpu() {
+    let bench = Bench::new(SENTENCES);
+    let Some(one) = on_gpus(&bench, "one", &[]) else { return };
+    assert_eq!(one.code, Some(0), "{}", one.stderr);
+    let some = tables(&bench.path("one"));
+    let run = std::fs::read_to_string(bench.path("run.toml")).expect("readable");
+    for (out, line) in [("32", "batch_tokens = 32\n"), ("default", "")] {
+        let run = run.replace("batch_tokens = 256\n", line);
+        std::fs::write(bench.path("run.toml"), run).expect("written");
+        let done = on_gpus(&bench, out, &[]).expect("as above");
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        assert_same(&some, &tables(&bench.path(out)), &format!("{out} tokens"));
     }
 }
