@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, ValueEnum};
 
+use super::device::DtypeArg;
 use super::output;
 use crate::artifact::atomic::write_atomic;
 use crate::artifact::words::write_words;
@@ -58,7 +59,7 @@ pub struct ExtractArgs {
     pub device: String,
     /// Of the forward pass
     #[arg(long, value_enum, default_value = "f32", value_name = "DTYPE")]
-    pub dtype: ExtractDtype,
+    pub dtype: DtypeArg,
     /// JSON file of activations to overwrite on the way
     #[arg(long, value_name = "FILE")]
     pub intervene: Option<PathBuf>,
@@ -111,24 +112,6 @@ impl From<CorpusFormat> for Format {
             CorpusFormat::Conllu => Self::Conllu,
             CorpusFormat::Parallel => Self::Parallel,
             CorpusFormat::Parquet => Self::Parquet,
-        }
-    }
-}
-
-/// See [`ExtractArgs::dtype`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ExtractDtype {
-    /// float32 throughout.
-    F32,
-    /// bfloat16 weights and activations.
-    Bf16,
-}
-
-impl From<ExtractDtype> for Dtype {
-    fn from(dtype: ExtractDtype) -> Self {
-        match dtype {
-            ExtractDtype::F32 => Self::F32,
-            ExtractDtype::Bf16 => Self::Bf16,
         }
     }
 }

@@ -180,3 +180,18 @@ fn a_dry_run_holds_the_plan_against_each_gpu() {
         assert_eq!(id(&text) == id(&both), more[0] == cuda, "it is no part of the identity");
     }
 }
+
+#[test]
+fn a_measurement_names_its_device() {
+    let config = "tests/golden/forward/gpt2-tied/config.json";
+    let small = ["bench", config, "--tokens", "32", "--sequence", "16", "--rounds", "1"];
+    for (device, dtype, line) in [
+        ("cuda", "bf16", "device  cuda:0 (fake GPU (compute 9.0)), bf16"),
+        ("cpu", "f32", "device  cpu ("),
+    ] {
+        let more = ["--device", device, "--dtype", dtype];
+        let Some(out) = on_fake(&[], &[&small[..], &more].concat()) else { return };
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        assert!(out.stdout.starts_with(line), "{}", out.stdout);
+    }
+}
