@@ -121,7 +121,7 @@ impl Line {
 fn work<O: Device, I: Iterator<Item = Result<Block>>>(
     member: &mut Member<'_, O>,
     plan: &PassPlan,
-    (queue, stop): (&Queue<I>, &AtomicBool),
+    (queue, stop): (&Queue<Block, I>, &AtomicBool),
     line: &Line,
 ) {
     let _guard = HaltOnPanic(queue);
