@@ -19,7 +19,7 @@ DEVICE void clear_columns(T* probs, const AttentionTile& tile, u32 begin, u32 en
 }
 
 template <class T> DEVICE void attend_probs(const AttentionArgs& a) {
-    EL_SHARED(float, panels, [PANEL_FLOATS]);
+    EL_SHARED_PACKS(float, panels, [PANEL_FLOATS]);
     const AttentionWork work = attention_work(a);
     const AttentionTile& tile = work.tile;
     const u32 y = threadIdx.x / GRID, x = threadIdx.x % GRID;
