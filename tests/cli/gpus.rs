@@ -195,3 +195,22 @@ fn a_measurement_names_its_device() {
         assert!(out.stdout.starts_with(line), "{}", out.stdout);
     }
 }
+
+/// Sites of one neuron, and weights with one input: their rows take a whole pack of 16 bytes.
+#[test]
+fn a_model_with_one_neuron_runs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("config.json");
+    let text = std::fs::read_to_string("tests/golden/forward/gpt2-tied/config.json");
+    let mut config: Value = serde_json::from_str(&text.expect("readable")).expect("it is JSON");
+    config["n_inner"] = 1.into();
+    std::fs::write(&file, config.to_string()).expect("written");
+    let file = file.to_str().expect("a name in UTF-8");
+    let small = ["bench", file, "--tokens", "32", "--sequence", "16", "--rounds", "1"];
+    for dtype in ["f32", "bf16"] {
+        let more = ["--device", "cuda", "--dtype", dtype];
+        let Some(out) = on_fake(&[], &[&small[..], &more].concat()) else { return };
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        assert!(out.stdout.contains("32 x 48 x 1 "), "{}", out.stdout);
+    }
+}

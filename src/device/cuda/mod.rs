@@ -73,6 +73,10 @@ impl Ops for CudaDevice {
         Tensor::new(&self.context, self.element, (rows, cols))
     }
 
+    fn cells(&self, count: usize) -> Result<Tensor> {
+        Tensor::cells(&self.context, self.element, count)
+    }
+
     fn matrix(&self, out: usize, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<Matrix> {
         Matrix::new(&self.context, self.element, (out, &weight), bias.as_deref())
     }
