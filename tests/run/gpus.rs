@@ -65,7 +65,7 @@ fn a_gpu_that_is_lost_on_the_way_costs_its_block_alone() {
 /// Work that the device has not been waited for is done late, and streams take turns at random: no
 /// event may be missing.
 #[test]
-fn streams_as_late_as_allowed_change_no_bit() {
+fn late_streams_change_no_bit_of_a_run() {
     let bench = Bench::new(SENTENCES);
     let Some(one) = on_gpus(&bench, "one", &[]) else { return };
     assert_eq!(one.code, Some(0), "{}", one.stderr);
