@@ -81,8 +81,8 @@ DEVICE void attend(const AttentionArgs& a, float* panels, float* weights) {
 
 // Heads of at most 128 columns, and of at most 256: their sums alone take 64 registers.
 template <class T> DEVICE void attend_any(const AttentionArgs& a) {
-    EL_SHARED(float, panels, [PANEL_FLOATS]);
-    EL_SHARED(float, weights, [SIDE * WIDE_ROW]);
+    EL_SHARED_PACKS(float, panels, [PANEL_FLOATS]);
+    EL_SHARED_PACKS(float, weights, [SIDE * WIDE_ROW]);
     if (a.head_width <= SIDE) {
         attend<T, 1>(a, panels, weights);
     } else {
@@ -90,8 +90,8 @@ template <class T> DEVICE void attend_any(const AttentionArgs& a) {
     }
 }
 template <class T> DEVICE void attend_wide(const AttentionArgs& a) {
-    EL_SHARED(float, panels, [PANEL_FLOATS]);
-    EL_SHARED(float, weights, [SIDE * WIDE_ROW]);
+    EL_SHARED_PACKS(float, panels, [PANEL_FLOATS]);
+    EL_SHARED_PACKS(float, weights, [SIDE * WIDE_ROW]);
     attend<T, 4>(a, panels, weights);
 }
 

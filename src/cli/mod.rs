@@ -3,7 +3,7 @@
 
 pub mod bench;
 pub mod completions;
-mod device;
+pub mod device;
 pub mod devices;
 pub mod extract;
 pub mod inspect;

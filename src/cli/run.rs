@@ -82,13 +82,13 @@ pub(super) fn stop_flag() -> Result<Arc<AtomicBool>> {
 }
 
 fn dry_run(prepared: &Prepared) -> Result<()> {
-    let memory = run::memory_plan(prepared)?;
+    let memory = run::memory_plan(prepared, prepared.limits.tokens)?;
     let plan = &prepared.plan;
     let neurons: usize =
         prepared.sites.iter().map(|site| prepared.model.spec.site_width(*site)).sum();
     output::print(&format!(
         "# run {}\n# corpus: {} documents, {} words, {} blocks, {} label groups\n\
-         # sites: {} with {} neurons\n{}{}",
+         # sites: {} with {} neurons\n# batches: {} tokens\n{}{}",
         prepared.run_id_hex(),
         plan.documents,
         plan.words,
@@ -96,6 +96,7 @@ fn dry_run(prepared: &Prepared) -> Result<()> {
         plan.labels.groups(),
         prepared.sites.len(),
         neurons,
+        prepared.limits.tokens,
         memory_lines(&memory),
         prepared.config.to_toml(),
     ))

@@ -121,7 +121,7 @@ impl Line {
 fn work<O: Device, I: Iterator<Item = Result<Block>>>(
     member: &mut Member<'_, O>,
     plan: &PassPlan,
-    (queue, stop): (&Queue<I>, &AtomicBool),
+    (queue, stop): (&Queue<Block, I>, &AtomicBool),
     line: &Line,
 ) {
     let _guard = HaltOnPanic(queue);
@@ -134,6 +134,7 @@ fn work<O: Device, I: Iterator<Item = Result<Block>>>(
                 return;
             }
         };
+        tracing::debug!(device = member.name(), block = block.index, "block taken");
         match member.work(|forward| run_block(forward, &block, plan, (&stopped, line))) {
             Ok(state) => {
                 if !line.tell(Message::Block(block.index, state)) {

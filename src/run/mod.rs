@@ -67,7 +67,7 @@ struct PassFacts {
 /// Runs everything where the run file says; goes on where an earlier attempt in the same folder
 /// stopped.
 pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result<Finished> {
-    let memory = memory_plan(prepared)?;
+    let memory = memory_plan(prepared, prepared.limits.tokens)?;
     for Room { device, free } in memory.too_small() {
         let needed = memory.on_gpu();
         tracing::warn!(
@@ -189,7 +189,7 @@ fn pass_plan<O: Device>(prepared: &Prepared, fleet: &mut Fleet<'_, O>) -> Result
     Ok(PassPlan {
         sites: sites.into_iter().map(|(site, plan)| (site, Arc::clone(&plan))).collect(),
         pool,
-        batch_tokens: statistics.batch_tokens,
+        batch_tokens: prepared.batch_tokens(),
         blocks: prepared.blocks(),
         max_nan: statistics.max_nan,
     })

@@ -112,7 +112,7 @@ fn launch_probs(
         cells.push(end);
         end += (args.heads * length * length) as u64;
     }
-    assert_eq!((probs.rows() as u64, probs.cols()), (end, 1));
+    assert_eq!((probs.rows() as u64, probs.cols(), probs.stride()), (end, 1, 1));
     let tiles = tiles(args, SIMT_QUERIES);
     kernel_args.tiles = context.upload(&tiles);
     kernel_args.cells = context.upload(&cells);

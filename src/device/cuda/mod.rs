@@ -31,7 +31,7 @@ mod upload;
 
 pub use buffer::{Element, Matrix, Table, Tensor, Vector};
 pub use images::Images;
-pub use probe::{Found, Missing, Probe, probe};
+pub use probe::{Found, Missing, Probe, Unusable, probe};
 pub use statistics::Statistics;
 
 use std::sync::Arc;
@@ -71,6 +71,10 @@ impl Ops for CudaDevice {
 
     fn tensor(&self, rows: usize, cols: usize) -> Result<Tensor> {
         Tensor::new(&self.context, self.element, (rows, cols))
+    }
+
+    fn cells(&self, count: usize) -> Result<Tensor> {
+        Tensor::cells(&self.context, self.element, count)
     }
 
     fn matrix(&self, out: usize, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<Matrix> {

@@ -6,7 +6,7 @@
 use electrode::device::cuda::Element;
 use electrode::device::ops::{AttentionArgs, Ops, ScoreBias};
 
-use super::rows::{assert_bits, poisoned, random, read, tensor};
+use super::rows::{assert_bits, poisoned, poisoned_cells, random, read, tensor};
 use crate::cuda::device;
 
 const ELEMENTS: [Element; 2] = [Element::F32, Element::Bf16];
@@ -161,7 +161,7 @@ fn by_definition(case: &Case, qkv: &[f32], round: fn(f64) -> f64) -> Outcome {
 fn attend<O: Ops>(ops: &O, case: &Case, qkv: &[f32]) -> [Vec<f32>; 2] {
     let qkv = tensor(ops, case.cols(), qkv);
     let mut z = poisoned(ops, case.tokens(), case.heads * case.width);
-    let mut probs = poisoned(ops, case.cells(), 1);
+    let mut probs = poisoned_cells(ops, case.cells());
     let (starts, bias) = (case.starts(), ops.vector(case.bias_values()).expect("a vector"));
     let args = AttentionArgs {
         starts: &starts,

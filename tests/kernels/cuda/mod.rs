@@ -16,3 +16,4 @@ mod residual;
 mod rope;
 mod rows;
 mod statistics;
+mod upload;
