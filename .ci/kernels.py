@@ -4,7 +4,8 @@ usage: .ci/kernels.py NVCC_FOLDER [--update]
 
 For sm_80 and sm_90a: no warning, no spill, no stack frame; registers, static shared memory and the
 bytes of the argument struct as in the golden file; the instructions each kernel stands for are in its
-machine code. --update writes the golden file anew.
+machine code. --update writes the golden file anew. The small kernels of the conformance tests are held
+to the same, but for the golden file.
 """
 
 import pathlib
@@ -15,7 +16,9 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-GOLDEN = ROOT / "kernels" / "RESOURCES.txt"
+KERNELS = ROOT / "kernels"
+CONFORMANCE = ROOT / "tests" / "kernels" / "cuda" / "conformance"
+GOLDEN = KERNELS / "RESOURCES.txt"
 TARGETS = {"sm_80": "arch=compute_80,code=sm_80", "sm_90a": "arch=compute_90a,code=sm_90a"}
 HOPPER = "_sm90"
 # What the machine code of a kernel must hold: matrix units, matrix loads, copies beside the threads.
@@ -39,15 +42,14 @@ def run(*command):
     return done.stdout + done.stderr
 
 
-def compile_one(tools, stem, target, folder):
-    """The resources of each kernel of a stem, and the problems seen."""
-    cubin = folder / f"{stem}.{target}.cubin"
-    source = ROOT / "kernels" / f"{stem}.cu"
-    common = [tools / "nvcc", "-std=c++17", "-Werror", "all-warnings", "-gencode", TARGETS[target]]
-    report = run(*common, "-cubin", "-Xptxas", "-v", source, "-o", cubin)
-    ptx = folder / f"{stem}.{target}.ptx"
+def compile_one(tools, source, target, folder):
+    """The resources of each kernel of a file, and the problems seen."""
+    cubin = folder / f"{source.stem}.{target}.cubin"
+    common = [tools / "nvcc", "-std=c++17", "-I", KERNELS, "-Werror", "all-warnings"]
+    report = run(*common, "-gencode", TARGETS[target], "-cubin", "-Xptxas", "-v", source, "-o", cubin)
+    ptx = folder / f"{source.stem}.{target}.ptx"
     arch = TARGETS[target].split(",")[0]
-    run(tools / "nvcc", "-std=c++17", "-ptx", f"-{arch}", source, "-o", ptx)
+    run(*common, "-ptx", f"-{arch}", source, "-o", ptx)
     arguments = dict(re.findall(r"\.param \.align \d+ \.b8 (\w+)_param_0\[(\d+)\]", ptx.read_text()))
     problems = re.findall(r".*warning.*", report)
     kernels = {}
@@ -72,12 +74,13 @@ def compile_one(tools, stem, target, folder):
 
 def main():
     tools = pathlib.Path(sys.argv[1])
-    stems = sorted(path.stem for path in (ROOT / "kernels").glob("*.cu"))
-    jobs = [(s, t) for s in stems for t in TARGETS if not (s.endswith(HOPPER) and t != "sm_90a")]
+    sources = [*sorted(KERNELS.glob("*.cu")), *sorted(CONFORMANCE.glob("*.cu"))]
+    jobs = [(s, t) for s in sources for t in TARGETS if not (s.stem.endswith(HOPPER) and t != "sm_90a")]
     found, problems = {}, []
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
-        for kernels, wrong in pool.map(lambda job: compile_one(tools, *job, pathlib.Path(folder)), jobs):
-            found |= kernels
+        done = pool.map(lambda job: compile_one(tools, *job, pathlib.Path(folder)), jobs)
+        for (source, _), (kernels, wrong) in zip(jobs, done):
+            found |= kernels if source.parent == KERNELS else {}
             problems += wrong
     lines = [f"{name} {target} {' '.join(facts)}\n" for (name, target), facts in sorted(found.items())]
     text = HEADER + "".join(lines)
@@ -89,7 +92,7 @@ def main():
         problems += [f"no longer so: {line}" for line in known - set(text.splitlines())]
     if problems:
         sys.exit("\n".join(problems))
-    print(f"{len(found)} kernel images of {len(stems)} files: no warnings, no spills, as in RESOURCES.txt")
+    print(f"{len(found)} kernel images of {len(list(KERNELS.glob('*.cu')))} files: no warnings, no spills, as in RESOURCES.txt")
 
 
 main()

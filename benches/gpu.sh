@@ -3,8 +3,9 @@
 #
 #   benches/gpu.sh BIN OUT [PEERS]
 #
-# BIN holds `electrode` and `tests`, built elsewhere with nvcc (benches/gpu_build.sh); OUT takes the
-# results: one log for each stage and table.txt; PEERS is a folder with the scripts that time other
+# BIN holds `electrode`, `tests` and `conformance`, built elsewhere with nvcc (benches/gpu_build.sh);
+# OUT takes the results: one log for each stage, table.txt, and what each wrapper of
+# kernels/device*.cuh did (conformance/, for tests/kernels/cuda/conformance/); PEERS is a folder with the scripts that time other
 # tools (w1_stats.py and its configs). Each stage has its own time limit, and the next one runs
 # whatever became of it.
 set -uo pipefail
@@ -33,8 +34,10 @@ machine() {
 
 # 1. What is here.
 stage machine 30 machine
-# 2. Every kernel and fixture on the real device.
-export ELECTRODE_TEST_GPU=real
+# 2. The wrappers, then every kernel and fixture on the real device.
+export ELECTRODE_TEST_GPU=real ELECTRODE_CONFORMANCE_IMAGES=$bin/conformance
+ELECTRODE_CONFORMANCE_SAVE=$out/conformance stage conformance 30 "$bin/tests" \
+    kernels::cuda::conformance --nocapture
 stage kernels 120 "$bin/tests" kernels::cuda
 stage fixtures 120 "$bin/tests" golden::cuda
 stage scheduler 60 "$bin/tests" run::

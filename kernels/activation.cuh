@@ -3,7 +3,7 @@
 #pragma once
 #include "common.cuh"
 
-constexpr u32 RELU = 0, GELU_ERF = 1, GELU_TANH = 2, SILU = 3, TANH = 4;
+enum Activation : u32 { RELU, GELU_ERF, GELU_TANH, SILU, TANH };
 
 // Not fmaxf: that would turn NaN into 0.
 DEVICE float relu(float x) { return x < 0.0f ? 0.0f : x; }

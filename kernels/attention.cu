@@ -9,6 +9,9 @@
 // Bound by the float units: 16 fused multiply-adds for 2 packs of shared memory.
 #include "attention_simt.cuh"
 
+constexpr u32 WIDE_ROW = SIDE + 4;  // of weights, and of values in a panel
+static_assert(SIDE * WIDE_ROW <= PANEL_FLOATS, "a panel holds a tile of values");
+
 // The weights of a tile times its values, 64 columns of the head in each of GROUPS groups.
 template <u32 GROUPS, class T>
 DEVICE void multiply_values(float (&sums)[GROUPS][EACH][4], const float* weights,
@@ -39,18 +42,16 @@ DEVICE void multiply_values(float (&sums)[GROUPS][EACH][4], const float* weights
 
 template <class T, u32 GROUPS>
 DEVICE void attend(const AttentionArgs& a, float* panels, float* weights) {
-    const AttentionWork work = attention_work(a);
+    const Queries<T> queries = queries_of<T>(a);
+    const AttentionWork& work = queries.work;
     const AttentionTile& tile = work.tile;
     const u32 y = threadIdx.x / GRID, x = threadIdx.x % GRID;
-    const HeadRows<T> q = head_rows<T>(a, tile, tile.query, work.head);
-    const KeyRange keys = visible_keys(a, tile.query, SIDE, tile.length, SIDE);
     SoftmaxRows rows = no_keys();
     float sums[GROUPS][EACH][4] = {};
 
-    for (u32 first = keys.begin; first < keys.end; first += SIDE) {
+    for (u32 first = queries.keys.begin; first < queries.keys.end; first += SIDE) {
         float scores[EACH][EACH], shrink[EACH];
-        multiply_simt(scores, q, head_rows<T>(a, tile, first, a.heads + work.kv_head), panels);
-        shape_scores(scores, a, work, first);
+        score_keys(scores, a, queries, first, panels);
         softmax_simt(rows, scores, shrink);
         for (u32 i = 0; i < EACH; ++i) {
             for (u32 j = 0; j < EACH; ++j) {

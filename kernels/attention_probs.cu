@@ -20,25 +20,22 @@ DEVICE void clear_columns(T* probs, const AttentionTile& tile, u32 begin, u32 en
 
 template <class T> DEVICE void attend_probs(const AttentionArgs& a) {
     EL_SHARED(float, panels, [PANEL_FLOATS]);
-    const AttentionWork work = attention_work(a);
-    const AttentionTile& tile = work.tile;
+    const Queries<T> queries = queries_of<T>(a);
+    const AttentionTile& tile = queries.work.tile;
+    const KeyRange& keys = queries.keys;
     const u32 y = threadIdx.x / GRID, x = threadIdx.x % GRID;
-    const HeadRows<T> q = head_rows<T>(a, tile, tile.query, work.head);
-    const KeyRange keys = visible_keys(a, tile.query, SIDE, tile.length, SIDE);
     SoftmaxRows rows = no_keys();
     float scores[EACH][EACH], shrink[EACH];
 
     for (u32 first = keys.begin; first < keys.end; first += SIDE) {
-        multiply_simt(scores, q, head_rows<T>(a, tile, first, a.heads + work.kv_head), panels);
-        shape_scores(scores, a, work, first);
+        score_keys(scores, a, queries, first, panels);
         softmax_simt(rows, scores, shrink);
     }
 
     T* probs = static_cast<T*>(a.probs) + a.cells[tile.sequence] +
-               ((u64)work.head * tile.length + tile.query) * tile.length;
+               ((u64)queries.work.head * tile.length + tile.query) * tile.length;
     for (u32 first = keys.begin; first < keys.end; first += SIDE) {
-        multiply_simt(scores, q, head_rows<T>(a, tile, first, a.heads + work.kv_head), panels);
-        shape_scores(scores, a, work, first);
+        score_keys(scores, a, queries, first, panels);
         for (u32 i = 0; i < EACH; ++i) {
             const u32 row = y + GRID * i;
             for (u32 j = 0; j < EACH; ++j) {

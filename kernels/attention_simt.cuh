@@ -13,8 +13,7 @@ constexpr u32 GRID = 16;           // threads along a side
 constexpr u32 EACH = SIDE / GRID;  // queries and keys of a thread
 constexpr u32 PANEL = 32;          // columns of a head at a time
 constexpr u32 PANEL_ROW = PANEL + 4;
-constexpr u32 WIDE_ROW = SIDE + 4;
-constexpr u32 PANEL_FLOATS = 2 * SIDE * PANEL_ROW;  // also holds [SIDE, WIDE_ROW]
+constexpr u32 PANEL_FLOATS = 2 * SIDE * PANEL_ROW;
 
 // Rows of one head, from the first of a tile on; those from `count` on read as zero.
 template <class T> struct HeadRows {
@@ -73,6 +72,19 @@ DEVICE void multiply_simt(float (&scores)[EACH][EACH], const HeadRows<T>& q, con
     }
 }
 
+// A block's queries, and the keys that some of them sees.
+template <class T> struct Queries {
+    AttentionWork work;
+    HeadRows<T> rows;
+    KeyRange keys;
+};
+template <class T> DEVICE Queries<T> queries_of(const AttentionArgs& a) {
+    const AttentionWork work = attention_work(a);
+    const AttentionTile& tile = work.tile;
+    return {work, head_rows<T>(a, tile, tile.query, work.head),
+            visible_keys(a, tile.query, SIDE, tile.length, SIDE)};
+}
+
 // Scale, cap, bias, and hidden keys, in this order.
 DEVICE void shape_scores(float (&scores)[EACH][EACH], const AttentionArgs& a,
                          const AttentionWork& work, u32 first_key) {
@@ -88,6 +100,15 @@ DEVICE void shape_scores(float (&scores)[EACH][EACH], const AttentionArgs& a,
             scores[i][j] = key >= seen.begin && key < seen.end ? score : never();
         }
     }
+}
+
+// The scores of the tile of keys from `first` on. Begins with a barrier, as multiply_simt does.
+template <class T>
+DEVICE void score_keys(float (&scores)[EACH][EACH], const AttentionArgs& a,
+                       const Queries<T>& queries, u32 first, float* panels) {
+    const u32 key_head = a.heads + queries.work.kv_head;
+    multiply_simt(scores, queries.rows, head_rows<T>(a, queries.work.tile, first, key_head), panels);
+    shape_scores(scores, a, queries.work, first);
 }
 
 // The running maximum and sum of a thread's queries; equal on the 16 threads that share them.

@@ -47,9 +47,6 @@ constexpr u32 CHUNK = 8;  // rows read ahead
 // are rows of the tile in order, filled up with row 0 to a multiple of CHUNK; group 0 has no list.
 enum ItemKind : u32 { MOMENTS = 1, RANGE = 2, BOTH = 3 };
 
-constexpr u32 INFINITE = 0x7f800000u;
-DEVICE bool is_finite(float x) { return (bits_of_float(x) & INFINITE) != INFINITE; }
-
 // A value as it is loaded: its bits, those of a bf16 with the sign spread over the upper half. (As
 // 16-bit values, the compiler would keep two in a register and take them apart again.)
 template <class T> struct Raw;

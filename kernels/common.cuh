@@ -24,7 +24,9 @@ struct bf16 {
 // value; the loader reads the struct's size and the number of threads from the image, and refuses a
 // host struct of another size. BLOCKS is the least number of blocks that must fit on a processor.
 #define KERNEL_OF(NAME, ARGS, THREADS, BLOCKS)                                                     \
-    extern "C" __device__ u32 NAME##_published[2] = {(u32)sizeof(ARGS), THREADS};                  \
+    extern "C" {                                                                                   \
+    __device__ u32 NAME##_published[2] = {(u32)sizeof(ARGS), THREADS};                             \
+    }                                                                                              \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                  \
         NAME(const __grid_constant__ ARGS a)
 #define KERNEL(NAME, ARGS, THREADS) KERNEL_OF(NAME, ARGS, THREADS, 1)
@@ -48,6 +50,10 @@ template <> DEVICE bf16 from_float<bf16>(float x) { return bf16{(u16)(pack_bf16x
 // The two halves of a packed pair; the first element is the lower half.
 DEVICE float low_bf16(u32 pair) { return float_of_bits(pair << 16); }
 DEVICE float high_bf16(u32 pair) { return float_of_bits(pair & 0xffff0000u); }
+
+// The bits of infinity; what has all of them is infinite or NaN.
+constexpr u32 INFINITE = 0x7f800000u;
+DEVICE bool is_finite(float x) { return (bits_of_float(x) & INFINITE) != INFINITE; }
 
 // 16 bytes of neighbouring elements; the address must be a multiple of 16.
 template <class T> struct alignas(16) Pack {

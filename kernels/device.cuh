@@ -1,6 +1,6 @@
 // The instructions that kernels use beyond the language, as PTX. Each has a twin of the same name in
-// tests/fake-cuda/src/twin.hpp; a twin is a claim about the hardware, checked on a GPU by
-// benches/gpu.sh. Inline assembly stands in this file alone.
+// tests/fake-cuda/src/twin.hpp; a twin is a claim about the hardware, and has its law in
+// tests/kernels/cuda/conformance/. Inline assembly stands here and in device_sm90.cuh alone.
 #pragma once
 
 // An array in shared memory, and the block's dynamic shared memory (1024-byte aligned, for swizzled

@@ -1,5 +1,5 @@
 // The instructions of Hopper: barriers in shared memory, bulk copies (TMA), products by a group of
-// four warps (wgmma). Included by kernels/*_sm90.cu alone, behind EL_SM90; twins as for device.cuh.
+// four warps (wgmma). Included by *_sm90.cu alone; twins as for device.cuh.
 #pragma once
 
 #if defined(EL_HOST)
@@ -35,8 +35,8 @@ __device__ __forceinline__ void barrier_wait(u64* barrier, u32 parity) {
         ".reg .pred done;\n"
         "WAIT:\n"
         "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-        "@done bra.uni DONE;\n"
-        "bra.uni WAIT;\n"
+        "@done bra DONE;\n"
+        "bra WAIT;\n"
         "DONE:\n"
         "}" ::"r"(shared_address(barrier)),
         "r"(parity)
@@ -76,6 +76,24 @@ template <u32 N> __device__ __forceinline__ void registers_lower() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
 }
 
+// Sums in registers as operands, and their names in the text of an instruction, 64 at a time.
+#define EL_SUMS_8(I)                                                                               \
+    "+f"(sum[I]), "+f"(sum[I + 1]), "+f"(sum[I + 2]), "+f"(sum[I + 3]), "+f"(sum[I + 4]),          \
+        "+f"(sum[I + 5]), "+f"(sum[I + 6]), "+f"(sum[I + 7])
+#define EL_SUMS_64(I)                                                                              \
+    EL_SUMS_8(I), EL_SUMS_8(I + 8), EL_SUMS_8(I + 16), EL_SUMS_8(I + 24), EL_SUMS_8(I + 32),       \
+        EL_SUMS_8(I + 40), EL_SUMS_8(I + 48), EL_SUMS_8(I + 56)
+#define EL_FIRST_64                                                                                \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                       \
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "             \
+    "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "             \
+    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define EL_NEXT_64                                                                                   \
+    "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "               \
+    "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "               \
+    "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "   \
+    "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+
 // sum[64, N] = a[64, 16] b[N, 16]^T, added to sum where `keep` is not 0; a and b are descriptors of
 // bf16 tiles in shared memory. Thread i of the group holds of row i / 32 * 16 + i % 32 / 4 the
 // columns 8 j + i % 4 * 2 + {0, 1} in sum[4 j + {0, 1}], and of the eighth row below it the same in
@@ -87,29 +105,9 @@ __device__ __forceinline__ void group_multiply_64x128x16(float (&sum)[64], u64 a
         ".reg .pred keep;\n"
         "setp.ne.b32 keep, %66, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, "
-        " %8, %9, %10, %11, %12, %13, %14, %15, "
-        " %16, %17, %18, %19, %20, %21, %22, %23, "
-        " %24, %25, %26, %27, %28, %29, %30, %31, "
-        " %32, %33, %34, %35, %36, %37, %38, %39, "
-        " %40, %41, %42, %43, %44, %45, %46, %47, "
-        " %48, %49, %50, %51, %52, %53, %54, %55, "
-        " %56, %57, %58, %59, %60, %61, %62, %63}, "
-        "%64, %65, keep, 1, 1, 0, 0;\n"
+        "{" EL_FIRST_64 "}, %64, %65, keep, 1, 1, 0, 0;\n"
         "}"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]),
-          "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]), "+f"(sum[8]), "+f"(sum[9]),
-          "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]), "+f"(sum[14]),
-          "+f"(sum[15]), "+f"(sum[16]), "+f"(sum[17]), "+f"(sum[18]), "+f"(sum[19]),
-          "+f"(sum[20]), "+f"(sum[21]), "+f"(sum[22]), "+f"(sum[23]), "+f"(sum[24]),
-          "+f"(sum[25]), "+f"(sum[26]), "+f"(sum[27]), "+f"(sum[28]), "+f"(sum[29]),
-          "+f"(sum[30]), "+f"(sum[31]), "+f"(sum[32]), "+f"(sum[33]), "+f"(sum[34]),
-          "+f"(sum[35]), "+f"(sum[36]), "+f"(sum[37]), "+f"(sum[38]), "+f"(sum[39]),
-          "+f"(sum[40]), "+f"(sum[41]), "+f"(sum[42]), "+f"(sum[43]), "+f"(sum[44]),
-          "+f"(sum[45]), "+f"(sum[46]), "+f"(sum[47]), "+f"(sum[48]), "+f"(sum[49]),
-          "+f"(sum[50]), "+f"(sum[51]), "+f"(sum[52]), "+f"(sum[53]), "+f"(sum[54]),
-          "+f"(sum[55]), "+f"(sum[56]), "+f"(sum[57]), "+f"(sum[58]), "+f"(sum[59]),
-          "+f"(sum[60]), "+f"(sum[61]), "+f"(sum[62]), "+f"(sum[63])
+        : EL_SUMS_64(0)
         : "l"(a), "l"(b), "r"(keep));
 }
 __device__ __forceinline__ void group_multiply_64x256x16(float (&sum)[128], u64 a, u64 b,
@@ -119,50 +117,22 @@ __device__ __forceinline__ void group_multiply_64x256x16(float (&sum)[128], u64 
         ".reg .pred keep;\n"
         "setp.ne.b32 keep, %130, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, "
-        " %8, %9, %10, %11, %12, %13, %14, %15, "
-        " %16, %17, %18, %19, %20, %21, %22, %23, "
-        " %24, %25, %26, %27, %28, %29, %30, %31, "
-        " %32, %33, %34, %35, %36, %37, %38, %39, "
-        " %40, %41, %42, %43, %44, %45, %46, %47, "
-        " %48, %49, %50, %51, %52, %53, %54, %55, "
-        " %56, %57, %58, %59, %60, %61, %62, %63, "
-        " %64, %65, %66, %67, %68, %69, %70, %71, "
-        " %72, %73, %74, %75, %76, %77, %78, %79, "
-        " %80, %81, %82, %83, %84, %85, %86, %87, "
-        " %88, %89, %90, %91, %92, %93, %94, %95, "
-        " %96, %97, %98, %99, %100, %101, %102, %103, "
-        " %104, %105, %106, %107, %108, %109, %110, %111, "
-        " %112, %113, %114, %115, %116, %117, %118, %119, "
-        " %120, %121, %122, %123, %124, %125, %126, %127}, "
-        "%128, %129, keep, 1, 1, 0, 0;\n"
+        "{" EL_FIRST_64 ", " EL_NEXT_64 "}, %128, %129, keep, 1, 1, 0, 0;\n"
         "}"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]),
-          "+f"(sum[5]), "+f"(sum[6]), "+f"(sum[7]), "+f"(sum[8]), "+f"(sum[9]),
-          "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]), "+f"(sum[14]),
-          "+f"(sum[15]), "+f"(sum[16]), "+f"(sum[17]), "+f"(sum[18]), "+f"(sum[19]),
-          "+f"(sum[20]), "+f"(sum[21]), "+f"(sum[22]), "+f"(sum[23]), "+f"(sum[24]),
-          "+f"(sum[25]), "+f"(sum[26]), "+f"(sum[27]), "+f"(sum[28]), "+f"(sum[29]),
-          "+f"(sum[30]), "+f"(sum[31]), "+f"(sum[32]), "+f"(sum[33]), "+f"(sum[34]),
-          "+f"(sum[35]), "+f"(sum[36]), "+f"(sum[37]), "+f"(sum[38]), "+f"(sum[39]),
-          "+f"(sum[40]), "+f"(sum[41]), "+f"(sum[42]), "+f"(sum[43]), "+f"(sum[44]),
-          "+f"(sum[45]), "+f"(sum[46]), "+f"(sum[47]), "+f"(sum[48]), "+f"(sum[49]),
-          "+f"(sum[50]), "+f"(sum[51]), "+f"(sum[52]), "+f"(sum[53]), "+f"(sum[54]),
-          "+f"(sum[55]), "+f"(sum[56]), "+f"(sum[57]), "+f"(sum[58]), "+f"(sum[59]),
-          "+f"(sum[60]), "+f"(sum[61]), "+f"(sum[62]), "+f"(sum[63]), "+f"(sum[64]),
-          "+f"(sum[65]), "+f"(sum[66]), "+f"(sum[67]), "+f"(sum[68]), "+f"(sum[69]),
-          "+f"(sum[70]), "+f"(sum[71]), "+f"(sum[72]), "+f"(sum[73]), "+f"(sum[74]),
-          "+f"(sum[75]), "+f"(sum[76]), "+f"(sum[77]), "+f"(sum[78]), "+f"(sum[79]),
-          "+f"(sum[80]), "+f"(sum[81]), "+f"(sum[82]), "+f"(sum[83]), "+f"(sum[84]),
-          "+f"(sum[85]), "+f"(sum[86]), "+f"(sum[87]), "+f"(sum[88]), "+f"(sum[89]),
-          "+f"(sum[90]), "+f"(sum[91]), "+f"(sum[92]), "+f"(sum[93]), "+f"(sum[94]),
-          "+f"(sum[95]), "+f"(sum[96]), "+f"(sum[97]), "+f"(sum[98]), "+f"(sum[99]),
-          "+f"(sum[100]), "+f"(sum[101]), "+f"(sum[102]), "+f"(sum[103]), "+f"(sum[104]),
-          "+f"(sum[105]), "+f"(sum[106]), "+f"(sum[107]), "+f"(sum[108]), "+f"(sum[109]),
-          "+f"(sum[110]), "+f"(sum[111]), "+f"(sum[112]), "+f"(sum[113]), "+f"(sum[114]),
-          "+f"(sum[115]), "+f"(sum[116]), "+f"(sum[117]), "+f"(sum[118]), "+f"(sum[119]),
-          "+f"(sum[120]), "+f"(sum[121]), "+f"(sum[122]), "+f"(sum[123]), "+f"(sum[124]),
-          "+f"(sum[125]), "+f"(sum[126]), "+f"(sum[127])
+        : EL_SUMS_64(0), EL_SUMS_64(64)
         : "l"(a), "l"(b), "r"(keep));
+}
+#undef EL_SUMS_8
+#undef EL_SUMS_64
+#undef EL_FIRST_64
+#undef EL_NEXT_64
+#endif
+
+#if defined(EL_HOST) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+// How group_multiply finds a tile that a copy left in shared memory: rows of 64 bf16 (128 bytes), 8
+// of them 1024 bytes before the next 8, 128-byte swizzle. 16 elements further along is 2 more. The
+// same for device and twin.
+DEVICE u64 group_tile(const u8* tile) {
+    return (u64)(shared_address(tile) >> 4) | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
 }
 #endif

@@ -78,11 +78,6 @@ template <u32 COLUMNS> DEVICE void produce(const GemmSm90Args& a, Ring<COLUMNS> 
     }
 }
 
-// How the matrix units find a tile that a copy left: rows of 128 bytes, 8 of them 1024 bytes apart
-// from the next 8, 128-byte swizzle. 16 elements further along the rows is 2 more.
-DEVICE u64 describe(const u8* tile) {
-    return (u64)(shared_address(tile) >> 4) | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
-}
 DEVICE void group_multiply(float (&sum)[64], u64 x, u64 w, u32 keep) {
     group_multiply_64x128x16(sum, x, w, keep);
 }
@@ -97,7 +92,7 @@ DEVICE void multiply(float (&sum)[COLUMNS / 2], u32 steps, u32 offset, Ring<COLU
     u64* done = nullptr;
     for (u32 step = 0; step < steps; ++step) {
         barrier_wait(ring.full + ring.slot, ring.parity);
-        const u64 x = describe(ring.x() + offset), w = describe(ring.w());
+        const u64 x = group_tile(ring.x() + offset), w = group_tile(ring.w());
         group_fence();
 #pragma unroll
         for (u32 k = 0; k < INNER / 16; ++k) group_multiply(sum, x + 2 * k, w + 2 * k, step + k);

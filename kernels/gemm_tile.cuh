@@ -4,7 +4,7 @@
 #include "activation.cuh"
 
 // What happens to x w^T + bias. Above: ACTIVATE + the kind of activation.
-constexpr u32 PLAIN = 0, MULTIPLY = 1, ADD = 2, ACTIVATE = 3;
+enum Epilogue : u32 { PLAIN, MULTIPLY, ADD, ACTIVATE };
 
 // Tiles run down BAND tiles of rows before they step to the next tile of columns: the blocks that
 // run at one time then share few tiles of x and of w, and find them in the L2 cache.

@@ -40,11 +40,8 @@ struct HistogramArgs {
 
 constexpr u32 THREADS = 512;
 constexpr u32 CHUNK = 8;  // rows of a lane at a time; source and first_groups are filled up to it
-constexpr u32 INFINITE = 0x7f800000u;
 constexpr u32 NOT_A_NUMBER = 0x7fc00000u;
 constexpr u32 NO_ROW = 0xffffffffu;  // first_groups of what fills up the last chunk
-
-DEVICE bool is_finite(float x) { return (bits_of_float(x) & INFINITE) != INFINITE; }
 
 // What a block works on, and which of its neurons a lane has. A warp has 32 / P rows at a time.
 struct Owner {

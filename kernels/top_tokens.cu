@@ -40,9 +40,6 @@ constexpr u32 THREADS = 512;
 constexpr u32 WARPS = THREADS / WARP;
 constexpr u32 CHUNK = 8;              // rows of a warp at a time; source is filled up to it
 constexpr u32 STAGE = CHUNK * WARPS;  // rows between two barriers
-constexpr u32 INFINITE = 0x7f800000u;
-
-DEVICE bool is_finite(float x) { return (bits_of_float(x) & INFINITE) != INFINITE; }
 
 // The list of one neuron: place j is `step` after place j - 1.
 template <bool BOTTOM> struct List {

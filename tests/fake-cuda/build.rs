@@ -25,7 +25,8 @@ fn main() {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let kernels = root.join("../../kernels");
     let mutants = root.join("mutants");
-    for folder in [&root.join("src"), &kernels, &mutants, &root.join("build.rs")] {
+    let conformance = root.join("../kernels/cuda/conformance");
+    for folder in [&root.join("src"), &kernels, &mutants, &conformance, &root.join("build.rs")] {
         println!("cargo:rerun-if-changed={}", folder.display());
     }
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it"));
@@ -45,6 +46,7 @@ fn main() {
     build.other_drivers();
     build.images(&build.kernels.clone(), "images");
     build.images(&mutants, "mutants");
+    build.images(&conformance, "conformance");
 }
 
 /// `$CXX`, or the usual names, if it runs; the driver needs Linux as well.
@@ -136,7 +138,7 @@ impl Build {
         if fs::read_to_string(&stamp).is_ok_and(|before| before == now) {
             return;
         }
-        for folder in ["objects", "images", "mutants", "stub", "old"] {
+        for folder in ["objects", "images", "mutants", "conformance", "stub", "old"] {
             let _ = fs::remove_dir_all(self.out.join(folder));
         }
         fs::write(stamp, now).expect("OUT_DIR is writable");
@@ -224,6 +226,7 @@ impl Build {
         let to = self.folder(name);
         let mut shared = files(&self.kernels, "cuh");
         shared.extend(files(&self.source, "hpp"));
+        shared.extend(files(folder, "cuh"));
         in_parallel(&files(folder, "cu"), |source| {
             let made = to.join(stem(source) + ".bin");
             let from: Vec<_> = shared.iter().chain([source]).cloned().collect();
@@ -235,12 +238,7 @@ impl Build {
 
     fn image(&self, source: &Path, made: &Path) {
         let include = |folder: &Path| format!("-I{}", folder.display());
-        let common = [
-            "-DEL_HOST".to_owned(),
-            "-DEL_SM90".to_owned(),
-            include(&self.kernels),
-            include(&self.source),
-        ];
+        let common = ["-DEL_HOST".to_owned(), include(&self.kernels), include(&self.source)];
         let mut scan = common.to_vec();
         scan.extend(["-DFAKE_SCAN", "-E", "-P", "-xc++"].map(str::to_owned));
         scan.push(source.display().to_string());

@@ -128,6 +128,11 @@ pub fn mutants() -> PathBuf {
     library_dir().join("mutants")
 }
 
+/// And for those that run one wrapper each (`tests/kernels/cuda/conformance/`).
+pub fn conformance() -> PathBuf {
+    library_dir().join("conformance")
+}
+
 impl Fake {
     /// One `<stem>.bin` for each `kernels/<stem>.cu`.
     pub fn images() -> &'static Path {

@@ -78,8 +78,13 @@ FAKE_MIN_MAX(unsigned)
 FAKE_MIN_MAX(long long)
 FAKE_MIN_MAX(unsigned long long)
 #undef FAKE_MIN_MAX
-static inline float min(float a, float b) { return fminf(a, b); }
-static inline float max(float a, float b) { return fmaxf(a, b); }
+// Any NaN gives way to a number, also the signalling ones that glibc's fminf would hand on.
+static inline float fake_min(float a, float b) { return a != a || b < a ? b : a; }
+static inline float fake_max(float a, float b) { return a != a || a < b ? b : a; }
+#define fminf(A, B) fake_min(A, B)
+#define fmaxf(A, B) fake_max(A, B)
+static inline float min(float a, float b) { return fake_min(a, b); }
+static inline float max(float a, float b) { return fake_max(a, b); }
 static inline double min(double a, double b) { return fmin(a, b); }
 static inline double max(double a, double b) { return fmax(a, b); }
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }

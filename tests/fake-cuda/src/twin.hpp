@@ -1,5 +1,5 @@
 // The host halves of kernels/device.cuh, name by name. Each is a claim about what the instruction
-// does, replayed against the hardware by benches/gpu.sh.
+// does, held to its law and to saved outputs of GPUs by tests/kernels/cuda/conformance.rs.
 //
 // FAKE_SCAN asks for the words of entry points alone: the build then finds the kernels of a file in
 // its preprocessed text.

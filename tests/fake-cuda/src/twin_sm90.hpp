@@ -33,9 +33,6 @@ template <u32 N> static inline void group_wait(FAKE_SITE) { fake::group_wait(N, 
 template <u32 N> static inline void registers_raise(FAKE_SITE) { fake::registers(N, true, site); }
 template <u32 N> static inline void registers_lower(FAKE_SITE) { fake::registers(N, false, site); }
 
-static inline void group_multiply_64x64x16(float (&sum)[32], u64 a, u64 b, u32 keep, FAKE_SITE) {
-    fake::group_multiply(sum, 64, a, b, keep, site);
-}
 static inline void group_multiply_64x128x16(float (&sum)[64], u64 a, u64 b, u32 keep, FAKE_SITE) {
     fake::group_multiply(sum, 128, a, b, keep, site);
 }

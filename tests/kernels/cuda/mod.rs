@@ -2,6 +2,7 @@
 //! on a real GPU).
 
 mod attention;
+mod conformance;
 mod edit;
 mod embed;
 mod gated_act;

@@ -15,7 +15,7 @@ pub(super) fn activation(kind: u32, x: f64) -> f64 {
 }
 
 /// By its Taylor series, and 1 beyond the range where that converges.
-fn erf(x: f64) -> f64 {
+pub(super) fn erf(x: f64) -> f64 {
     if x.abs() > 5.5 {
         return x.signum();
     }
