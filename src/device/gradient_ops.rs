@@ -10,6 +10,9 @@ pub trait GradientOps: Ops {
     /// The weight `[in, out]` of a weight `[out, in]`, without its bias.
     fn transposed(&self, weight: &Self::Matrix) -> Result<Self::Matrix>;
 
+    /// A tensor of f32 whatever the type of the others: scores.
+    fn exact_tensor(&self, rows: usize, cols: usize) -> Result<Self::Tensor>;
+
     /// norm_grad: `g`, the gradient of `norm(x)`, becomes that of `x`.
     fn norm_grad(&self, norm: &NormWeights<Self::Vector>, x: &Self::Tensor, g: &mut Self::Tensor);
     /// norm_grad: the same for each head; `x` are the values before [`Ops::head_norm`].
@@ -45,7 +48,8 @@ pub trait GradientOps: Ops {
     /// scatter: row `rows[r]` of `out` += row r of `g`. No row twice.
     fn scatter(&self, rows: &[u32], g: &Self::Tensor, out: &mut Self::Tensor);
 
-    /// score: [`SCORES`] numbers for each row of logits, into the rows of `out` from `first` on.
+    /// score: [`SCORES`] numbers for each row of logits, into the rows of the exact tensor `out` from
+    /// `first` on.
     /// One column of logits is a yes-no question whose answer is the target, 0 or 1.
     fn score(
         &self,

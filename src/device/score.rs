@@ -187,7 +187,7 @@ impl<O: GradientOps> Head<O> {
             g_hidden: piece(hidden)?,
             g_rows: piece(width)?,
             g_first: piece(width)?,
-            scores: ops.tensor(limits.tokens, SCORES)?,
+            scores: ops.exact_tensor(limits.tokens, SCORES)?,
             on_host: Vec::new(),
             ones: vec![1; room],
         })

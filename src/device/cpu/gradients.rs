@@ -3,7 +3,7 @@
 use super::{CpuDevice, Matrix, Table, Tensor};
 use super::{activation_grad, attention_grad, gated_act, norm_grad, rope, scatter, score};
 use crate::device::gradient_ops::{Against, GradientOps, Metric};
-use crate::device::ops::{AttentionArgs, HeadRange, NormWeights};
+use crate::device::ops::{AttentionArgs, HeadRange, NormWeights, Ops};
 use crate::error::Result;
 use crate::model::Activation;
 
@@ -12,6 +12,10 @@ impl GradientOps for CpuDevice {
         let out = weight.weight.len() / weight.out.max(1);
         let transposed = !weight.transposed;
         Ok(Matrix { out, weight: weight.weight.clone(), transposed, bias: None })
+    }
+
+    fn exact_tensor(&self, rows: usize, cols: usize) -> Result<Tensor> {
+        self.tensor(rows, cols)
     }
 
     fn norm_grad(&self, norm: &NormWeights<Vec<f32>>, x: &Tensor, g: &mut Tensor) {
