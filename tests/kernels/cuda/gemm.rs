@@ -18,9 +18,19 @@ const KINDS: [Activation; 5] = [
     Activation::Tanh,
 ];
 
-/// Rows, columns, inner: heads of two classes, ends of tiles, a vocabulary's odd end, many rows.
-const SHAPES: [(usize, usize, usize); 6] =
-    [(7, 3, 5), (129, 257, 65), (19, 2, 200), (70, 1, 24), (3, 1009, 64), (300, 40, 33)];
+/// Rows, columns, inner: heads of two classes, ends of tiles, a vocabulary's odd end, many rows, and
+/// the way back through a head of one class.
+const SHAPES: [(usize, usize, usize); 9] = [
+    (7, 3, 5),
+    (129, 257, 65),
+    (19, 2, 200),
+    (70, 1, 24),
+    (3, 1009, 64),
+    (300, 40, 33),
+    (9, 1, 1),
+    (5, 43, 1),
+    (3, 1100, 1),
+];
 
 struct Problem {
     rows: usize,
