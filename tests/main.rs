@@ -9,6 +9,7 @@ mod engine {
 mod extract;
 mod golden {
     mod cuda;
+    mod cuda_gradients;
     mod electra_wide;
     mod fixture;
     mod forward;
