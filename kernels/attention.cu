@@ -9,37 +9,6 @@
 // Bound by the float units: 16 fused multiply-adds for 2 packs of shared memory.
 #include "attention_simt.cuh"
 
-constexpr u32 WIDE_ROW = SIDE + 4;  // of weights, and of values in a panel
-static_assert(SIDE * WIDE_ROW <= PANEL_FLOATS, "a panel holds a tile of values");
-
-// The weights of a tile times its values, 64 columns of the head in each of GROUPS groups.
-template <u32 GROUPS, class T>
-DEVICE void multiply_values(float (&sums)[GROUPS][EACH][4], const float* weights,
-                            const HeadRows<T>& values, float* panel) {
-    const u32 y = threadIdx.x / GRID, x = threadIdx.x % GRID;
-#pragma unroll
-    for (u32 group = 0; group < GROUPS; ++group) {
-        __syncthreads();
-        load_panel<SIDE, WIDE_ROW>(panel, values, group * SIDE);
-        __syncthreads();
-#pragma unroll 2
-        for (u32 key = 0; key < SIDE; key += 4) {
-            Pack<float> weight[EACH];
-            for (u32 i = 0; i < EACH; ++i) {
-                weight[i] = load_pack(weights + (y + GRID * i) * WIDE_ROW + key);
-            }
-            for (u32 k = 0; k < 4; ++k) {
-                const Pack<float> value = load_pack(panel + (key + k) * WIDE_ROW + 4 * x);
-                for (u32 i = 0; i < EACH; ++i) {
-                    for (u32 e = 0; e < 4; ++e) {
-                        sums[group][i][e] = fmaf(weight[i].at[k], value.at[e], sums[group][i][e]);
-                    }
-                }
-            }
-        }
-    }
-}
-
 template <class T, u32 GROUPS>
 DEVICE void attend(const AttentionArgs& a, float* panels, float* weights) {
     const Queries<T> queries = queries_of<T>(a);

@@ -30,8 +30,6 @@ struct AttentionArgs {
 };
 
 constexpr u32 NO_BIAS = 0, SLOPES = 1, DISTANCE = 2;
-// The score of a hidden key: minus infinity.
-DEVICE float never() { return float_of_bits(0xff800000u); }
 
 struct alignas(16) AttentionTile {
     u32 start;     // first token of the sequence

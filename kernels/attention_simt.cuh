@@ -148,3 +148,36 @@ DEVICE void softmax_simt(SoftmaxRows& rows, float (&scores)[EACH][EACH], float (
         rows.total[i] = rows.total[i] * shrink[i] + total;
     }
 }
+
+constexpr u32 WIDE_ROW = SIDE + 4;  // of weights, and of values in a panel
+static_assert(SIDE * WIDE_ROW <= PANEL_FLOATS, "a panel holds a tile of values");
+
+// Adds the weights of a tile, [SIDE, SIDE] in rows of WIDE_ROW, times its rows of values: of the head
+// 64 columns in each of GROUPS groups. Thread (y, x) has the weights' rows y + 16 i and the columns
+// 4 x + e of each group. Begins with a barrier; `weights` and `panel` are free after the caller's next.
+template <u32 GROUPS, class T>
+DEVICE void multiply_values(float (&sums)[GROUPS][EACH][4], const float* weights,
+                            const HeadRows<T>& values, float* panel) {
+    const u32 y = threadIdx.x / GRID, x = threadIdx.x % GRID;
+#pragma unroll
+    for (u32 group = 0; group < GROUPS; ++group) {
+        __syncthreads();
+        load_panel<SIDE, WIDE_ROW>(panel, values, group * SIDE);
+        __syncthreads();
+#pragma unroll 2
+        for (u32 key = 0; key < SIDE; key += 4) {
+            Pack<float> weight[EACH];
+            for (u32 i = 0; i < EACH; ++i) {
+                weight[i] = load_pack(weights + (y + GRID * i) * WIDE_ROW + key);
+            }
+            for (u32 k = 0; k < 4; ++k) {
+                const Pack<float> value = load_pack(panel + (key + k) * WIDE_ROW + 4 * x);
+                for (u32 i = 0; i < EACH; ++i) {
+                    for (u32 e = 0; e < 4; ++e) {
+                        sums[group][i][e] = fmaf(weight[i].at[k], value.at[e], sums[group][i][e]);
+                    }
+                }
+            }
+        }
+    }
+}

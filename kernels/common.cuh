@@ -54,6 +54,8 @@ DEVICE float high_bf16(u32 pair) { return float_of_bits(pair & 0xffff0000u); }
 // The bits of infinity; what has all of them is infinite or NaN.
 constexpr u32 INFINITE = 0x7f800000u;
 DEVICE bool is_finite(float x) { return (bits_of_float(x) & INFINITE) != INFINITE; }
+// The logit of what never happens: minus infinity.
+DEVICE float never() { return float_of_bits(INFINITE | 0x80000000u); }
 
 // 16 bytes of neighbouring elements; the address must be a multiple of 16.
 template <class T> struct alignas(16) Pack {

@@ -13,7 +13,7 @@
 // (norm_wide); which thread holds which column depends on the width alone, so a row's bits do too.
 // Runs that are not made of whole packs of 16 bytes go element by element, and are read three times:
 // a test for the end of the run at each element costs as much as the sums, and no model has them.
-#include "row.cuh"
+#include "norm.cuh"
 
 struct NormArgs {
     const void* x;
@@ -32,32 +32,6 @@ struct NormArgs {
     float offset;  // added to the weight
 };
 
-constexpr u32 HELD = 32;  // values a thread keeps in registers
-
-// Who shares a run: some lanes of a warp, or the block. `sum` is called by whole warps.
-struct Lanes {
-    static constexpr bool LONG = false;
-    u32 threads;
-    u32 index;
-    DEVICE float sum(float x, u32) const {
-        for (u32 step = threads / 2; step > 0; step /= 2) x += __shfl_xor_sync(FULL, x, step);
-        return x;
-    }
-};
-struct Block {
-    static constexpr bool LONG = true;  // Runs may be longer than what its threads hold.
-    u32 threads;
-    u32 index;
-    float* scratch;  // two of 32, one for each sum
-    DEVICE float sum(float x, u32 which) const { return block_sum(x, scratch + which * WARP); }
-};
-
-template <class T, u32 N> DEVICE void load(float (&v)[N], const T* from) {
-    for (u32 k = 0; k < N; k += Pack<T>::SIZE) {
-        const Pack<T> pack = load_pack(from + k);
-        for (u32 i = 0; i < Pack<T>::SIZE; ++i) v[k + i] = to_float(pack.at[i]);
-    }
-}
 // x, or x + y, at element `at`.
 template <class T, u32 N> DEVICE void load_sum(float (&v)[N], const NormArgs& a, u64 at) {
     load(v, static_cast<const T*>(a.x) + at);

@@ -1,4 +1,5 @@
-// rope: rotates the pairs (j, j + r) of each head's first 2 r columns by its position's angles.
+// rope: rotates the pairs (j, j + r) of each head's first 2 r columns by its position's angles, or
+// back by them: a rotation's transpose is its inverse, and so takes gradients back.
 //
 //   angles     [positions, 2 r] f32   r cosines, then r sines; rows 2 r apart
 //   positions  [rows] u32             row of `angles` of each token; checked on the host
@@ -20,8 +21,10 @@ struct RopeArgs {
     u32 first;
     u32 heads;
     u32 width;
-    u32 pairs;  // r
-    u32 packs;  // of r, rounded up
+    u32 pairs;    // r
+    u32 packs;    // of r, rounded up
+    float sense;  // 1, or -1 for the way back
+    u32 spare;    // keeps the size a multiple of 8
 };
 
 constexpr u32 HEADS = 4;  // of a thread; the host divides the heads by it
@@ -38,6 +41,7 @@ template <class T> DEVICE void rotate_packs(const RopeArgs& a, T* x, const float
     float cosines[SIZE], sines[SIZE];
     load_floats<true>(cosines, angles, SIZE);
     load_floats<true>(sines, angles + a.pairs, SIZE);
+    for (u32 i = 0; i < SIZE; ++i) sines[i] *= a.sense;
 #pragma unroll
     for (u32 h = 0; h < HEADS; ++h) {
         if (h >= heads) break;
@@ -58,7 +62,7 @@ DEVICE void rotate_each(const RopeArgs& a, T* x, const float* angles, u32 heads,
     for (u32 h = 0; h < heads; ++h, x += a.width) {
         for (u32 i = 0; i < count; ++i) {
             const float p = to_float(x[i]), q = to_float(x[i + a.pairs]);
-            const float cosine = angles[i], sine = angles[i + a.pairs];
+            const float cosine = angles[i], sine = a.sense * angles[i + a.pairs];
             x[i] = from_float<T>(p * cosine - q * sine);
             x[i + a.pairs] = from_float<T>(q * cosine + p * sine);
         }

@@ -10,6 +10,7 @@ mod extract;
 mod golden {
     mod attribution;
     mod cuda;
+    mod cuda_gradients;
     mod electra_wide;
     mod fixture;
     mod forward;

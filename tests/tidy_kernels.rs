@@ -32,6 +32,7 @@ fn size(ty: &str) -> &'static str {
         "i32" => "i32",
         "float" | "f32" => "f32",
         "TensorMap" => "map",
+        "AttentionArgs" => "attention",
         other => panic!("no argument has type {other:?}"),
     }
 }

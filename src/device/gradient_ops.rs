@@ -10,6 +10,9 @@ pub trait GradientOps: Ops {
     /// The weight `[in, out]` of a weight `[out, in]`, without its bias.
     fn transposed(&self, weight: &Self::Matrix) -> Result<Self::Matrix>;
 
+    /// A tensor of f32 whatever the type of the others: scores.
+    fn exact_tensor(&self, rows: usize, cols: usize) -> Result<Self::Tensor>;
+
     /// norm_grad: `g`, the gradient of `norm(x)`, becomes that of `x`.
     fn norm_grad(&self, norm: &NormWeights<Self::Vector>, x: &Self::Tensor, g: &mut Self::Tensor);
     /// norm_grad: the same for each head; `x` are the values before [`Ops::head_norm`].
@@ -36,24 +39,6 @@ pub trait GradientOps: Ops {
         g: &Self::Tensor,
         out: &mut Self::Tensor,
     );
-    /// attention: of sequences that go on from a past.
-    fn attention_past(
-        &self,
-        args: &AttentionArgs<'_, Self::Vector>,
-        past: Past<'_, Self::Tensor>,
-        qkv: &Self::Tensor,
-        out: &mut Self::Tensor,
-    );
-    /// attention_grad: the same backwards; the past is held fixed.
-    fn attention_past_grad(
-        &self,
-        args: &AttentionArgs<'_, Self::Vector>,
-        past: Past<'_, Self::Tensor>,
-        qkv_and_g: (&Self::Tensor, &Self::Tensor),
-        out: &mut Self::Tensor,
-    );
-    /// attention: keeps keys and values of `tokens` of a batch as `rows` of a past, none twice.
-    fn store_past(&self, qkv: &Self::Tensor, tokens: &[u32], rows: &[u32], kv: &mut Self::Tensor);
     /// activation_grad: `g = g * act'(x)`.
     fn activation_grad(&self, activation: Activation, x: &Self::Tensor, g: &mut Self::Tensor);
     /// activation_grad: `g = g * (1 - (y / cap)^2)`, `y` being the capped values.
@@ -63,29 +48,8 @@ pub trait GradientOps: Ops {
     /// scatter: row `rows[r]` of `out` += row r of `g`. No row twice.
     fn scatter(&self, rows: &[u32], g: &Self::Tensor, out: &mut Self::Tensor);
 
-    /// scatter: row `rows[r]` of `out` = row r of `x`. No row twice.
-    fn put_rows(&self, rows: &[u32], x: &Self::Tensor, out: &mut Self::Tensor);
-    /// shift_neurons: what changing one neuron of each row does to what the MLP gives. Row r of
-    /// `out` += ((scale[r] - 1) x + shift[r]) W[:, n], x being neuron n of row `tokens[r]` of `act`.
-    fn shift_neurons(
-        &self,
-        down: &Self::Matrix,
-        tokens_and_neurons: (&[u32], &[u32]),
-        act_scale_shift: (&Self::Tensor, &[f32], &[f32]),
-        out: &mut Self::Tensor,
-    );
-
-    /// pick_logits: `out[r]` = logit `ids[r]` of row r less that of `others[r]`, without any other:
-    /// `(W[ids[r]] - W[others[r]]) . x[r]` and the same of the bias. `out` has one column.
-    fn pick_logits(
-        &self,
-        weight: &Self::Matrix,
-        ids_and_others: (&[u32], &[u32]),
-        x: &Self::Tensor,
-        out: &mut Self::Tensor,
-    );
-
-    /// score: [`SCORES`] numbers for each row of logits, into the rows of `out` from `first` on.
+    /// score: [`SCORES`] numbers for each row of logits, into the rows of the exact tensor `out` from
+    /// `first` on.
     /// One column of logits is a yes-no question whose answer is the target, 0 or 1.
     fn score(
         &self,
@@ -102,23 +66,6 @@ pub trait GradientOps: Ops {
         g: &mut Self::Tensor,
     );
 }
-
-/// Keys and values of tokens before those of a batch.
-#[derive(Debug)]
-pub struct Past<'a, T> {
-    /// `[rows, 2 K d]`: K key heads, then K value heads, after norm and rotation.
-    pub kv: &'a T,
-    /// First row and number of rows of each sequence of the batch; sequences may share them.
-    pub rows: &'a [[u32; 2]],
-}
-
-impl<T> Clone for Past<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Past<'_, T> {}
 
 /// Numbers that [`GradientOps::score`] gives for a row: log p(target); logit of the target less that
 /// of the foil (0 without foils); 1 where no logit is above the target's; KL from the reference (0

@@ -7,6 +7,7 @@ use super::backward::{Differentiable, zero};
 use super::forward::{Forward, Limits};
 use super::gradient_ops::{Against, GradientOps, Metric, SCORES};
 use super::ops::{Epilogue, Ops, Pooling, RowRuns};
+use super::suffix_ops::SuffixOps;
 use super::weights::ForwardWeights;
 use crate::error::{Error, Result};
 use crate::model::{Activation, HeadSpec, ModelSpec};
@@ -192,7 +193,7 @@ impl<O: GradientOps> Head<O> {
             g_hidden: piece(hidden)?,
             g_rows: piece(width)?,
             g_first: piece(width)?,
-            scores: ops.tensor(limits.tokens, SCORES)?,
+            scores: ops.exact_tensor(limits.tokens, SCORES)?,
             on_host: Vec::new(),
             ones: vec![1; room],
         })
@@ -296,34 +297,6 @@ impl<O: GradientOps> Differentiable<O> {
         Ok(tensor)
     }
 
-    /// The difference of logits alone of rows of the batch that was run last: a product with two rows
-    /// of the last matrix instead of all.
-    ///
-    /// # Panics
-    /// As [`Self::score`], and without foils.
-    pub fn logit_differences(
-        &mut self,
-        starts: &[u32],
-        scoring: &Scoring<'_, O::Tensor>,
-    ) -> Result<Vec<f32>> {
-        let Self { forward: model, head, .. } = self;
-        let head = head.as_mut().expect("made to be scored");
-        let foils = scoring.foils.expect("two answers are compared");
-        let last = model.weights.head.last.as_ref().expect("a scored model has a head");
-        let (mut all, mut values) = (Vec::with_capacity(scoring.rows.len()), Vec::new());
-        for first in (0..scoring.rows.len()).step_by(head.room) {
-            let piece = first..(first + head.room).min(scoring.rows.len());
-            head.set_rows(&model.ops, piece.len());
-            let tokens = head.tokens(starts, &scoring.rows[piece.clone()]);
-            head.hidden.forward(model, (&tokens, &head.ones), head.steps);
-            let ids = (&scoring.targets[piece.clone()], &foils[piece]);
-            model.ops.pick_logits(last, ids, head.hidden.last(), &mut head.picked);
-            model.ops.read(&head.picked, &mut values)?;
-            all.extend_from_slice(&values);
-        }
-        Ok(all)
-    }
-
     /// Whether [`Self::logit_differences`] is the difference of the logits: no cap bends them, and
     /// there are two to compare.
     pub fn differences_are_plain(&self) -> bool {
@@ -388,5 +361,35 @@ impl Score {
             correct: *correct == 1.0,
             kl: *kl,
         }
+    }
+}
+
+impl<O: SuffixOps> Differentiable<O> {
+    /// The difference of logits alone of rows of the batch that was run last: a product with two rows
+    /// of the last matrix instead of all.
+    ///
+    /// # Panics
+    /// As [`Self::score`], and without foils.
+    pub fn logit_differences(
+        &mut self,
+        starts: &[u32],
+        scoring: &Scoring<'_, O::Tensor>,
+    ) -> Result<Vec<f32>> {
+        let Self { forward: model, head, .. } = self;
+        let head = head.as_mut().expect("made to be scored");
+        let foils = scoring.foils.expect("two answers are compared");
+        let last = model.weights.head.last.as_ref().expect("a scored model has a head");
+        let (mut all, mut values) = (Vec::with_capacity(scoring.rows.len()), Vec::new());
+        for first in (0..scoring.rows.len()).step_by(head.room) {
+            let piece = first..(first + head.room).min(scoring.rows.len());
+            head.set_rows(&model.ops, piece.len());
+            let tokens = head.tokens(starts, &scoring.rows[piece.clone()]);
+            head.hidden.forward(model, (&tokens, &head.ones), head.steps);
+            let ids = (&scoring.targets[piece.clone()], &foils[piece]);
+            model.ops.pick_logits(last, ids, head.hidden.last(), &mut head.picked);
+            model.ops.read(&head.picked, &mut values)?;
+            all.extend_from_slice(&values);
+        }
+        Ok(all)
     }
 }

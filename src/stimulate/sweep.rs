@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::question::QuestionBatch;
 use crate::device::backward::Differentiable;
 use crate::device::forward::SiteWork;
-use crate::device::gradient_ops::GradientOps;
 use crate::device::score::{Score, Scoring};
 use crate::device::site_view::Nobody;
 use crate::device::suffix::{Change, Held};
+use crate::device::suffix_ops::SuffixOps;
 use crate::error::Result;
 
 /// What a neuron's value becomes: `scale * x + shift`.
@@ -51,7 +51,7 @@ impl Where {
 /// Scores of all questions of a held batch for each of these neurons of a layer, handed over neuron by
 /// neuron. `becomes` says what neuron n turns into at a token of the batch. With `differences`, scores
 /// need to hold the difference of logits alone, which is much less work.
-pub fn sweep<O: GradientOps>(
+pub fn sweep<O: SuffixOps>(
     run: &mut Differentiable<O>,
     (batch, held): (&QuestionBatch, &Held<O>),
     (layer, neurons): (usize, &[u32]),
@@ -70,7 +70,7 @@ pub fn sweep<O: GradientOps>(
     Ok(())
 }
 
-fn arms_at_once<O: GradientOps>(
+fn arms_at_once<O: SuffixOps>(
     run: &mut Differentiable<O>,
     (batch, held): (&QuestionBatch, &Held<O>),
     (layer, neurons): (usize, &[u32]),

@@ -6,9 +6,10 @@ use super::question::{Question, QuestionBatch};
 use super::sweep::{Becomes, Where, sweep};
 use crate::accumulate::effects::{EffectPlan, EffectState, Effects};
 use crate::device::backward::Differentiable;
-use crate::device::gradient_ops::{GradientOps, Metric};
+use crate::device::gradient_ops::Metric;
 use crate::device::score::Score;
 use crate::device::suffix::Held;
+use crate::device::suffix_ops::SuffixOps;
 use crate::error::Result;
 use crate::hash::{GAMMA, mix};
 
@@ -114,7 +115,7 @@ impl Tasks {
     }
 
     /// Runs everything on a batch of questions and adds what it finds.
-    pub fn add<O: GradientOps>(
+    pub fn add<O: SuffixOps>(
         &self,
         run: &mut Differentiable<O>,
         (questions, groups): (&[Question], &[Option<u32>]),
@@ -172,7 +173,7 @@ fn counterfactual(question: &Question) -> Question {
 }
 
 /// A batch that tasks work on.
-struct Work<'a, O: GradientOps> {
+struct Work<'a, O: SuffixOps> {
     tasks: &'a Tasks,
     batch: &'a QuestionBatch,
     groups: &'a [Option<u32>],
@@ -180,7 +181,7 @@ struct Work<'a, O: GradientOps> {
     clean: &'a [Score],
 }
 
-impl<O: GradientOps> Work<'_, O> {
+impl<O: SuffixOps> Work<'_, O> {
     fn task(
         &self,
         run: &mut Differentiable<O>,

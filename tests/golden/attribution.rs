@@ -8,10 +8,11 @@ use std::path::Path;
 use electrode::device::backward::Differentiable;
 use electrode::device::cpu::CpuDevice;
 use electrode::device::forward::{Limits, SiteWork};
-use electrode::device::gradient_ops::{GradientOps, Metric};
+use electrode::device::gradient_ops::Metric;
 use electrode::device::ops::{Edit, Write};
 use electrode::device::score::{Score, Scoring};
 use electrode::device::site_view::Nobody;
+use electrode::device::suffix_ops::SuffixOps;
 use electrode::id::{Site, SiteKind};
 use electrode::model::Model;
 use electrode::stimulate::integrated_gradients::{Quadrature, Settings, integrated_gradients};
@@ -49,7 +50,7 @@ fn questions(folder: &Path) -> Vec<Question> {
         .collect()
 }
 
-fn attributions<O: GradientOps>(ops: O, folder: &Path) {
+fn attributions<O: SuffixOps>(ops: O, folder: &Path) {
     let Ok(bytes) = std::fs::read(folder.join("interventions.safetensors")) else { return };
     let file = SafeTensors::deserialize(&bytes).expect("fixture");
     let meta = std::fs::read_to_string(folder.join("meta.json")).expect("meta");
@@ -102,7 +103,7 @@ fn attributions<O: GradientOps>(ops: O, folder: &Path) {
 }
 
 /// One neuron changed everywhere or at the answer, by the whole forward pass.
-fn plainly<O: GradientOps>(
+fn plainly<O: SuffixOps>(
     run: &mut Differentiable<O>,
     batch: &QuestionBatch,
     (layer, neuron, place): (usize, u32, Where),
@@ -125,7 +126,7 @@ fn plainly<O: GradientOps>(
     run.score(&batch.starts, scoring, None).expect("scores")
 }
 
-fn sweeps<O: GradientOps>(ops: O, folder: &Path) {
+fn sweeps<O: SuffixOps>(ops: O, folder: &Path) {
     let model = open(folder);
     if model.spec.classes().is_none_or(|classes| classes < 10) || model.spec.logits_per_sequence() {
         return;

@@ -12,7 +12,7 @@ use super::forward::{all, dozen, judge};
 use crate::cuda::device;
 
 /// Where PyTorch rounds once more or less than we do: an element or two of a small tensor.
-const ROUNDING: f64 = 1e-6;
+pub(super) const ROUNDING: f64 = 1e-6;
 
 fn in_f32(folders: &[PathBuf]) {
     check_all(folders, |folder| {
@@ -23,7 +23,7 @@ fn in_f32(folders: &[PathBuf]) {
 }
 
 /// Error of PyTorch's bf16 run by fixture and tensor.
-fn theirs() -> BTreeMap<String, BTreeMap<String, f64>> {
+pub(super) fn theirs() -> BTreeMap<String, BTreeMap<String, f64>> {
     let text = include_str!("bf16.json");
     let all: serde_json::Value = serde_json::from_str(text).expect("bf16.json");
     serde_json::from_value(all["errors"].clone()).expect("errors by fixture and tensor")

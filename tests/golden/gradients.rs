@@ -128,7 +128,9 @@ impl Packed {
     }
 }
 
-fn gradients<O: GradientOps>(ops: O, folder: &Path, config: &Path) -> Vec<Compared> {
+/// The losses of one model folder, and the gradients of their sum at each site of the fixture.
+pub(super) fn gradients<O: GradientOps>(ops: O, folder: &Path) -> Vec<Compared> {
+    let config = &folder.join("config.json");
     let model = Model::open_with_config(folder, config).expect("opens");
     let bytes = std::fs::read(folder.join("expected.safetensors")).expect("fixture");
     let file = SafeTensors::deserialize(&bytes).expect("fixture");
@@ -189,8 +191,7 @@ fn gradients<O: GradientOps>(ops: O, folder: &Path, config: &Path) -> Vec<Compar
 }
 
 pub(super) fn check<O: GradientOps + Clone>(ops: &O, folder: &Path) {
-    let config = folder.join("config.json");
-    for tensor in gradients(ops.clone(), folder, &config) {
+    for tensor in gradients(ops.clone(), folder) {
         judge(&folder.display().to_string(), &tensor);
     }
 }

@@ -4,7 +4,8 @@
     make_bf16.py FIXTURES > bf16.json
 
 For every model folder of make_forward.py: the same weights rounded to bfloat16, eager attention, CPU;
-for every tensor ||bf16 - expected|| / ||expected|| over real tokens. Needs what make_forward.py needs.
+for every tensor and every gradient ||bf16 - expected|| / ||expected|| over real tokens. Needs what
+make_forward.py needs.
 """
 import json
 import sys
@@ -22,15 +23,9 @@ def run(d):
     batch = {k: exp[k] for k in ("input_ids", "attention_mask", "token_type_ids", "position_ids") if k in exp}
     kind = F.model_class(spec)
     model = kind.from_pretrained(d, attn_implementation="eager", dtype=torch.bfloat16).eval()
-    with torch.no_grad(), F.Sites(model, spec) as st:
-        out = F.call(model, spec, batch)
-        got = st.finish(*batch["input_ids"].shape)
-    if getattr(out, "logits", None) is not None:
-        got["logits"] = out.logits
-    for i in range(len(st.layers)):
-        k = f"layers.{i}.head_out"
-        got[k] = got[k].reshape(*batch["input_ids"].shape, st.heads, -1)
-    got = F.blank_pads({k: v for k, v in got.items() if not k.startswith("flat:")}, batch)
+    got = F.run(model, spec, batch, exp.get("labels"), exp.get("probe"))
+    del got["loss"]
+    got = F.blank_pads(got, batch)
     errors = {}
     for k, v in sorted(got.items()):
         if k in exp and v.is_floating_point():

@@ -28,6 +28,7 @@ mod shared;
 mod shift_neurons;
 pub mod simd;
 pub mod statistics;
+mod suffix;
 pub mod top_tokens;
 
 pub use buffer::{Matrix, Table, Tensor};

@@ -3,7 +3,7 @@
 use super::buffer::{Matrix, Tensor};
 use super::dispatch::multiversion;
 
-/// See [`crate::device::gradient_ops::GradientOps::pick_logits`].
+/// See [`crate::device::suffix_ops::SuffixOps::pick_logits`].
 pub(super) fn pick_logits(
     weight: &Matrix,
     (ids, others): (&[u32], &[u32]),

@@ -25,7 +25,7 @@ const NO_WINDOW: u32 = 1 << 30;
 /// The widest head there is a kernel for.
 const WIDEST: usize = 256;
 /// Queries of a tile on the float units, and on the matrix units.
-const SIMT_QUERIES: usize = 64;
+pub(super) const SIMT_QUERIES: usize = 64;
 const FLASH_QUERIES: usize = 128;
 
 /// The kernels on the matrix units: padded width, keys of a tile, names without and with cap or
@@ -56,16 +56,45 @@ pub(super) fn attention(
     (qkv, out): (&Tensor, &mut Tensor),
     probs: Option<&mut Tensor>,
 ) {
-    check_shapes(args, qkv, out);
+    assert_eq!((out.rows(), out.cols()), (qkv.rows(), args.heads * args.head_width));
     let choice = choose(context.shared_memory(), qkv.element(), args);
     let tiles = tiles(args, choice.queries);
-    let mut kernel_args = AttentionArgs {
+    let kernel_args =
+        AttentionArgs { tiles: context.upload(&tiles), ..kernel_args(args, (qkv, out)) };
+    let grid = [count(tiles.len() * args.heads), 1, 1];
+    // SAFETY: the shapes are checked above, tiles lie inside `starts` and so inside the tensors,
+    // and the vectors have the lengths the kernel indexes.
+    unsafe { context.launch(choice.kernel, (grid, choice.shared), &kernel_args) };
+    if let Some(probs) = probs {
+        launch_probs(context, args, (kernel_args, probs));
+    }
+}
+
+/// What every kernel of attention is told, but for its tiles; checks the shapes of all but `out`.
+pub(super) fn kernel_args(
+    args: &ops::AttentionArgs<'_, Vector>,
+    (qkv, out): (&Tensor, &Tensor),
+) -> AttentionArgs {
+    check_shapes(args, qkv);
+    assert_eq!(out.element(), qkv.element());
+    let (bias, bias_kind, reach) = match &args.bias {
+        ScoreBias::None => (Ptr::NULL, 0, 0),
+        ScoreBias::Slopes(slopes) => {
+            assert_eq!(slopes.len, args.heads);
+            (slopes.values.start(), 1, 0)
+        }
+        ScoreBias::Distance { table, reach } => {
+            assert_eq!(table.len, args.heads * (2 * reach + 1));
+            (table.values.start(), 2, count(*reach))
+        }
+    };
+    AttentionArgs {
         qkv: qkv.start(),
         out: out.start(),
         probs: Ptr::NULL,
-        tiles: context.upload(&tiles),
+        tiles: Ptr::NULL,
         cells: Ptr::NULL,
-        bias: Ptr::NULL,
+        bias,
         qkv_stride: qkv.stride() as u64,
         out_stride: out.stride() as u64,
         heads: count(args.heads),
@@ -73,30 +102,11 @@ pub(super) fn attention(
         head_width: count(args.head_width),
         causal: u32::from(args.causal),
         window: args.window.map_or(NO_WINDOW, |window| count(window).min(NO_WINDOW)),
-        bias_kind: 0,
-        reach: 0,
+        bias_kind,
+        reach,
         scale: args.scale,
         softcap: args.softcap.unwrap_or(0.0),
         spare: 0,
-    };
-    match &args.bias {
-        ScoreBias::None => {}
-        ScoreBias::Slopes(slopes) => {
-            assert_eq!(slopes.len, args.heads);
-            (kernel_args.bias, kernel_args.bias_kind) = (slopes.values.start(), 1);
-        }
-        ScoreBias::Distance { table, reach } => {
-            assert_eq!(table.len, args.heads * (2 * reach + 1));
-            (kernel_args.bias, kernel_args.bias_kind) = (table.values.start(), 2);
-            kernel_args.reach = count(*reach);
-        }
-    }
-    let grid = [count(tiles.len() * args.heads), 1, 1];
-    // SAFETY: the shapes are checked above, tiles lie inside `starts` and so inside the tensors,
-    // and the vectors have the lengths the kernel indexes.
-    unsafe { context.launch(choice.kernel, (grid, choice.shared), &kernel_args) };
-    if let Some(probs) = probs {
-        launch_probs(context, args, (kernel_args, probs));
     }
 }
 
@@ -123,11 +133,9 @@ fn launch_probs(
     unsafe { context.launch(kernel, (grid, 0), &kernel_args) }
 }
 
-fn check_shapes(args: &ops::AttentionArgs<'_, Vector>, qkv: &Tensor, out: &Tensor) {
+fn check_shapes(args: &ops::AttentionArgs<'_, Vector>, qkv: &Tensor) {
     let width = args.head_width;
     assert_eq!(qkv.cols(), (args.heads + 2 * args.kv_heads) * width);
-    assert_eq!((out.rows(), out.cols()), (qkv.rows(), args.heads * width));
-    assert_eq!(out.element(), qkv.element());
     assert!(args.starts.is_sorted(), "sequences follow each other");
     let end = args.starts.last().map_or(0, |end| *end as usize);
     assert!(end <= qkv.rows(), "the sequences end at token {end} of {}", qkv.rows());
@@ -161,7 +169,7 @@ fn choose(shared_memory: u32, element: Element, args: &ops::AttentionArgs<'_, Ve
 
 /// Start and length of the sequence, first query, and number of the sequence: the tiles of a
 /// batch, those with most keys first, so that no long one is left to the end.
-fn tiles(args: &ops::AttentionArgs<'_, Vector>, queries: usize) -> Vec<[u32; 4]> {
+pub(super) fn tiles(args: &ops::AttentionArgs<'_, Vector>, queries: usize) -> Vec<[u32; 4]> {
     let mut tiles = Vec::new();
     for (sequence, length) in lengths(args.starts).enumerate() {
         for first in (0..length).step_by(queries) {
@@ -176,6 +184,6 @@ fn tiles(args: &ops::AttentionArgs<'_, Vector>, queries: usize) -> Vec<[u32; 4]>
     tiles.into_iter().map(|(_, tile)| tile).collect()
 }
 
-fn lengths(starts: &[u32]) -> impl Iterator<Item = usize> + '_ {
+pub(super) fn lengths(starts: &[u32]) -> impl Iterator<Item = usize> + '_ {
     starts.windows(2).map(|pair| (pair[1] - pair[0]) as usize)
 }

@@ -128,6 +128,16 @@ impl Context {
         self.arena.buffer(bytes)
     }
 
+    /// Memory for what one operation keeps between its kernels. Its size is rounded up to a power of
+    /// two, so that batches of every size ask for few. A failure is told by [`Self::check`].
+    pub(super) fn scratch(&self, bytes: usize) -> Option<Buffer> {
+        if self.has_failed() {
+            return None;
+        }
+        let buffer = self.buffer(bytes.next_power_of_two());
+        buffer.map_err(|error| self.fail(error)).ok()
+    }
+
     /// Memory that holds these values.
     pub(super) fn buffer_of<T: bytemuck::Pod>(&self, values: &[T]) -> Result<Buffer> {
         let buffer = self.buffer(size_of_val(values))?;

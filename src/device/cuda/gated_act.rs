@@ -30,6 +30,12 @@ pub(super) fn multiply(context: &Context, (a, b): (&Tensor, &Tensor), out: &mut 
     launch(context, ["multiply_f32", "multiply_bf16"], (a, Some(b), out), |_| ());
 }
 
+/// `x = a * x`.
+pub(super) fn scale_by(context: &Context, a: &Tensor, x: &mut Tensor) {
+    let x = &*x;
+    launch(context, ["multiply_f32", "multiply_bf16"], (a, Some(x), x), |_| ());
+}
+
 /// `x = cap * tanh(x / cap)`.
 pub(super) fn softcap(context: &Context, cap: f32, x: &mut Tensor) {
     launch(context, ["softcap_f32", "softcap_bf16"], (x, None, x), |args| args.cap = cap);

@@ -5,8 +5,10 @@
 //! Work is queued on one stream in the order of the calls; a failure is kept and told by
 //! [`Ops::check`]. Equal input gives equal bits on each run and each device of a kind.
 
+mod activation_grad;
 mod arena;
 mod attention;
+mod attention_grad;
 mod buffer;
 mod class_sums;
 mod context;
@@ -15,18 +17,23 @@ mod edit;
 mod embed;
 mod gated_act;
 mod gemm;
+mod gradients;
 mod grid;
 mod histogram;
 mod images;
 mod norm;
+mod norm_grad;
 mod nvrtc;
 mod pool;
 mod probe;
 mod residual;
 mod rope;
 mod sample_rows;
+mod scatter;
+mod score;
 mod statistics;
 mod top_tokens;
+mod transpose;
 mod upload;
 
 pub use buffer::{Element, Matrix, Table, Tensor, Vector};

@@ -1,7 +1,7 @@
 //! norm: layer norm and root-mean-square norm, by row or by head.
 #![expect(unsafe_code, reason = "launches kernels")]
 
-use super::buffer::{Tensor, Vector};
+use super::buffer::{Element, Tensor, Vector};
 use super::context::{Context, args};
 use super::driver::Ptr;
 use super::grid::{THREADS, WARP, count, packs};
@@ -29,7 +29,12 @@ args! {
 }
 
 /// Columns that the lanes of a warp hold in registers.
-const NARROW: usize = 1024;
+pub(super) const NARROW: usize = 1024;
+
+/// Lanes of a narrow run: as few as hold a pack each, so that narrow heads leave none idle.
+pub(super) fn lanes(element: Element, width: usize) -> usize {
+    packs(element, width).next_power_of_two().clamp(8, WARP)
+}
 
 /// Each row of `x` normed into `out`.
 pub(super) fn norm(context: &Context, norm: &NormWeights<Vector>, x: &Tensor, out: &mut Tensor) {
@@ -74,8 +79,7 @@ fn launch(
     assert!(norm.bias.as_ref().is_none_or(|bias| bias.len == range.width));
     assert!(range.first + range.heads * range.width <= x.cols());
     let runs = x.rows() * range.heads;
-    // As few lanes as hold a pack each, so that narrow heads leave none idle.
-    let lanes = packs(x.element(), range.width).next_power_of_two().clamp(8, WARP);
+    let lanes = lanes(x.element(), range.width);
     let args = NormArgs {
         x: x.start(),
         y: y.map_or(Ptr::NULL, Tensor::start),

@@ -1,4 +1,4 @@
-//! rope: rotates pairs (j, j + r) of each head's first 2 r columns by its position's angles.
+//! rope: rotates pairs (j, j + r) of each head's first 2 r columns by its position's angles, or back.
 #![expect(unsafe_code, reason = "launches kernels")]
 
 use super::buffer::{Table, Tensor};
@@ -20,6 +20,8 @@ args! {
         width: u32,
         pairs: u32,
         packs: u32,
+        sense: f32,
+        spare: u32,
     }
 }
 
@@ -32,6 +34,25 @@ pub(super) fn rope(
     angles: &Table,
     positions: &[u32],
     (range, x): (HeadRange, &mut Tensor),
+) {
+    turn(context, angles, positions, (range, 1.0, x));
+}
+
+/// See [`crate::device::gradient_ops::GradientOps::rope_grad`].
+pub(super) fn rope_grad(
+    context: &Context,
+    angles: &Table,
+    positions: &[u32],
+    (range, g): (HeadRange, &mut Tensor),
+) {
+    turn(context, angles, positions, (range, -1.0, g));
+}
+
+fn turn(
+    context: &Context,
+    angles: &Table,
+    positions: &[u32],
+    (range, sense, x): (HeadRange, f32, &Tensor),
 ) {
     let pairs = angles.cols / 2;
     assert_eq!(positions.len(), x.rows());
@@ -49,6 +70,8 @@ pub(super) fn rope(
         width: count(range.width),
         pairs: count(pairs),
         packs: count(packs),
+        sense,
+        spare: 0,
     };
     let threads = count(x.rows() * packs) as usize;
     let grid = [count(threads.div_ceil(THREADS)), count(range.heads.div_ceil(HEADS)), 1];

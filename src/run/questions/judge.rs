@@ -8,7 +8,7 @@ use super::passes::{Passes, Survey};
 use super::ranking::{Place, Ranking};
 use crate::accumulate::effects::Effects;
 use crate::artifact::effects::CurveRow;
-use crate::device::gradient_ops::GradientOps;
+use crate::device::suffix_ops::SuffixOps;
 use crate::error::{Error, Result};
 use crate::hash::{GAMMA, mix};
 use crate::stimulate::arms::{Act, Arm, NeuronSet};
@@ -53,7 +53,7 @@ struct Named {
 }
 
 /// The curves of all rankings over all questions, the untouched model first.
-pub(super) fn judge<O: GradientOps>(
+pub(super) fn judge<O: SuffixOps>(
     passes: &mut Passes<'_, O>,
     rankings: &[Ranking],
     (survey, baseline): (Option<&Survey>, &Effects),

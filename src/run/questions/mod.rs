@@ -30,7 +30,7 @@ use crate::artifact::manifest::{
     SiteFacts, Timings, hash_json,
 };
 use crate::device::cpu::CpuDevice;
-use crate::device::gradient_ops::GradientOps;
+use crate::device::suffix_ops::SuffixOps;
 use crate::engine::segment::RunId;
 use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
@@ -175,7 +175,7 @@ pub fn stimulate(
 }
 
 /// As [`stimulate`], on this device.
-pub fn stimulate_on<O: GradientOps>(
+pub fn stimulate_on<O: SuffixOps>(
     experiment: &Experiment,
     ops: O,
     stop: &AtomicBool,

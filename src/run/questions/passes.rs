@@ -11,7 +11,7 @@ use super::{BATCH_TOKENS, BLOCK, Experiment, resolve};
 use crate::accumulate::effects::{EffectPlan, EffectState, Effects};
 use crate::device::backward::Differentiable;
 use crate::device::forward::Limits;
-use crate::device::gradient_ops::GradientOps;
+use crate::device::suffix_ops::SuffixOps;
 use crate::engine::states::{COMMIT_INTERVAL, States};
 use crate::error::{Error, Result};
 use crate::run::Report;
@@ -30,7 +30,7 @@ pub(super) struct Survey {
 }
 
 /// A model on its device, and where its states go.
-pub(super) struct Passes<'a, O: GradientOps> {
+pub(super) struct Passes<'a, O: SuffixOps> {
     pub(super) experiment: &'a Experiment,
     run: Differentiable<O>,
     folder: &'a RunFolder,
@@ -42,7 +42,7 @@ pub(super) struct Passes<'a, O: GradientOps> {
 /// Some of the questions, with their groups.
 type Asked<'a> = (&'a [Question], &'a [Option<u32>]);
 
-impl<'a, O: GradientOps> Passes<'a, O> {
+impl<'a, O: SuffixOps> Passes<'a, O> {
     pub(super) fn new(
         experiment: &'a Experiment,
         ops: O,

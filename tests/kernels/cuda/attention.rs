@@ -4,96 +4,17 @@
 //! weights are rounded for the matrix units, and of the result.
 
 use electrode::device::cuda::Element;
-use electrode::device::ops::{AttentionArgs, Ops, ScoreBias};
+use electrode::device::ops::Ops;
 
+use super::attention_case::{Bias, Case, HALF_UNIT, LENGTHS, bound, plain};
 use super::rows::{assert_bits, poisoned, poisoned_cells, random, read, tensor};
 use crate::cuda::device;
 
 const ELEMENTS: [Element; 2] = [Element::F32, Element::Bf16];
 
-/// A sequence of one token, of two, around a tile of keys and of queries, and of several tiles.
-const LENGTHS: [usize; 7] = [1, 2, 63, 64, 65, 130, 200];
-/// Half a unit in the last place of bf16, relative.
-const HALF_UNIT: f64 = 1.0 / 256.0;
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Bias {
-    None,
-    Slopes,
-    Distance,
-}
-
-#[derive(Clone, Debug)]
-struct Case {
-    lengths: Vec<usize>,
-    heads: usize,
-    kv_heads: usize,
-    width: usize,
-    scale: f32,
-    softcap: Option<f32>,
-    causal: bool,
-    window: Option<usize>,
-    bias: Bias,
-}
-
-/// Causal, all else off.
-fn plain(lengths: &[usize], (heads, kv_heads, width): (usize, usize, usize)) -> Case {
-    Case {
-        lengths: lengths.to_vec(),
-        heads,
-        kv_heads,
-        width,
-        scale: 1.0 / (width as f32).sqrt(),
-        softcap: None,
-        causal: true,
-        window: None,
-        bias: Bias::None,
-    }
-}
-
-impl Case {
-    fn starts(&self) -> Vec<u32> {
-        let mut end = 0;
-        let ends = self.lengths.iter().map(|length| {
-            end += *length as u32;
-            end
-        });
-        std::iter::once(0).chain(ends.collect::<Vec<_>>()).collect()
-    }
-
-    fn tokens(&self) -> usize {
-        self.lengths.iter().sum()
-    }
-
-    fn cols(&self) -> usize {
-        (self.heads + 2 * self.kv_heads) * self.width
-    }
-
-    fn cells(&self) -> usize {
-        self.lengths.iter().map(|length| self.heads * length * length).sum()
-    }
-
-    fn reach(&self) -> usize {
-        self.lengths.iter().max().map_or(0, |length| length - 1)
-    }
-
-    /// The vector behind the bias.
-    fn bias_values(&self) -> Vec<f32> {
-        match self.bias {
-            Bias::None => vec![0.0],
-            Bias::Slopes => (0..self.heads).map(|h| 0.5_f32.powi(h as i32 + 1)).collect(),
-            Bias::Distance => random(5, self.heads * (2 * self.reach() + 1), Element::F32),
-        }
-    }
-
-    fn sees(&self, query: usize, key: usize) -> bool {
-        (!self.causal || key <= query) && self.window.is_none_or(|window| key + window > query)
-    }
-
-    /// Whether the matrix units do it: weights are then rounded to bf16.
-    fn rounds_weights(&self, element: Element) -> bool {
-        element == Element::Bf16 && self.width.is_multiple_of(8)
-    }
+/// Whether the matrix units do it: weights are then rounded to bf16.
+fn rounds_weights(case: &Case, element: Element) -> bool {
+    element == Element::Bf16 && case.width.is_multiple_of(8)
 }
 
 /// What attention gives.
@@ -107,50 +28,22 @@ struct Outcome {
 
 /// The definition; `round` is what becomes of every intermediate result.
 fn by_definition(case: &Case, qkv: &[f32], round: fn(f64) -> f64) -> Outcome {
-    let (d, bias) = (case.width, case.bias_values());
+    let d = case.width;
     let mut outcome = Outcome::default();
     outcome.z.resize(case.tokens() * case.heads * d, 0.0);
     outcome.spread.clone_from(&outcome.z);
-    let starts = case.starts();
-    for (start, &n) in starts.iter().zip(&case.lengths) {
-        let row = |token: usize, head: usize| {
-            let at = (*start as usize + token) * case.cols() + head * d;
-            qkv[at..at + d].iter().map(|x| f64::from(*x))
-        };
-        for head in 0..case.heads {
-            let kv = head * case.kv_heads / case.heads;
-            for query in 0..n {
-                let mut scores = vec![f64::NEG_INFINITY; n];
-                for key in (0..n).filter(|key| case.sees(query, *key)) {
-                    let terms = row(query, head).zip(row(key, case.heads + kv));
-                    let dot = terms.fold(0.0, |sum, (q, k)| round(sum + round(q * k)));
-                    let mut score = round(dot * f64::from(case.scale));
-                    if let Some(cap) = case.softcap.map(f64::from) {
-                        score = round(cap * round(round(score / cap).tanh()));
-                    }
-                    score += match case.bias {
-                        Bias::None => 0.0,
-                        Bias::Slopes => round(f64::from(bias[head]) * key as f64),
-                        Bias::Distance => {
-                            let reach = case.reach();
-                            f64::from(bias[head * (2 * reach + 1) + key + reach - query])
-                        }
-                    };
-                    scores[key] = round(score);
-                }
-                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let weights: Vec<f64> =
-                    scores.iter().map(|score| round(round(score - largest).exp())).collect();
-                let total = weights.iter().fold(0.0, |sum, weight| round(sum + weight));
-                let at = (*start as usize + query) * case.heads * d + head * d;
-                for (key, weight) in weights.iter().enumerate() {
-                    let p = round(weight / total);
-                    outcome.probs.push(p);
-                    for (i, v) in row(key, case.heads + case.kv_heads + kv).enumerate() {
-                        let z = &mut outcome.z[at + i];
-                        *z = round(*z + round(p * v));
-                        outcome.spread[at + i] += p * v.abs();
-                    }
+    for (start, &n) in case.starts().iter().zip(&case.lengths) {
+        let start = *start as usize;
+        for (head, query) in (0..case.heads).flat_map(|h| (0..n).map(move |query| (h, query))) {
+            let value_head = case.heads + case.kv_heads + head * case.kv_heads / case.heads;
+            let at = (start + query) * case.heads * d + head * d;
+            let probs = case.probabilities(qkv, (start, n), (head, query), round);
+            for (key, (p, _)) in probs.into_iter().enumerate() {
+                outcome.probs.push(p);
+                for (i, v) in case.row(qkv, (start + key, value_head)).enumerate() {
+                    let z = &mut outcome.z[at + i];
+                    *z = round(*z + round(p * v));
+                    outcome.spread[at + i] += p * v.abs();
                 }
             }
         }
@@ -163,30 +56,9 @@ fn attend<O: Ops>(ops: &O, case: &Case, qkv: &[f32]) -> [Vec<f32>; 2] {
     let mut z = poisoned(ops, case.tokens(), case.heads * case.width);
     let mut probs = poisoned_cells(ops, case.cells());
     let (starts, bias) = (case.starts(), ops.vector(case.bias_values()).expect("a vector"));
-    let args = AttentionArgs {
-        starts: &starts,
-        heads: case.heads,
-        kv_heads: case.kv_heads,
-        head_width: case.width,
-        scale: case.scale,
-        softcap: case.softcap,
-        causal: case.causal,
-        window: case.window,
-        bias: match case.bias {
-            Bias::None => ScoreBias::None,
-            Bias::Slopes => ScoreBias::Slopes(&bias),
-            Bias::Distance => ScoreBias::Distance { table: &bias, reach: case.reach() },
-        },
-    };
+    let args = case.args(&starts, &bias);
     ops.attention(&args, &qkv, &mut z, Some(&mut probs));
     [read(ops, &mut z, case.tokens()), read(ops, &mut probs, case.cells())]
-}
-
-/// Twice the largest error of f32, or of four roundings.
-fn bound(single: &[f64], exact: &[f64]) -> f64 {
-    let errors = single.iter().zip(exact).map(|(single, exact)| (single - exact).abs());
-    let largest = exact.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
-    2.0 * errors.fold(4.0 * f64::from(f32::EPSILON) * largest, f64::max)
 }
 
 fn check(element: Element, case: &Case) {
@@ -196,7 +68,7 @@ fn check(element: Element, case: &Case) {
     let exact = by_definition(case, &qkv, |x| x);
     let single = by_definition(case, &qkv, |x| f64::from(x as f32));
     let half_unit = if element == Element::Bf16 { HALF_UNIT } else { 0.0 };
-    let weights = if case.rounds_weights(element) { HALF_UNIT } else { 0.0 };
+    let weights = if rounds_weights(case, element) { HALF_UNIT } else { 0.0 };
 
     let most = bound(&single.z, &exact.z);
     assert_eq!(z.len(), exact.z.len());

@@ -2,6 +2,7 @@
 //! Oracle: the definitions in f64; products to the bit. A bf16 kernel rounds what the f32 one gives.
 
 use electrode::device::cuda::Element;
+use electrode::device::gradient_ops::GradientOps;
 use electrode::device::ops::Ops;
 use electrode::model::Activation;
 
@@ -89,6 +90,9 @@ fn every_shape_is_covered() {
             gpu.multiply(&x, &y, &mut out);
             let want: Vec<f32> = a.iter().zip(&b).map(|(a, b)| kept(element, a * b)).collect();
             assert_bits(&read(gpu, &mut out, rows), &want, &what);
+            let mut in_place = tensor(gpu, cols, &b);
+            gpu.scale_by(&x, &mut in_place);
+            assert_bits(&read(gpu, &mut in_place, rows), &want, &what);
             let mut out = poisoned(gpu, rows, cols);
             gpu.activate(Activation::Relu, &x, &mut out);
             let want: Vec<f32> = a.iter().map(|a| if *a < 0.0 { 0.0 } else { *a }).collect();

@@ -1,7 +1,10 @@
 //! Every kernel against the CPU device and float64 loops, at odd sizes, through the fake driver (or
 //! on a real GPU).
 
+mod activation_grad;
 mod attention;
+mod attention_case;
+mod attention_grad;
 mod conformance;
 mod edit;
 mod embed;
@@ -10,10 +13,14 @@ mod gemm;
 mod gemm_kernels;
 mod gemm_tiles;
 mod norm;
+mod norm_grad;
 mod pool;
 mod reference;
 mod residual;
 mod rope;
 mod rows;
+mod scatter;
+mod score;
 mod statistics;
+mod transpose;
 mod upload;

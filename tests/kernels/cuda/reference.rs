@@ -16,7 +16,7 @@ pub(super) fn activation(kind: u32, x: f64) -> f64 {
 
 /// By its Taylor series, and 1 beyond the range where that converges.
 pub(super) fn erf(x: f64) -> f64 {
-    if x.abs() > 5.5 {
+    if x.abs() > 4.5 {
         return x.signum();
     }
     let (mut term, mut sum) = (x, x);

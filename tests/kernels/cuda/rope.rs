@@ -1,7 +1,8 @@
-//! Heads turned by the angles of their positions.
+//! Heads turned by the angles of their positions, and back.
 //! Oracle: the rotation in f64, with the angles' cosines and sines as the table has them.
 
 use electrode::device::cuda::Element;
+use electrode::device::gradient_ops::GradientOps;
 use electrode::device::ops::{HeadRange, Ops};
 
 use super::rows::{assert_near, assert_refused, indices, random, read, tensor};
@@ -10,7 +11,12 @@ use crate::cuda::{device, on_both};
 const POSITIONS: usize = 17;
 const ROWS: usize = 37;
 
-fn turned(values: &[f32], cols: usize, range: HeadRange, angles: &[f32]) -> Vec<(f64, f64)> {
+fn turned(
+    values: &[f32],
+    cols: usize,
+    (range, sense): (HeadRange, f64),
+    angles: &[f32],
+) -> Vec<(f64, f64)> {
     let r = angles.len() / POSITIONS / 2;
     let exact = |x: &f32| (f64::from(*x), 0.0);
     let mut out: Vec<(f64, f64)> = values.iter().map(exact).collect();
@@ -20,7 +26,8 @@ fn turned(values: &[f32], cols: usize, range: HeadRange, angles: &[f32]) -> Vec<
         let start = t * cols + range.first + head * range.width;
         for j in start..start + r {
             let (x, y) = (f64::from(values[j]), f64::from(values[j + r]));
-            let (cos, sin) = (f64::from(angles[j - start]), f64::from(angles[j - start + r]));
+            let (cos, sin) =
+                (f64::from(angles[j - start]), sense * f64::from(angles[j - start + r]));
             let bound = 4.0 * f64::from(f32::EPSILON) * (x.abs() + y.abs());
             out[j] = (x * cos - y * sin, bound);
             out[j + r] = (y * cos + x * sin, bound);
@@ -43,11 +50,18 @@ fn pairs_are_rotated() {
                 .map(|j| if j % (2 * r) < r { turn(j).cos() } else { turn(j).sin() })
                 .collect();
             let table = gpu.exact_table(POSITIONS, angles.clone()).unwrap();
-            let mut x = tensor(gpu, cols, &values);
-            gpu.rope(&table, &indices(9, ROWS, POSITIONS), range, &mut x);
-            let want = turned(&values, cols, range, &angles);
-            let what = format!("{element:?} {range:?}, r = {r}");
-            assert_near(&read(gpu, &mut x, ROWS), want.into_iter(), (element, &what));
+            for sense in [1.0, -1.0] {
+                let mut x = tensor(gpu, cols, &values);
+                let positions = indices(9, ROWS, POSITIONS);
+                if sense > 0.0 {
+                    gpu.rope(&table, &positions, range, &mut x);
+                } else {
+                    gpu.rope_grad(&table, &positions, range, &mut x);
+                }
+                let want = turned(&values, cols, (range, sense), &angles);
+                let what = format!("{element:?} {range:?}, r = {r}, {sense}");
+                assert_near(&read(gpu, &mut x, ROWS), want.into_iter(), (element, &what));
+            }
         }
     });
 }
