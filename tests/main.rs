@@ -35,6 +35,7 @@ mod report;
 mod run;
 #[path = "support/run_folder.rs"]
 mod run_folder;
+mod stimulate;
 #[path = "support/tensors.rs"]
 mod tensors;
 mod tidy;

@@ -11,10 +11,10 @@ mod shell;
 use std::process::{Command, Stdio};
 
 /// What a finished command left.
-struct Finished {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Finished {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// The program at the repository root, without the caller's logging environment.
@@ -26,7 +26,7 @@ fn electrode() -> Command {
 }
 
 /// Runs it with these arguments.
-fn run(arguments: &[&str]) -> Finished {
+pub(crate) fn run(arguments: &[&str]) -> Finished {
     finish(electrode().args(arguments))
 }
 
