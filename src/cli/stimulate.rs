@@ -50,6 +50,9 @@ pub struct QuestionArgs {
     /// Key by which questions are grouped
     #[arg(long, value_name = "KEY")]
     group: Option<String>,
+    /// Only questions with this value at this key; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    only: Vec<(String, String)>,
     /// Only so many questions, evenly spread
     #[arg(long, default_value_t = 0, value_name = "N")]
     limit: usize,
@@ -130,6 +133,7 @@ impl QuestionArgs {
                 wrong: self.wrong,
                 counterfactual: self.counterfactual,
                 group: self.group,
+                only: self.only.into_iter().collect(),
                 limit: self.limit,
                 long_answers: if self.skip_long_answers {
                     LongAnswers::Skip
@@ -151,6 +155,11 @@ impl QuestionArgs {
             },
         }
     }
+}
+
+fn key_value(text: &str) -> std::result::Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn start(config: ExperimentConfig) -> Result<()> {

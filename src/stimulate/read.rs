@@ -41,7 +41,10 @@ pub struct QuestionConfig {
     /// Key by which questions are grouped.
     #[serde(default)]
     pub group: Option<String>,
-    /// Only so many, evenly spread over the file; 0 for all.
+    /// Only questions that have these values at these keys.
+    #[serde(default)]
+    pub only: BTreeMap<String, String>,
+    /// Only so many of them, evenly spread over the file; 0 for all.
     #[serde(default)]
     pub limit: usize,
     /// Answers that are several tokens: `first` takes the first of them, `skip` leaves the question
@@ -108,7 +111,17 @@ pub fn read(config: &QuestionConfig, model: &Model, tokenizer: &Tokenizer) -> Re
     };
     let (mut questions, mut names) = (Questions::default(), Vec::new());
     for path in &config.files {
-        for (line, object) in picked(objects(path)?, config.limit) {
+        let mut chosen = Vec::new();
+        for (line, object) in objects(path)? {
+            let fits = |(key, value): (&String, &String)| {
+                Place { path, line }.text(&object, key).map(|text| text == *value)
+            };
+            let fits: Vec<bool> = config.only.iter().map(fits).collect::<Result<_>>()?;
+            if fits.into_iter().all(|fits| fits) {
+                chosen.push((line, object));
+            }
+        }
+        for (line, object) in picked(chosen, config.limit) {
             let place = Place { path, line };
             if let Some(question) = asker.question(&object, place)? {
                 names
