@@ -123,8 +123,13 @@ fn ids_are_cut_where_memory_is_short() {
     let shape = [rows, length];
     let tensors = [("input_ids", &shape[..], &ids[..]), ("attention_mask", &shape, &mask)];
     write_ids(&path("ids.safetensors"), &tensors);
-    let edits = r#"{"kind": "zero", "positions": [[0, 9], [22, 30], [39, 39]],
-        "edits": [{"layer": 0, "neurons": [3, 5]}]}"#;
+    let edits = r#"{"arms": [
+        {"name": "a", "kind": "zero", "positions": [[0, 9], [22, 30], [39, 39]],
+         "edits": [{"layer": 0, "neurons": [3, 5]}]},
+        {"name": "b", "edits": [
+            {"site": "layers.0.resid_mid", "neurons": "all", "kind": "resample", "seed": 1},
+            {"layer": 1, "neurons": [7, 2], "kind": "resample", "seed": 2, "positions": "last"},
+            {"layer": 1, "neurons": "all", "kind": "keep_top", "k": 50}]}]}"#;
     std::fs::write(path("edits.json"), edits).expect("written");
     let extract = |out: &str, settings: &[(&str, &str)]| {
         let mut command: Command = electrode();

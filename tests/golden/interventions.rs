@@ -38,7 +38,7 @@ fn edits_agree_with_pytorch() {
         if let Ok(values) = file.tensor(&format!("{name}.values")) {
             spec["values"] = json!(floats(values.data()));
         }
-        let intervention: Intervention = serde_json::from_value(spec).expect("parses");
+        let intervention = Intervention::parse(&spec.to_string(), &folder).expect("parses");
         let request = IdsRequest {
             sites: vec!["logits".into(), "loss".into()],
             intervention: Some(intervention),
