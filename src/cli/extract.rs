@@ -14,6 +14,7 @@ use crate::capture::intervention::Intervention;
 use crate::config::{Dtype, Pool};
 use crate::corpus::config::{CorpusConfig, Format, TextSource};
 use crate::device::cpu::CpuDevice;
+use crate::device::gradient_ops::GradientOps;
 use crate::engine::array::Array;
 use crate::engine::fleet::{Device, Slot};
 use crate::engine::ids::{IdsRequest, PaddedIds, extract_ids_on};
@@ -50,7 +51,8 @@ pub struct ExtractArgs {
     /// With --corpus: begin each sequence with the model's BOS where its tokenizer does not
     #[arg(long, conflicts_with = "ids")]
     pub add_bos: bool,
-    /// Site names and globs, separated by commas: layers.*.mlp_act,embeddings
+    /// Site names and globs, separated by commas: layers.*.mlp_act,embeddings; with --ids also
+    /// grad.layers.*.mlp_act, the gradient of the sum of `loss`
     #[arg(long, value_delimiter = ',', required = true, value_name = "GLOB")]
     pub sites: Vec<String>,
     /// The safetensors file to write
@@ -130,7 +132,7 @@ pub(super) fn run(args: ExtractArgs) -> Result<()> {
     }
 }
 
-fn run_on<O: Device>(devices: Vec<Slot<'_, O>>, args: &ExtractArgs) -> Result<()> {
+fn run_on<O: Device + GradientOps>(devices: Vec<Slot<'_, O>>, args: &ExtractArgs) -> Result<()> {
     let model = Model::open(&args.model)?;
     let intervention = args.intervene.as_deref().map(Intervention::load).transpose()?;
     match (&args.ids, &args.corpus) {

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::array::{Array, Values};
 use super::fleet::{Device, Fleet, Setup, Slot};
+use super::ids_gradient::{PREFIX, take_gradients, wanted_gradients};
 use super::loss::{Targets, check_labels, losses};
 use super::padded::PackedIds;
 pub use super::padded::PaddedIds;
@@ -14,6 +15,7 @@ use crate::capture::collect::Collector;
 use crate::capture::intervention::Intervention;
 use crate::capture::plan::{Edits, Plan};
 use crate::device::forward::{Forward, SiteWork};
+use crate::device::gradient_ops::GradientOps;
 use crate::device::ops::{Edit, Ops};
 use crate::device::{position_rows, relative_bias};
 use crate::error::{Error, Result};
@@ -23,7 +25,8 @@ use crate::model::{Model, ModelSpec, Param, PositionSpec};
 /// What `extract --ids` asks for.
 #[derive(Clone, Debug)]
 pub struct IdsRequest {
-    /// Site names and globs; `loss` and the names of constants may be among them.
+    /// Site names and globs; `loss`, the names of constants, and `grad.` before a site may be among
+    /// them.
     pub sites: Vec<String>,
     /// Edits.
     pub intervention: Option<Intervention>,
@@ -35,20 +38,21 @@ const EXTRA: [&str; 5] =
 
 /// Runs the ids on a device and gives every array asked for, by name. `logits` come with every model
 /// that has a head.
-pub fn extract_ids<O: Ops>(
+pub fn extract_ids<O: GradientOps + Clone>(
     ops: O,
     model: &Model,
     ids: &PaddedIds,
     request: &IdsRequest,
 ) -> Result<BTreeMap<String, Array>> {
     let job = Job::new(model, ids, request)?;
-    let mut forward = Forward::new(ops, model, job.run.limits(), &job.read())?;
+    let mut forward = Forward::new(ops.clone(), model, job.run.limits(), &job.read())?;
     let runs = job.runs(&mut forward)?;
-    job.arrays(&runs)
+    drop(forward);
+    job.arrays(&runs, || Ok(ops.clone()))
 }
 
 /// As [`extract_ids`], on the first device that can: in smaller parts where its memory is short.
-pub fn extract_ids_on<O: Device>(
+pub fn extract_ids_on<O: Device + GradientOps>(
     slots: Vec<Slot<'_, O>>,
     model: &Model,
     ids: &PaddedIds,
@@ -58,24 +62,27 @@ pub fn extract_ids_on<O: Device>(
     let setup = Setup { model, limits: job.run.limits(), wanted: &job.read() };
     let mut fleet = Fleet::new(slots, setup);
     let runs = fleet.on_one(|forward| job.runs(forward))?;
-    job.arrays(&runs)
+    job.arrays(&runs, || fleet.reopen())
 }
 
 /// What is asked, checked.
-struct Job<'a> {
-    model: &'a Model,
-    ids: &'a PaddedIds,
+pub(super) struct Job<'a> {
+    pub(super) model: &'a Model,
+    pub(super) ids: &'a PaddedIds,
     request: &'a IdsRequest,
     wanted: BTreeSet<Site>,
+    /// Sites whose gradients are asked for.
+    pub(super) gradients: BTreeSet<Site>,
     /// One for each run of the ids.
     plans: Vec<Plan>,
-    run: PackedIds,
+    pub(super) run: PackedIds,
 }
 
 /// What one run of the ids gave.
 struct Run {
     /// What its arrays are called before their own name.
     prefix: String,
+    edits: Edits,
     sites: BTreeMap<Site, Vec<f32>>,
 }
 
@@ -83,6 +90,7 @@ impl<'a> Job<'a> {
     fn new(model: &'a Model, ids: &'a PaddedIds, request: &'a IdsRequest) -> Result<Self> {
         let spec = &model.spec;
         let wanted = wanted_sites(spec, &request.sites)?;
+        let gradients = wanted_gradients(spec, &request.sites)?;
         let logits = Site::global(SiteKind::Logits);
         if let (Some(labels), true) = (&ids.labels, wanted.contains(&logits)) {
             let scored = if spec.logits_per_sequence() { ids.rows } else { ids.rows * ids.length };
@@ -93,7 +101,11 @@ impl<'a> Job<'a> {
             Some(intervention) => intervention.plans(spec, Some(&ids.grid()))?,
             None => vec![Plan::default()],
         };
-        Ok(Self { model, ids, request, wanted, plans, run })
+        let job = Self { model, ids, request, wanted, gradients, plans, run };
+        if !job.gradients.is_empty() {
+            job.scored()?;
+        }
+        Ok(job)
     }
 
     /// The sites that some run reads.
@@ -113,7 +125,7 @@ impl<'a> Job<'a> {
         let run = |plan: &Plan| {
             let edits = plan.edits(spec, &clean);
             let sites = self.sites(forward, &self.wanted, &edits)?;
-            Ok(Run { prefix: plan.prefix.clone(), sites })
+            Ok(Run { prefix: plan.prefix.clone(), edits, sites })
         };
         self.plans.iter().map(run).collect()
     }
@@ -144,15 +156,34 @@ impl<'a> Job<'a> {
         Ok(all)
     }
 
-    /// What was asked for, on the grid of the ids.
-    fn arrays(&self, runs: &[Run]) -> Result<BTreeMap<String, Array>> {
+    /// Rows of the logits that the loss scores, and their targets.
+    pub(super) fn scored(&self) -> Result<Vec<(usize, u32)>> {
+        let (spec, ids) = (&self.model.spec, self.ids);
+        let Some(targets) = targets(ids).of(spec) else {
+            let what = "no loss can be had: the model has no head, or the file no labels";
+            let remedy = "use a checkpoint with its head, and labels in the ids file";
+            return Err(Error::config("--sites grad.*", what, remedy));
+        };
+        let target = |row: usize, at: usize| Some((row, u32::try_from(targets[at]?).ok()?));
+        Ok(match spec.logits_per_sequence() {
+            true => (0..ids.rows).filter_map(|row| target(row, row)).collect(),
+            false => ids.real().iter().enumerate().filter_map(|(t, &at)| target(t, at)).collect(),
+        })
+    }
+
+    /// What was asked for, on the grid of the ids; gradients are taken on a device that is free.
+    fn arrays<O: GradientOps>(
+        &self,
+        runs: &[Run],
+        open: impl FnMut() -> Result<O>,
+    ) -> Result<BTreeMap<String, Array>> {
         let (spec, ids) = (&self.model.spec, self.ids);
         let matches = |name: &str| {
             let pattern = |glob: &String| glob::Pattern::new(glob).is_ok_and(|g| g.matches(name));
             self.request.sites.iter().any(pattern)
         };
         let mut arrays = BTreeMap::new();
-        for Run { prefix, sites } in runs {
+        for Run { prefix, sites, .. } in runs {
             for (site, values) in sites {
                 arrays.insert(format!("{prefix}{site}"), on_grid(spec, ids, *site, values));
             }
@@ -173,12 +204,20 @@ impl<'a> Job<'a> {
         }
         let constants = constants(self.model, &self.run, ids)?;
         arrays.extend(constants.into_iter().filter(|(name, _)| matches(name)));
+        let edits: Vec<&Edits> = runs.iter().map(|run| &run.edits).collect();
+        for (run, gradients) in runs.iter().zip(take_gradients(self, &edits, open)?) {
+            let named = |(site, values): (Site, Vec<f32>)| {
+                let name = format!("{}{PREFIX}{site}", run.prefix);
+                (name, on_grid(spec, ids, site, &values))
+            };
+            arrays.extend(gradients.into_iter().map(named));
+        }
         Ok(arrays)
     }
 }
 
 /// The edits of some rows of a batch, which are these tokens, counted from the first of them.
-fn edits_within(
+pub(super) fn edits_within(
     spec: &ModelSpec,
     edits: &Edits,
     (rows, tokens): (Range<usize>, Range<usize>),
@@ -192,10 +231,10 @@ fn edits_within(
 }
 
 /// Every site that a pattern names, and `logits` where there is a head. A pattern may also name
-/// one of [`EXTRA`] alone.
+/// one of [`EXTRA`] alone, or gradients.
 fn wanted_sites(spec: &ModelSpec, patterns: &[String]) -> Result<BTreeSet<Site>> {
     let mut wanted = BTreeSet::new();
-    for pattern in patterns {
+    for pattern in patterns.iter().filter(|pattern| !pattern.starts_with(PREFIX)) {
         let glob = glob::Pattern::new(pattern).ok();
         let names_extra = glob.is_some_and(|glob| EXTRA.iter().any(|name| glob.matches(name)));
         match spec.select_sites(std::slice::from_ref(pattern)) {

@@ -194,3 +194,30 @@ fn wrong_patches() {
         case.refuse(&golden("gpt2-tied"), &arguments, code, words);
     }
 }
+
+/// What has no gradient, or no loss to take one of.
+#[test]
+fn wrong_gradients() {
+    let case = Case::new();
+    write_ids(&case.path("ids.safetensors"), &[("input_ids", &[2, 3], &IDS)]);
+    let ids = case.path("ids.safetensors").display().to_string();
+    let no_head = ["--ids", &ids, "--sites", "grad.embeddings"];
+    for (model, sites, word) in [
+        ("gpt2-tied", "grad.layers.*.attn_probs", "no gradient can be had"),
+        ("gpt2-tied", "grad.logits", "no gradient can be had"),
+        ("gpt2-tied", "grad.layers.0.mlp_akt", "mlp_akt"),
+        ("gpt2-tied", "grad.layers.9.mlp_act", "layers.9.mlp_act"),
+        ("bert-tokcls", "grad.embeddings", "labels"),
+        ("distilbert-smallemb", "grad.embeddings", "no head"),
+    ] {
+        let arguments = ["--ids", &ids, "--sites", sites];
+        case.refuse(&golden(model), &arguments, 2, &[word, "remedy"]);
+    }
+    let edit = case.path("edit.json").display().to_string();
+    let keep = r#"{"kind": "keep_top", "k": 3, "edits": [{"site": "SITE", "neurons": "all"}]}"#;
+    std::fs::write(&edit, keep.replace("SITE", "layers.0.resid_post")).expect("written");
+    let arguments = [&no_head[..], &["--intervene", &edit]].concat();
+    case.refuse(&golden("gpt2-tied"), &arguments, 2, &["layers.0.resid_post", "keeps the largest"]);
+    std::fs::write(&edit, keep.replace("SITE", "logits")).expect("written");
+    case.refuse(&golden("gpt2-tied"), &arguments, 2, &["edit of logits"]);
+}

@@ -143,11 +143,13 @@ fn arms_are_runs_of_their_own() {
         r#"{{"clean": true, "kind": "add", "values": [3], "arms": [
             {{"name": "off", {off}}}, {{"name": "more", {more}}}, {{"name": "none", "edits": []}}]}}"#,
     );
-    let sites = "layers.1.*,loss";
+    let sites = "layers.1.*,loss,grad.embeddings";
     let arms = case.run(&all, sites, "arms.safetensors");
     let one = |name: &str, file: &str| {
         let alone = case.run(file, sites, "one.safetensors");
-        assert!(alone.len() > 8 && alone.contains_key("loss"));
+        assert!(
+            alone.len() > 8 && alone.contains_key("loss") && alone.contains_key("grad.embeddings")
+        );
         for (tensor, raw) in &alone {
             assert!(arms[&format!("{name}/{tensor}")] == *raw, "{name}/{tensor}");
         }
