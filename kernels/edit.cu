@@ -1,9 +1,12 @@
-// edit: writes into chosen columns of chosen tokens: x = v, x = v x or x = x + v.
+// edit: writes into chosen columns of chosen tokens, each element by itself: x = v, x = v x,
+// x = x + v, x = v x + (1 - v) w, or x = 0 where y is. What looks at a whole row is edit_rows.cu.
 //
-//   x        [tokens, ...] of T   rows `stride` elements apart
+//   x, y     [tokens, ...] of T   rows `stride` elements apart; y is null but to mask
 //   tokens   [rows] u32           rows that are written, none twice; null: the first `rows`
 //   columns  [cols] u32           columns that are written, none twice (edit_listed alone)
-//   values   [cols] f32           one per column written; null: `value` for all
+//   values   [cols] f32           one per column written, the same for all rows or `values_stride`
+//                                 apart for each row written; null: `value` for all
+//   towards  [cols] f32           w, one per column written; null: `toward` for all
 //
 // Bytes  listed columns: about 64 R C, a sector read and written for each; all: 2 R C s
 // Flops  R C
@@ -15,24 +18,44 @@ struct EditArgs {
     const u32* tokens;
     const u32* columns;
     const float* values;
+    const float* towards;
+    const void* y;
     void* x;
     u64 stride;
+    u64 values_stride;
     u32 rows;
     u32 cols;
     u32 write;
     float value;
+    float toward;
+    u32 unused;  // no gap at the end
 };
 
-// Numbered in the order of the variants of crate::device::ops::Write; 2 is Add.
 constexpr u32 SET = 0;
 constexpr u32 SCALE = 1;
+constexpr u32 ADD = 2;
+constexpr u32 BLEND = 3;  // this and MASK: edit_listed and edit_all_with
+constexpr u32 MASK = 4;
 
 constexpr u32 AHEAD = 4;  // columns or packs of a lane; the host divides the columns by 32 of them
 constexpr u32 WARPS = 8;  // rows of a block
 
+// A gate that is open or closed gives the bits of x or b; any other what the processor gives.
+DEVICE float blended(float z, float x, float b) {
+    if (z == 1.0f) return x;
+    if (z == 0.0f) return b;
+    const double closed = add_exact(1.0, -(double)z);
+    return (float)add_exact(mul_exact(z, x), mul_exact(closed, b));
+}
+
 DEVICE float written(u32 write, float x, float value) {
     if (write == SET) return value;
     return write == SCALE ? value * x : x + value;
+}
+// `other` is the value to blend towards, or y.
+DEVICE float written_with(u32 write, float x, float value, float other) {
+    if (write == BLEND) return blended(value, x, other);
+    return other == 0.0f ? 0.0f : x;
 }
 
 DEVICE u64 row_start(const EditArgs& a, u32 row) {
@@ -42,23 +65,43 @@ DEVICE u64 row_start(const EditArgs& a, u32 row) {
 template <class T> DEVICE void edit_listed(const EditArgs& a) {
     const u32 row = blockIdx.x * WARPS + warp_id();
     if (row >= a.rows) return;
-    T* x = static_cast<T*>(a.x) + row_start(a, row);
+    const u64 start = row_start(a, row);
+    T* x = static_cast<T*>(a.x) + start;
     const u32 first = blockIdx.y * AHEAD * WARP + lane_id();
 #pragma unroll
     for (u32 k = 0; k < AHEAD; ++k) {
         const u32 i = first + k * WARP;
         if (i >= a.cols) break;
-        T& element = x[a.columns[i]];
-        const float value = a.values != nullptr ? a.values[i] : a.value;
-        element = from_float<T>(written(a.write, to_float(element), value));
+        const u32 column = a.columns[i];
+        const float value = a.values != nullptr ? a.values[row * a.values_stride + i] : a.value;
+        float other = a.towards != nullptr ? a.towards[i] : a.toward;
+        if (a.write == MASK) other = to_float(static_cast<const T*>(a.y)[start + column]);
+        const float old = to_float(x[column]);
+        const bool simple = a.write <= ADD;
+        x[column] = from_float<T>(simple ? written(a.write, old, value)
+                                         : written_with(a.write, old, value, other));
     }
 }
 
-template <class T, bool WIDE> DEVICE void edit_row(const EditArgs& a) {
+// The values of a pack's columns, or one for all.
+template <bool WIDE, u32 SIZE>
+DEVICE void load_values(float (&out)[SIZE], const float* from, float one, u32 left) {
+    if (from != nullptr) {
+        load_floats<WIDE>(out, from, left);
+    } else {
+        for (u32 i = 0; i < SIZE; ++i) out[i] = one;
+    }
+}
+
+// OTHERS: each element is written from more than itself and a value; the registers for that would be
+// idle otherwise.
+template <class T, bool OTHERS, bool WIDE> DEVICE void edit_row(const EditArgs& a) {
     constexpr u32 SIZE = Pack<T>::SIZE;
     const u32 row = blockIdx.x * WARPS + warp_id();
     if (row >= a.rows) return;
-    T* x = static_cast<T*>(a.x) + row_start(a, row);
+    const u64 start = row_start(a, row);
+    T* x = static_cast<T*>(a.x) + start;
+    const float* row_values = a.values != nullptr ? a.values + row * a.values_stride : nullptr;
     const u32 first = (blockIdx.y * AHEAD * WARP + lane_id()) * SIZE;
     Pack<T> old[AHEAD];
 #pragma unroll
@@ -70,28 +113,38 @@ template <class T, bool WIDE> DEVICE void edit_row(const EditArgs& a) {
     for (u32 k = 0; k < AHEAD; ++k) {
         const u32 at = first + k * WARP * SIZE;
         if (at >= a.cols) break;
-        float values[SIZE];
-        if (a.values != nullptr) {
-            load_floats<WIDE>(values, a.values + at, a.cols - at);
-        } else {
-            for (u32 i = 0; i < SIZE; ++i) values[i] = a.value;
+        const u32 left = a.cols - at;
+        float values[SIZE], others[SIZE] = {};
+        load_values<WIDE>(values, row_values == nullptr ? nullptr : row_values + at, a.value, left);
+        if constexpr (OTHERS) {
+            if (a.write == MASK) {
+                const Pack<T> y = load_part<WIDE>(static_cast<const T*>(a.y) + start + at, left);
+                for (u32 i = 0; i < SIZE; ++i) others[i] = to_float(y.at[i]);
+            } else {
+                const float* towards = a.towards == nullptr ? nullptr : a.towards + at;
+                load_values<WIDE>(others, towards, a.toward, left);
+            }
         }
         for (u32 i = 0; i < SIZE; ++i) {
-            values[i] = written(a.write, to_float(old[k].at[i]), values[i]);
+            const float x = to_float(old[k].at[i]);
+            values[i] = OTHERS ? written_with(a.write, x, values[i], others[i])
+                               : written(a.write, x, values[i]);
         }
-        store_part<WIDE>(x + at, pack_of<T>(values), a.cols - at);
+        store_part<WIDE>(x + at, pack_of<T>(values), left);
     }
 }
 
-template <class T> DEVICE void edit_all(const EditArgs& a) {
+template <class T, bool OTHERS> DEVICE void edit_all(const EditArgs& a) {
     if (a.stride % Pack<T>::SIZE == 0) {
-        edit_row<T, true>(a);
+        edit_row<T, OTHERS, true>(a);
     } else {
-        edit_row<T, false>(a);
+        edit_row<T, OTHERS, false>(a);
     }
 }
 
 KERNEL(edit_listed_f32, EditArgs, 256) { edit_listed<float>(a); }
 KERNEL(edit_listed_bf16, EditArgs, 256) { edit_listed<bf16>(a); }
-KERNEL(edit_all_f32, EditArgs, 256) { edit_all<float>(a); }
-KERNEL(edit_all_bf16, EditArgs, 256) { edit_all<bf16>(a); }
+KERNEL(edit_all_f32, EditArgs, 256) { edit_all<float, false>(a); }
+KERNEL(edit_all_bf16, EditArgs, 256) { edit_all<bf16, false>(a); }
+KERNEL(edit_all_with_f32, EditArgs, 256) { edit_all<float, true>(a); }
+KERNEL(edit_all_with_bf16, EditArgs, 256) { edit_all<bf16, true>(a); }

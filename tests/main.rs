@@ -11,6 +11,8 @@ mod golden {
     mod attribution;
     mod cuda;
     mod cuda_gradients;
+    mod differences;
+    mod edits;
     mod electra_wide;
     mod fixture;
     mod forward;

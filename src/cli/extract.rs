@@ -1,5 +1,6 @@
 //! `electrode extract`: activations of a model as a safetensors file.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ use crate::capture::intervention::Intervention;
 use crate::config::{Dtype, Pool};
 use crate::corpus::config::{CorpusConfig, Format, TextSource};
 use crate::device::cpu::CpuDevice;
+use crate::device::gradient_ops::GradientOps;
+use crate::engine::array::Array;
 use crate::engine::fleet::{Device, Slot};
 use crate::engine::ids::{IdsRequest, PaddedIds, extract_ids_on};
 use crate::engine::words::{WordRequest, extract_words};
@@ -48,7 +51,8 @@ pub struct ExtractArgs {
     /// With --corpus: begin each sequence with the model's BOS where its tokenizer does not
     #[arg(long, conflicts_with = "ids")]
     pub add_bos: bool,
-    /// Site names and globs, separated by commas: layers.*.mlp_act,embeddings
+    /// Site names and globs, separated by commas: layers.*.mlp_act,embeddings; with --ids also
+    /// grad.layers.*.mlp_act, the gradient of the sum of `loss`
     #[arg(long, value_delimiter = ',', required = true, value_name = "GLOB")]
     pub sites: Vec<String>,
     /// The safetensors file to write
@@ -60,7 +64,8 @@ pub struct ExtractArgs {
     /// Of the forward pass
     #[arg(long, value_enum, default_value = "f32", value_name = "DTYPE")]
     pub dtype: DtypeArg,
-    /// JSON file of activations to overwrite on the way
+    /// JSON file of activations to overwrite on the way: zero, set, add, scale, project, blend,
+    /// keep_top, resample, patch; with --ids in several arms
     #[arg(long, value_name = "FILE")]
     pub intervene: Option<PathBuf>,
 }
@@ -127,25 +132,21 @@ pub(super) fn run(args: ExtractArgs) -> Result<()> {
     }
 }
 
-fn run_on<O: Device>(devices: Vec<Slot<'_, O>>, args: &ExtractArgs) -> Result<()> {
+fn run_on<O: Device + GradientOps>(devices: Vec<Slot<'_, O>>, args: &ExtractArgs) -> Result<()> {
     let model = Model::open(&args.model)?;
     let intervention = args.intervene.as_deref().map(Intervention::load).transpose()?;
     match (&args.ids, &args.corpus) {
-        (Some(ids), _) => by_ids(devices, args, (&model, ids), intervention),
+        (Some(ids), _) => {
+            let ids = PaddedIds::load(ids)?;
+            let request = IdsRequest { sites: args.sites.clone(), intervention };
+            write_arrays(args, &extract_ids_on(devices, &model, &ids, &request)?)
+        }
         (None, Some(corpus)) => by_words(devices, args, (&model, corpus), intervention),
         (None, None) => unreachable!("clap asks for one of them"),
     }
 }
 
-fn by_ids<O: Device>(
-    devices: Vec<Slot<'_, O>>,
-    args: &ExtractArgs,
-    (model, ids): (&Model, &Path),
-    intervention: Option<Intervention>,
-) -> Result<()> {
-    let ids = PaddedIds::load(ids)?;
-    let request = IdsRequest { sites: args.sites.clone(), intervention };
-    let arrays = extract_ids_on(devices, model, &ids, &request)?;
+fn write_arrays(args: &ExtractArgs, arrays: &BTreeMap<String, Array>) -> Result<()> {
     write_atomic(&args.out, |file| {
         let views = arrays.iter().map(|(name, array)| (name.as_str(), array));
         let bytes = safetensors::serialize(views, None).map_err(|error| Error::Contradiction {

@@ -9,12 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::block_gradient::{AttendGradient, BlockGradient};
+use super::edit::{Edit, EditGradient};
 use super::forward::{Forward, ForwardInput, Limits, SiteWork};
 use super::gradient_ops::GradientOps;
-use super::ops::{Edit, Ops, Write};
+use super::ops::Ops;
 use super::score::Head;
 use super::site_view::Nobody;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
 use crate::model::{Model, ModelSpec};
 
@@ -72,24 +73,61 @@ impl<O: Ops> GradientWork<'_, O> {
             self.visitor.visit(ops, &GradientView { site, gradient: g, values })?;
         }
         for edit in self.edits.get(&site).into_iter().flatten().rev() {
-            if let Some(edit) = edit.gradient() {
-                ops.edit(&edit, g);
+            match edit.gradient() {
+                EditGradient::Same => {}
+                EditGradient::Write(edit) => ops.edit(&edit, g),
+                EditGradient::Mask => {
+                    ops.edit_mask(edit, values.expect("the edits were checked"), g);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what has no gradient here: sites that are read only, and edits on the way back that
+    /// are not known from what the forward pass keeps.
+    fn check(&self) -> Result<()> {
+        if let Some(site) = self.wanted.iter().find(|site| !has_gradient(**site)) {
+            let remedy = "ask for embeddings, final_norm, or a site of a layer but attn_probs";
+            return Err(Error::config(site.to_string(), "has no gradient here", remedy));
+        }
+        for (&site, edits) in self.edits {
+            let masks = |edit: &Edit| edit.gradient() == EditGradient::Mask;
+            let Some(first) = edits.iter().position(masks) else { continue };
+            if self.below(site) && !(keeps_values(site) && edits[first..].iter().all(masks)) {
+                let what = "a gradient cannot go back through an edit that keeps the largest here";
+                let remedy =
+                    "make it the last edit of head_out, mlp_pre, mlp_gate, mlp_up or mlp_act";
+                return Err(Error::config(format!("edit of {site}"), what, remedy));
             }
         }
         Ok(())
     }
 }
 
-impl Edit {
-    /// What the edit does to a gradient on its way back; none if it leaves it as it is.
-    fn gradient(&self) -> Option<Self> {
-        let write = match &self.write {
-            Write::Set(_) => Write::Set(vec![0.0]),
-            Write::Scale(factor) => Write::Scale(*factor),
-            Write::Add(_) => return None,
-        };
-        Some(Self { columns: self.columns.clone(), tokens: self.tokens.clone(), write })
+/// What is scored does not pass through sites of the head: edits of them would do nothing.
+pub(super) fn refuse_head<O: Ops>(sites: &SiteWork<'_, O>) -> Result<()> {
+    let of_head = |site: Site| site > Site::global(SiteKind::FinalNorm);
+    match sites.edits.iter().find(|(site, edits)| of_head(**site) && !edits.is_empty()) {
+        None => Ok(()),
+        Some((site, _)) => {
+            let what = "what is scored for gradients does not pass through edits of the head";
+            let remedy = "edit final_norm, or what is before it";
+            Err(Error::config(format!("edit of {site}"), what, remedy))
+        }
     }
+}
+
+/// Whether gradients can be asked for at a site, in models that have it.
+pub fn has_gradient(site: Site) -> bool {
+    use SiteKind::{AttnProbs, EmbeddingsNarrow, HeadHidden, Logits, Pooled};
+    !matches!(site.kind, AttnProbs | EmbeddingsNarrow | HeadHidden | Pooled | Logits)
+}
+
+/// Whether a site's values are there on the way back.
+fn keeps_values(site: Site) -> bool {
+    use SiteKind::{HeadOut, MlpAct, MlpGate, MlpPre, MlpUp};
+    matches!(site.kind, HeadOut | MlpPre | MlpGate | MlpUp | MlpAct)
 }
 
 /// Transposed weights of one layer.
@@ -196,6 +234,7 @@ impl<O: GradientOps> Differentiable<O> {
 
     /// The forward pass of one batch, up to the final norm.
     pub fn run(&mut self, input: ForwardInput<'_>, sites: &mut SiteWork<'_, O>) -> Result<()> {
+        refuse_head(sites)?;
         self.forward.run_trunk(input, sites)?;
         self.start(input.tokens.len());
         Ok(())
@@ -205,8 +244,8 @@ impl<O: GradientOps> Differentiable<O> {
     pub(super) fn start(&mut self, tokens: usize) {
         self.g.set_rows(&self.forward.ops, tokens);
         self.scored = false;
-        self.forward.ops.edit(&zero(), &mut self.g.x);
-        self.forward.ops.edit(&zero(), &mut self.g.h);
+        self.forward.ops.edit(&Edit::zero(), &mut self.g.x);
+        self.forward.ops.edit(&Edit::zero(), &mut self.g.h);
     }
 
     /// The way back of the batch that was run last, from what was scored and from the seeds.
@@ -230,11 +269,12 @@ impl<O: GradientOps> Differentiable<O> {
         attend: Option<&dyn AttendGradient<O>>,
         work: &mut GradientWork<'_, O>,
     ) -> Result<()> {
+        work.check()?;
         // Before the first number whose gradient is asked for, everything is 0.
         let first_seed = work.seeds.keys().next_back().copied();
         let from_head = self.scored || first_seed >= Some(Site::global(SiteKind::FinalNorm));
         if from_head {
-            self.from_head(work)?;
+            self.through_final_norm(work)?;
         }
         for layer in (first..self.forward.spec.layers).rev() {
             let Forward { ops, spec, weights, work: forward, layers, .. } = &mut self.forward;
@@ -267,7 +307,7 @@ impl<O: GradientOps> Differentiable<O> {
 
 impl<O: GradientOps> Differentiable<O> {
     /// The gradient of the stream from that of what the head reads.
-    fn from_head(&mut self, work: &mut GradientWork<'_, O>) -> Result<()> {
+    fn through_final_norm(&mut self, work: &mut GradientWork<'_, O>) -> Result<()> {
         let Forward { ops, weights, work: forward, .. } = &self.forward;
         work.site(ops, Site::global(SiteKind::FinalNorm), (&mut self.g.h, None))?;
         if let Some(norm) = &weights.final_norm {
@@ -276,9 +316,4 @@ impl<O: GradientOps> Differentiable<O> {
         ops.add(&mut self.g.x, &self.g.h);
         Ok(())
     }
-}
-
-/// Sets everything to 0.
-pub(super) fn zero() -> Edit {
-    Edit { columns: None, tokens: None, write: Write::Set(vec![0.0]) }
 }

@@ -65,6 +65,26 @@ impl<O: Ops> SiteWork<'_, O> {
         self.wanted.contains(&site) || self.edits.contains_key(&site)
     }
 
+    /// Refuses edits that the batch or the model has no room for.
+    pub(super) fn check(&self, spec: &ModelSpec, starts: &[u32]) -> Result<()> {
+        let sequences = starts.len() - 1;
+        for (&site, edits) in self.edits {
+            let place = format!("edit of {site}");
+            if !spec.has_site(site) || site.kind == SiteKind::AttnProbs {
+                let what = "the model has no such site, or it can only be read";
+                return Err(Error::config(place, what, "see `electrode inspect MODEL`"));
+            }
+            let rows = match spec.row_per_sequence(site) {
+                true => sequences,
+                false => starts[sequences] as usize,
+            };
+            for edit in edits {
+                edit.check(&place, (rows, spec.site_width(site)))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Applies the edits of a site, then shows it if it is wanted.
     pub(super) fn site(&mut self, ops: &O, site: Site, values: &mut O::Tensor) -> Result<()> {
         for edit in self.edits.get(&site).into_iter().flatten() {
@@ -166,6 +186,7 @@ impl<O: Ops> Forward<O> {
             let what = format!("token id {id}, but the model's table has {vocab} rows");
             return Err(Error::input("tokenizer.json", what, "use the tokenizer of this model"));
         }
+        sites.check(&self.spec, input.starts)?;
         self.set_rows(tokens, input.starts);
         let positions = self.positions(input);
         self.embed(input, &positions, sites)?;

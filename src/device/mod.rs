@@ -5,6 +5,7 @@ mod block;
 mod block_gradient;
 pub mod cpu;
 pub mod cuda;
+pub mod edit;
 pub mod forward;
 pub mod gradient_ops;
 mod layer_buffers;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+pub use super::edit::{Edit, Write};
 use super::rows::BatchRows;
 use super::statistics::{SiteStatistics, StatisticsPlan};
 use crate::error::Result;
@@ -105,6 +106,8 @@ pub trait Ops {
     fn pool(&self, how: Pooling, rows: RowRuns<'_>, x: &Self::Tensor, out: &mut Self::Tensor);
     /// edit: writes into a site, see [`Edit`].
     fn edit(&self, edit: &Edit, x: &mut Self::Tensor);
+    /// edit: `g = 0` where the edit writes and `y`, a tensor of the same shape, is 0.
+    fn edit_mask(&self, edit: &Edit, y: &Self::Tensor, g: &mut Self::Tensor);
 
     /// Empty statistics of a site.
     fn statistics(&self, plan: &Arc<StatisticsPlan>) -> Result<Self::Statistics>;
@@ -216,26 +219,4 @@ pub struct RowRuns<'a> {
     pub first: &'a [u32],
     /// Its length, at least 1.
     pub len: &'a [u32],
-}
-
-/// One change to a site: what is written into which columns of which tokens.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Edit {
-    /// Columns, or none for all.
-    pub columns: Option<Vec<u32>>,
-    /// Tokens of the batch, or none for all.
-    pub tokens: Option<Vec<u32>>,
-    /// What is written.
-    pub write: Write,
-}
-
-/// See [`Edit::write`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Write {
-    /// x = value; one per column listed, or one for all.
-    Set(Vec<f32>),
-    /// x = factor * x.
-    Scale(f32),
-    /// x = x + value; one per column listed, or one for all.
-    Add(Vec<f32>),
 }

@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 
-use super::backward::{Differentiable, zero};
+use super::backward::Differentiable;
+use super::edit::Edit;
 use super::forward::{Forward, Limits};
 use super::gradient_ops::{Against, GradientOps, Metric, SCORES};
 use super::ops::{Epilogue, Ops, Pooling, RowRuns};
@@ -321,7 +322,7 @@ impl<O: GradientOps> Differentiable<O> {
         let count = scoring.rows.len();
         ops.set_rows(&mut head.scores, count);
         if let Some(keep) = &mut scoring.keep {
-            ops.edit(&zero(), keep);
+            ops.edit(&Edit::zero(), keep);
         }
         for first in (0..count).step_by(head.room) {
             let piece = first..(first + head.room).min(count);

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::backward::{Differentiable, GradientWork};
+use super::backward::{Differentiable, GradientWork, refuse_head};
 use super::block::Attend;
 use super::block_gradient::AttendGradient;
 use super::forward::{ForwardInput, SiteWork, final_norm};
@@ -201,6 +201,8 @@ impl<O: SuffixOps> Differentiable<O> {
         change: Change<'_, O::Tensor>,
         sites: &mut SiteWork<'_, O>,
     ) -> Result<()> {
+        refuse_head(sites)?;
+        sites.check(&self.forward.spec, &copies.starts)?;
         self.forward.set_rows(copies.tokens.len(), &copies.starts);
         self.start(copies.tokens.len());
         self.enter(&held.layers[&layer], (layer, copies), change);

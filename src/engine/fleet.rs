@@ -97,6 +97,12 @@ impl<'a, O: Device> Fleet<'a, O> {
         }
     }
 
+    /// The first device anew, once everything on it was given back.
+    pub(super) fn reopen(&mut self) -> Result<O> {
+        self.members[0].forward = None;
+        (self.members[0].slot.open)()
+    }
+
     /// The devices, to be lent to a thread each.
     pub(super) fn members_mut(&mut self) -> impl Iterator<Item = &mut Member<'a, O>> {
         self.members.iter_mut()

@@ -7,12 +7,15 @@ use std::ops::Range;
 
 use super::array::{Array, Values};
 use super::fleet::{Device, Fleet, Setup, Slot};
+use super::ids_gradient::{PREFIX, take_gradients, wanted_gradients};
 use super::loss::{Targets, check_labels, losses};
 use super::padded::PackedIds;
 pub use super::padded::PaddedIds;
 use crate::capture::collect::Collector;
 use crate::capture::intervention::Intervention;
+use crate::capture::plan::{Edits, Plan};
 use crate::device::forward::{Forward, SiteWork};
+use crate::device::gradient_ops::GradientOps;
 use crate::device::ops::{Edit, Ops};
 use crate::device::{position_rows, relative_bias};
 use crate::error::{Error, Result};
@@ -22,7 +25,8 @@ use crate::model::{Model, ModelSpec, Param, PositionSpec};
 /// What `extract --ids` asks for.
 #[derive(Clone, Debug)]
 pub struct IdsRequest {
-    /// Site names and globs; `loss` and the names of constants may be among them.
+    /// Site names and globs; `loss`, the names of constants, and `grad.` before a site may be among
+    /// them.
     pub sites: Vec<String>,
     /// Edits.
     pub intervention: Option<Intervention>,
@@ -34,72 +38,113 @@ const EXTRA: [&str; 5] =
 
 /// Runs the ids on a device and gives every array asked for, by name. `logits` come with every model
 /// that has a head.
-pub fn extract_ids<O: Ops>(
+pub fn extract_ids<O: GradientOps + Clone>(
     ops: O,
     model: &Model,
     ids: &PaddedIds,
     request: &IdsRequest,
 ) -> Result<BTreeMap<String, Array>> {
     let job = Job::new(model, ids, request)?;
-    let mut forward = Forward::new(ops, model, job.run.limits(), &job.wanted)?;
-    let sites = job.sites(&mut forward)?;
-    job.arrays(&sites)
+    let mut forward = Forward::new(ops.clone(), model, job.run.limits(), &job.read())?;
+    let runs = job.runs(&mut forward)?;
+    drop(forward);
+    job.arrays(&runs, || Ok(ops.clone()))
 }
 
 /// As [`extract_ids`], on the first device that can: in smaller parts where its memory is short.
-pub fn extract_ids_on<O: Device>(
+pub fn extract_ids_on<O: Device + GradientOps>(
     slots: Vec<Slot<'_, O>>,
     model: &Model,
     ids: &PaddedIds,
     request: &IdsRequest,
 ) -> Result<BTreeMap<String, Array>> {
     let job = Job::new(model, ids, request)?;
-    let setup = Setup { model, limits: job.run.limits(), wanted: &job.wanted };
-    let sites = Fleet::new(slots, setup).on_one(|forward| job.sites(forward))?;
-    job.arrays(&sites)
+    let setup = Setup { model, limits: job.run.limits(), wanted: &job.read() };
+    let mut fleet = Fleet::new(slots, setup);
+    let runs = fleet.on_one(|forward| job.runs(forward))?;
+    job.arrays(&runs, || fleet.reopen())
 }
 
 /// What is asked, checked.
-struct Job<'a> {
-    model: &'a Model,
-    ids: &'a PaddedIds,
+pub(super) struct Job<'a> {
+    pub(super) model: &'a Model,
+    pub(super) ids: &'a PaddedIds,
     request: &'a IdsRequest,
     wanted: BTreeSet<Site>,
-    edits: BTreeMap<Site, Vec<Edit>>,
-    run: PackedIds,
+    /// Sites whose gradients are asked for.
+    pub(super) gradients: BTreeSet<Site>,
+    /// One for each run of the ids.
+    plans: Vec<Plan>,
+    pub(super) run: PackedIds,
+}
+
+/// What one run of the ids gave.
+struct Run {
+    /// What its arrays are called before their own name.
+    prefix: String,
+    edits: Edits,
+    sites: BTreeMap<Site, Vec<f32>>,
 }
 
 impl<'a> Job<'a> {
     fn new(model: &'a Model, ids: &'a PaddedIds, request: &'a IdsRequest) -> Result<Self> {
         let spec = &model.spec;
         let wanted = wanted_sites(spec, &request.sites)?;
+        let gradients = wanted_gradients(spec, &request.sites)?;
         let logits = Site::global(SiteKind::Logits);
         if let (Some(labels), true) = (&ids.labels, wanted.contains(&logits)) {
             let scored = if spec.logits_per_sequence() { ids.rows } else { ids.rows * ids.length };
             check_labels(spec, labels, scored, spec.site_width(logits))?;
         }
-        let edits = match &request.intervention {
-            Some(intervention) => {
-                let all: BTreeSet<Site> = spec.sites().into_iter().collect();
-                let width = |site| all.contains(&site).then(|| spec.site_width(site));
-                intervention.resolve(width, ids)?
-            }
-            None => BTreeMap::new(),
-        };
         let run = PackedIds::new(spec, ids)?;
-        Ok(Self { model, ids, request, wanted, edits, run })
+        let plans = match &request.intervention {
+            Some(intervention) => intervention.plans(spec, Some(&ids.grid()))?,
+            None => vec![Plan::default()],
+        };
+        let job = Self { model, ids, request, wanted, gradients, plans, run };
+        if !job.gradients.is_empty() {
+            job.scored()?;
+        }
+        Ok(job)
     }
 
-    /// Every wanted site of all rows; those that do not fit into one batch are run one part after
-    /// the other.
-    fn sites<O: Ops>(&self, forward: &mut Forward<O>) -> Result<BTreeMap<Site, Vec<f32>>> {
+    /// The sites that some run reads.
+    fn read(&self) -> BTreeSet<Site> {
+        let before = self.plans.iter().flat_map(Plan::reads);
+        self.wanted.iter().copied().chain(before).collect()
+    }
+
+    /// The run of each arm, after one without edits where an arm writes what that gives.
+    fn runs<O: Ops>(&self, forward: &mut Forward<O>) -> Result<Vec<Run>> {
+        let spec = &self.model.spec;
+        let reads: BTreeSet<Site> = self.plans.iter().flat_map(Plan::reads).collect();
+        let clean = match reads.is_empty() {
+            true => BTreeMap::new(),
+            false => self.sites(forward, &reads, &Edits::new())?,
+        };
+        let run = |plan: &Plan| {
+            let edits = plan.edits(spec, &clean);
+            let sites = self.sites(forward, &self.wanted, &edits)?;
+            Ok(Run { prefix: plan.prefix.clone(), edits, sites })
+        };
+        self.plans.iter().map(run).collect()
+    }
+
+    /// These sites of all rows; those that do not fit into one batch are run one part after the
+    /// other.
+    fn sites<O: Ops>(
+        &self,
+        forward: &mut Forward<O>,
+        wanted: &BTreeSet<Site>,
+        edits: &Edits,
+    ) -> Result<BTreeMap<Site, Vec<f32>>> {
         let mut all: BTreeMap<Site, Vec<f32>> = BTreeMap::new();
         for rows in self.run.parts(forward.limits().tokens) {
-            let part = self.run.part(rows);
-            let edits = edits_within(&self.edits, part.first..part.first + part.tokens.len());
+            let part = self.run.part(rows.clone());
+            let tokens = part.first..part.first + part.tokens.len();
+            let edits = &edits_within(&self.model.spec, edits, (rows, tokens));
             let mut collector = Collector::default();
-            let mut work =
-                SiteWork { wanted: &self.wanted, edits: &edits, visitor: &mut collector };
+            let mut work = SiteWork { wanted, edits, visitor: &mut collector };
             forward.run(part.input(), &mut work)?;
             for (site, values) in collector.sites {
                 match all.entry(site) {
@@ -111,21 +156,44 @@ impl<'a> Job<'a> {
         Ok(all)
     }
 
-    /// What was asked for, on the grid of the ids.
-    fn arrays(&self, sites: &BTreeMap<Site, Vec<f32>>) -> Result<BTreeMap<String, Array>> {
+    /// Rows of the logits that the loss scores, and their targets.
+    pub(super) fn scored(&self) -> Result<Vec<(usize, u32)>> {
+        let (spec, ids) = (&self.model.spec, self.ids);
+        let Some(targets) = targets(ids).of(spec) else {
+            let what = "no loss can be had: the model has no head, or the file no labels";
+            let remedy = "use a checkpoint with its head, and labels in the ids file";
+            return Err(Error::config("--sites grad.*", what, remedy));
+        };
+        let target = |row: usize, at: usize| Some((row, u32::try_from(targets[at]?).ok()?));
+        Ok(match spec.logits_per_sequence() {
+            true => (0..ids.rows).filter_map(|row| target(row, row)).collect(),
+            false => ids.real().iter().enumerate().filter_map(|(t, &at)| target(t, at)).collect(),
+        })
+    }
+
+    /// What was asked for, on the grid of the ids; gradients are taken on a device that is free.
+    fn arrays<O: GradientOps>(
+        &self,
+        runs: &[Run],
+        open: impl FnMut() -> Result<O>,
+    ) -> Result<BTreeMap<String, Array>> {
         let (spec, ids) = (&self.model.spec, self.ids);
         let matches = |name: &str| {
             let pattern = |glob: &String| glob::Pattern::new(glob).is_ok_and(|g| g.matches(name));
             self.request.sites.iter().any(pattern)
         };
         let mut arrays = BTreeMap::new();
-        for (site, values) in sites {
-            arrays.insert(site.to_string(), on_grid(spec, ids, *site, values));
-        }
-        if matches("loss") || ids.labels.is_some() {
-            match loss_array(spec, ids, &arrays) {
+        for Run { prefix, sites, .. } in runs {
+            for (site, values) in sites {
+                arrays.insert(format!("{prefix}{site}"), on_grid(spec, ids, *site, values));
+            }
+            if !matches("loss") && ids.labels.is_none() {
+                continue;
+            }
+            let logits = arrays.get(&format!("{prefix}logits"));
+            match logits.and_then(|logits| loss_array(spec, ids, logits)) {
                 Some(loss) => {
-                    arrays.insert("loss".into(), loss);
+                    arrays.insert(format!("{prefix}loss"), loss);
                 }
                 None if self.request.sites.iter().any(|site| site == "loss") => {
                     let what = "no loss can be had: the model has no head, or the file no labels";
@@ -136,36 +204,37 @@ impl<'a> Job<'a> {
         }
         let constants = constants(self.model, &self.run, ids)?;
         arrays.extend(constants.into_iter().filter(|(name, _)| matches(name)));
+        let edits: Vec<&Edits> = runs.iter().map(|run| &run.edits).collect();
+        for (run, gradients) in runs.iter().zip(take_gradients(self, &edits, open)?) {
+            let named = |(site, values): (Site, Vec<f32>)| {
+                let name = format!("{}{PREFIX}{site}", run.prefix);
+                (name, on_grid(spec, ids, site, &values))
+            };
+            arrays.extend(gradients.into_iter().map(named));
+        }
         Ok(arrays)
     }
 }
 
-/// The edits of some tokens of a batch, counted from the first of them.
-fn edits_within(
-    edits: &BTreeMap<Site, Vec<Edit>>,
-    range: Range<usize>,
-) -> BTreeMap<Site, Vec<Edit>> {
-    let here = |token: &u32| range.contains(&(*token as usize));
-    let shift = |token: &u32| token - index(range.start);
-    let within = |edit: &Edit| {
-        let tokens = edit.tokens.as_ref();
-        let tokens: Option<Vec<u32>> =
-            tokens.map(|tokens| tokens.iter().filter(|token| here(token)).map(shift).collect());
-        let none = tokens.as_ref().is_some_and(Vec::is_empty);
-        (!none).then(|| Edit { tokens, ..edit.clone() })
+/// The edits of some rows of a batch, which are these tokens, counted from the first of them.
+pub(super) fn edits_within(
+    spec: &ModelSpec,
+    edits: &Edits,
+    (rows, tokens): (Range<usize>, Range<usize>),
+) -> Edits {
+    let of_site = |(&site, edits): (&Site, &Vec<Edit>)| {
+        let range = if spec.row_per_sequence(site) { &rows } else { &tokens };
+        let within = |edit: &Edit| edit.within(range.clone(), spec.site_width(site));
+        (site, edits.iter().filter_map(within).collect())
     };
-    edits.iter().map(|(site, edits)| (*site, edits.iter().filter_map(within).collect())).collect()
-}
-
-fn index(n: usize) -> u32 {
-    u32::try_from(n).expect("a batch has fewer than 2^32 tokens")
+    edits.iter().map(of_site).collect()
 }
 
 /// Every site that a pattern names, and `logits` where there is a head. A pattern may also name
-/// one of [`EXTRA`] alone.
+/// one of [`EXTRA`] alone, or gradients.
 fn wanted_sites(spec: &ModelSpec, patterns: &[String]) -> Result<BTreeSet<Site>> {
     let mut wanted = BTreeSet::new();
-    for pattern in patterns {
+    for pattern in patterns.iter().filter(|pattern| !pattern.starts_with(PREFIX)) {
         let glob = glob::Pattern::new(pattern).ok();
         let names_extra = glob.is_some_and(|glob| EXTRA.iter().any(|name| glob.matches(name)));
         match spec.select_sites(std::slice::from_ref(pattern)) {
@@ -232,19 +301,18 @@ fn probabilities(heads: usize, ids: &PaddedIds, values: &[f32]) -> Array {
     Array { shape: vec![rows, heads, length, length], values: Values::F32(out) }
 }
 
-fn loss_array(
-    spec: &ModelSpec,
-    ids: &PaddedIds,
-    arrays: &BTreeMap<String, Array>,
-) -> Option<Array> {
-    let Values::F32(logits) = &arrays.get("logits")?.values else { return None };
-    let targets = Targets {
+fn targets(ids: &PaddedIds) -> Targets<'_> {
+    Targets {
         input_ids: &ids.input_ids,
         attention_mask: &ids.attention_mask,
         labels: ids.labels.as_deref(),
         length: ids.length,
-    };
-    let loss = losses(spec, logits, targets)?;
+    }
+}
+
+fn loss_array(spec: &ModelSpec, ids: &PaddedIds, logits: &Array) -> Option<Array> {
+    let Values::F32(logits) = &logits.values else { return None };
+    let loss = losses(spec, logits, targets(ids))?;
     let shape =
         if spec.logits_per_sequence() { vec![ids.rows] } else { vec![ids.rows, ids.length] };
     Some(Array { shape, values: Values::F32(loss) })

@@ -16,33 +16,43 @@ pub struct Targets<'a> {
     pub length: usize,
 }
 
-/// Loss at each position, or none where the head or the labels for it are missing.
-///
-/// Causal language models: -log p(next token), stored at the token before it. Others: cross-entropy
-/// with the label at the position; ELECTRA's discriminator: sigmoid cross-entropy.
-pub fn losses(spec: &ModelSpec, logits: &[f32], targets: Targets<'_>) -> Option<Vec<f32>> {
-    let positions = targets.input_ids.len();
-    match spec.head {
-        HeadSpec::None => None,
-        HeadSpec::Lm { .. } if spec.attention.causal => {
-            let next = |t: usize| {
-                let last = (t + 1).is_multiple_of(targets.length);
-                let scored =
-                    !last && targets.attention_mask[t] * targets.attention_mask[t + 1] == 1;
-                scored.then(|| targets.input_ids[t + 1])
-            };
-            Some((0..positions).map(|t| nll(logits, positions, t, next(t))).collect())
-        }
-        HeadSpec::Discriminator { .. } => {
-            let labels = targets.labels?;
-            Some(logits.iter().zip(labels).map(|(&logit, &label)| bce(logit, label)).collect())
-        }
-        _ => {
-            let labels = targets.labels?;
-            let label = |t: usize| (labels[t] >= 0).then_some(labels[t]);
-            Some((0..labels.len()).map(|t| nll(logits, labels.len(), t, label(t))).collect())
+impl Targets<'_> {
+    /// What is scored at each position (or row of sequence classes), none where nothing is; or none
+    /// where the head or the labels for it are missing.
+    ///
+    /// Causal language models: the next token, at the token before it. Others: the label at the
+    /// position; ELECTRA's discriminator has the labels 0 and 1.
+    pub fn of(&self, spec: &ModelSpec) -> Option<Vec<Option<i64>>> {
+        let next = |t: usize| {
+            let last = (t + 1).is_multiple_of(self.length);
+            let scored = !last && self.attention_mask[t] * self.attention_mask[t + 1] == 1;
+            scored.then(|| self.input_ids[t + 1])
+        };
+        let label = |known: fn(&i64) -> bool| {
+            Some(self.labels?.iter().map(|&label| Some(label).filter(known)).collect())
+        };
+        match spec.head {
+            HeadSpec::None => None,
+            HeadSpec::Lm { .. } if spec.attention.causal => {
+                Some((0..self.input_ids.len()).map(next).collect())
+            }
+            HeadSpec::Discriminator { .. } => label(|label| (0..=1).contains(label)),
+            _ => label(|label| *label >= 0),
         }
     }
+}
+
+/// Loss at each position, 0 where nothing is scored; or none, see [`Targets::of`]: -log p(target), or
+/// sigmoid cross-entropy of a discriminator.
+pub fn losses(spec: &ModelSpec, logits: &[f32], targets: Targets<'_>) -> Option<Vec<f32>> {
+    let targets = targets.of(spec)?;
+    let yes_or_no = matches!(spec.head, HeadSpec::Discriminator { .. });
+    let loss = |(t, target): (usize, &Option<i64>)| match target {
+        None => 0.0,
+        Some(label) if yes_or_no => bce(logits[t], *label),
+        Some(target) => nll(logits, targets.len(), t, *target),
+    };
+    Some(targets.iter().enumerate().map(loss).collect())
 }
 
 /// Refuses labels that do not fit the logits: `scored` of them, each a class or negative. Causal
@@ -68,12 +78,12 @@ pub fn check_labels(spec: &ModelSpec, labels: &[i64], scored: usize, classes: us
     }
 }
 
-/// `-log softmax(logits of row t)[target]`; 0 where there is no target.
-fn nll(logits: &[f32], rows: usize, t: usize, target: Option<i64>) -> f32 {
+/// `-log softmax(logits of row t)[target]`.
+fn nll(logits: &[f32], rows: usize, t: usize, target: i64) -> f32 {
     let width = logits.len() / rows;
     let row = &logits[t * width..][..width];
-    let Some(target) = target.and_then(|target| usize::try_from(target).ok()) else { return 0.0 };
-    let Some(&chosen) = row.get(target) else { return f32::NAN };
+    let chosen = usize::try_from(target).ok().and_then(|target| row.get(target));
+    let Some(&chosen) = chosen else { return f32::NAN };
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = row.iter().map(|&logit| f64::from(logit - max).exp()).sum();
     #[expect(clippy::cast_possible_truncation, reason = "the output is f32")]
@@ -82,11 +92,8 @@ fn nll(logits: &[f32], rows: usize, t: usize, target: Option<i64>) -> f32 {
     }
 }
 
-/// log(1 + e^x) - label * x, without overflow; 0 where the label is not 0 or 1.
+/// log(1 + e^x) - label * x, without overflow.
 fn bce(logit: f32, label: i64) -> f32 {
-    if !(0..=1).contains(&label) {
-        return 0.0;
-    }
     let x = f64::from(logit);
     #[expect(clippy::cast_precision_loss, reason = "0 or 1")]
     let y = label as f64;

@@ -5,6 +5,7 @@ pub mod array;
 pub mod calibrate;
 pub mod fleet;
 pub mod ids;
+mod ids_gradient;
 pub mod loss;
 pub mod measure;
 pub mod merge;

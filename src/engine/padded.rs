@@ -5,7 +5,7 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
-use crate::capture::intervention::Locate;
+use crate::capture::grid::Grid;
 use crate::device::forward::{ForwardInput, Limits};
 use crate::error::{Error, Result};
 use crate::model::ModelSpec;
@@ -94,6 +94,12 @@ impl PaddedIds {
         ones.filter(|(_, mask)| **mask == 1).map(|(at, _)| at).collect()
     }
 
+    /// Where its tokens stand.
+    pub(super) fn grid(&self) -> Grid {
+        let (rows, length) = (self.rows, self.length);
+        Grid { rows, length, starts: self.starts(), cells: self.real() }
+    }
+
     /// Cumulative lengths of the rows.
     fn starts(&self) -> Vec<u32> {
         let mut starts = vec![0];
@@ -112,16 +118,6 @@ fn le_i64(bytes: &[u8]) -> i64 {
 
 fn le_i32(bytes: &[u8]) -> i64 {
     i64::from(i32::from_le_bytes(bytes.try_into().expect("four bytes")))
-}
-
-impl Locate for PaddedIds {
-    fn token(&self, row: u32, position: u32) -> Option<u32> {
-        let (row, position) = (row as usize, position as usize);
-        let at = row * self.length + position;
-        let real = row < self.rows && position < self.length && self.attention_mask[at] == 1;
-        let before = || self.attention_mask[..at].iter().filter(|&&m| m == 1).count();
-        real.then(|| u32::try_from(before()).expect("a batch has fewer than 2^32 tokens"))
-    }
 }
 
 /// The batch without its pads.

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use crate::artifact::words::check_columns;
-use crate::capture::intervention::{Intervention, Locate};
+use crate::capture::intervention::Intervention;
 use crate::config::{Policy, Pool};
 use crate::corpus::align::RowRules;
 use crate::corpus::batch::{Batch, pack};
@@ -158,16 +158,8 @@ impl<'a> Extraction<'a> {
     }
 
     fn edits(&self, model: &Model) -> Result<BTreeMap<Site, Vec<Edit>>> {
-        /// Positions of a padded batch mean nothing in a corpus.
-        struct Nowhere;
-        impl Locate for Nowhere {
-            fn token(&self, _: u32, _: u32) -> Option<u32> {
-                None
-            }
-        }
-        let Some(intervention) = &self.request.intervention else { return Ok(BTreeMap::new()) };
-        let width = |site| model.spec.has_site(site).then(|| model.spec.site_width(site));
-        intervention.resolve(width, &Nowhere)
+        let intervention = self.request.intervention.as_ref();
+        intervention.map_or_else(|| Ok(BTreeMap::new()), |all| all.of_corpus(&model.spec))
     }
 
     /// Who the rows are, and what was read and lost.

@@ -27,6 +27,15 @@ impl ModelSpec {
         self.has_kind(site.kind) && site.layer.is_none_or(|layer| (layer as usize) < self.layers)
     }
 
+    /// Whether a site has a row for each sequence; the others have one for each token.
+    pub fn row_per_sequence(&self, site: Site) -> bool {
+        match site.kind {
+            SiteKind::Pooled => true,
+            SiteKind::Logits => self.logits_per_sequence(),
+            _ => false,
+        }
+    }
+
     /// Columns N of a site. For `attn_probs`, which has a column per key, the number of heads.
     pub fn site_width(&self, site: Site) -> usize {
         let attention = &self.attention;

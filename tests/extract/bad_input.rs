@@ -6,21 +6,21 @@ use tempfile::TempDir;
 
 use super::{extract, golden, write_ids};
 
-struct Case {
+pub(super) struct Case {
     folder: TempDir,
 }
 
 impl Case {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { folder: TempDir::new().expect("a temporary folder") }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Refused with this code and these words, and nothing new in the folder.
-    fn refuse(&self, model: &Path, arguments: &[&str], code: i32, words: &[&str]) {
+    pub(super) fn refuse(&self, model: &Path, arguments: &[&str], code: i32, words: &[&str]) {
         let list = || {
             let entries = std::fs::read_dir(self.folder.path()).expect("readable");
             let mut names: Vec<_> = entries.map(|e| e.expect("an entry").file_name()).collect();
@@ -44,7 +44,7 @@ impl Case {
     }
 }
 
-const IDS: [i64; 6] = [1, 2, 3, 4, 5, 6];
+pub(super) const IDS: [i64; 6] = [1, 2, 3, 4, 5, 6];
 
 #[test]
 fn wrong_ids() {
@@ -130,41 +130,4 @@ fn wrong_files_and_sites() {
     // A model without a tokenizer reads ids, but no text.
     let words = ["--corpus", &text.display().to_string(), "--sites", "final_norm"];
     case.refuse(&model, &words, 2, &["tokenizer.json"]);
-}
-
-#[test]
-fn wrong_edits() {
-    let case = Case::new();
-    write_ids(&case.path("ids.safetensors"), &[("input_ids", &[2, 3], &IDS)]);
-    let ids = case.path("ids.safetensors").display().to_string();
-    let edit = case.path("edit.json").display().to_string();
-    for (text, words) in [
-        (
-            r#"{"kind": "zero", "edits": [{"layer": 0, "neurons": [100000]}]}"#,
-            &["neuron 100000"][..],
-        ),
-        (r#"{"kind": "zero", "edits": [{"layer": 7, "neurons": [0]}]}"#, &["layers.7.mlp_act"]),
-        (r#"{"kind": "zero", "edits": [{"site": "nonsense", "neurons": [0]}]}"#, &["nonsense"]),
-        (
-            r#"{"kind": "zero", "edits": [{"layer": 0, "neurons": [0], "positions": [[0, 9]]}]}"#,
-            &["row 0, position 9"],
-        ),
-        (r#"{"kind": "set", "edits": [{"layer": 0, "neurons": [0]}]}"#, &["needs 'values'"]),
-        (
-            r#"{"kind": "set", "values": [1.0, 2.0], "edits": [{"layer": 0, "neurons": [0, 1, 2]}]}"#,
-            &["2 values for 3 neurons"],
-        ),
-        (r#"{"edits": [{"layer": 0, "neurons": [0]}]}"#, &["needs a 'kind'"]),
-        (r#"{"kind": "scale", "edits": [{"layer": 0, "neurons": "all"}]}"#, &["factor"]),
-        (
-            r#"{"kind": "zero", "edits": [{"site": "layers.0.attn_probs", "neurons": [0]}]}"#,
-            &["not edited"],
-        ),
-        (r#"{"kind": "zero", "edit": []}"#, &["not an intervention"]),
-        ("{", &["not an intervention"]),
-    ] {
-        std::fs::write(&edit, text).expect("written");
-        let arguments = ["--ids", &ids, "--sites", "final_norm", "--intervene", &edit];
-        case.refuse(&golden("gpt2-tied"), &arguments, 2, words);
-    }
 }

@@ -1,6 +1,8 @@
 //! `electrode extract` and `electrode rank` with the real binary, from files to files.
 
+mod bad_edits;
 mod bad_input;
+mod edits;
 mod gpus;
 mod ids;
 mod rank;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use electrode::device::ops::Ops;
+use electrode::device::gradient_ops::GradientOps;
 use electrode::engine::array::{Array, Values};
 use electrode::engine::ids::{IdsRequest, PaddedIds, extract_ids};
 use electrode::model::Model;
@@ -86,7 +86,7 @@ impl Compared {
 }
 
 /// Runs one model folder on the ids of a fixture; every tensor that both have.
-pub(crate) fn run<O: Ops>(
+pub(crate) fn run<O: GradientOps + Clone>(
     ops: O,
     (folder, config): (&Path, &Path),
     expected: &Path,
@@ -116,7 +116,11 @@ pub(crate) fn run<O: Ops>(
 
 /// One fixture in all its forms: both configurations, and the same weights under other names.
 /// `judge` gets the folder's name with its form, and each tensor.
-pub(crate) fn check<O: Ops + Clone>(ops: &O, folder: &Path, judge: &dyn Fn(&str, &Compared)) {
+pub(crate) fn check<O: GradientOps + Clone>(
+    ops: &O,
+    folder: &Path,
+    judge: &dyn Fn(&str, &Compared),
+) {
     let expected = folder.join("expected.safetensors");
     let one = |folder: &Path, config: &str, trunk_only: bool| {
         let config = folder.join(config);

@@ -19,6 +19,7 @@ use safetensors::SafeTensors;
 
 use super::fixture::{Compared, check_all};
 use super::forward::{all, dozen, judge};
+use crate::run::{electrode, finish};
 
 /// Keeps every gradient.
 #[derive(Default)]
@@ -194,6 +195,45 @@ pub(super) fn check<O: GradientOps + Clone>(ops: &O, folder: &Path) {
     for tensor in gradients(ops.clone(), folder) {
         judge(&folder.display().to_string(), &tensor);
     }
+}
+
+/// The gradients that the command writes: of the sum of the `loss` that it writes beside them.
+#[test]
+fn the_command_writes_gradients_of_the_loss() {
+    let scratch = tempfile::tempdir().expect("a temporary folder");
+    check_all(&dozen(), |folder| {
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        let out = scratch.path().join(format!("{name}.safetensors"));
+        let expected = folder.join("expected.safetensors");
+        let mut command = electrode();
+        command.arg("extract").arg("--model").arg(folder).arg("--ids").arg(&expected);
+        let done = finish(command.args(["--sites", "grad.*,loss", "--out"]).arg(&out));
+        let meta = std::fs::read_to_string(folder.join("meta.json")).expect("meta");
+        let meta: serde_json::Value = serde_json::from_str(&meta).expect("meta");
+        if meta["objective"] == "probe" {
+            assert_eq!(done.code, Some(2), "{name}: {}", done.stderr);
+            return;
+        }
+        assert_eq!(done.code, Some(0), "{name}: {}", done.stderr);
+        let (ours, theirs) = (std::fs::read(&out), std::fs::read(&expected));
+        let (ours, theirs) = (ours.expect("written"), theirs.expect("fixture"));
+        let ours = SafeTensors::deserialize(&ours).expect("it is a safetensors file");
+        let theirs = SafeTensors::deserialize(&theirs).expect("fixture");
+        let wide = |file: &SafeTensors<'_>, name: &str| {
+            floats(file, name).expect(name).into_iter().map(f64::from).collect()
+        };
+        let mut compared = 0;
+        for tensor in theirs.names().into_iter().filter(|tensor| tensor.starts_with("grad.")) {
+            assert_eq!(
+                ours.tensor(tensor).expect(tensor).shape(),
+                theirs.tensor(tensor).expect(tensor).shape()
+            );
+            let (want, got) = (wide(&theirs, tensor), wide(&ours, tensor));
+            judge(&name, &Compared { name: tensor.to_owned(), want, got });
+            compared += 1;
+        }
+        assert!(compared >= 3, "{name}: {compared}");
+    });
 }
 
 #[test]

@@ -200,6 +200,10 @@ impl Ops for FaultyDevice {
         CpuDevice.edit(edit, x);
     }
 
+    fn edit_mask(&self, edit: &Edit, y: &Tensor, g: &mut Tensor) {
+        CpuDevice.edit_mask(edit, y, g);
+    }
+
     /// The memory of a device may go to somebody else between two blocks.
     fn statistics(&self, plan: &Arc<StatisticsPlan>) -> Result<Self::Statistics> {
         self.room(self.rows.load(Ordering::SeqCst))?;

@@ -188,6 +188,10 @@ impl Ops for CpuDevice {
         edit::edit(edit, x);
     }
 
+    fn edit_mask(&self, edit: &Edit, y: &Tensor, g: &mut Tensor) {
+        edit::edit_mask(edit, y, g);
+    }
+
     fn statistics(&self, plan: &Arc<StatisticsPlan>) -> Result<Self::Statistics> {
         Ok((Arc::clone(plan), SiteStatistics::new(plan)))
     }

@@ -194,6 +194,10 @@ impl Ops for CudaDevice {
         edit::edit(&self.context, edit, x);
     }
 
+    fn edit_mask(&self, edit: &Edit, y: &Tensor, g: &mut Tensor) {
+        edit::edit_mask(&self.context, edit, (y, g));
+    }
+
     fn statistics(&self, plan: &Arc<StatisticsPlan>) -> Result<Statistics> {
         Statistics::new(&self.context, plan)
     }
