@@ -25,7 +25,7 @@ use electrode::device::forward::Limits;
 use electrode::engine::calibrate::calibrate;
 use electrode::engine::fleet::{Fleet, Setup, Slot};
 use electrode::engine::pass::{PassPlan, run_pass};
-use electrode::engine::states::PassStates;
+use electrode::engine::states::States;
 use electrode::id::Site;
 use electrode::model::Model;
 
@@ -168,7 +168,7 @@ fn once(
         max_nan: 0.0,
     };
     let folder = std::env::temp_dir().join(format!("electrode-bench-{}/none", std::process::id()));
-    let mut states = PassStates::load(&folder, [0; 32], &pass.sites).expect("states");
+    let mut states = States::load(&folder, [0; 32], pass.sites.clone()).expect("states");
     let rules = BlockRules {
         plan: Arc::new(plan),
         config: corpus.clone(),

@@ -43,7 +43,7 @@ struct Held<S: State> {
 
 enum Place<S> {
     Memory(S),
-    Disk(StoredNode),
+    Disk(Box<StoredNode>),
     /// While it is merged.
     Nowhere,
 }
@@ -87,7 +87,7 @@ impl<S: State> States<S> {
         let mut tree = Tree::new();
         for stored in nodes {
             let (node, counts) = (stored.node, stored.counts);
-            let place = Place::Disk(stored);
+            let place = Place::Disk(Box::new(stored));
             tree.insert(node, Held { place, counts, reading: Arc::clone(&reading) })?;
         }
         Ok(Self {
@@ -152,7 +152,7 @@ impl<S: State> States<S> {
         let writer = if writer.should_rotate() { writer.rotate()? } else { writer };
         for (node, held) in self.tree.nodes_mut() {
             if let Some(stored) = writer.stored(node) {
-                held.place = Place::Disk(stored);
+                held.place = Place::Disk(Box::new(stored));
             }
         }
         self.writer = Some(writer);

@@ -1,7 +1,7 @@
 //! The table of causal methods. What they do to a model stands in `stimulate/`; here is what they are
 //! called, what they take and where they come from.
 
-use super::registry::{Family, Kind, Method, PLAIN, Param, Takes, share, whole};
+use super::method::{Family, Kind, Method, PLAIN, Param, Takes, share, whole};
 
 /// What is measured of an answer, where a gradient is needed.
 const METRIC: Param = Param {

@@ -11,6 +11,7 @@ pub mod causation;
 pub mod corpus_based;
 pub mod evidence;
 pub mod matrix;
+mod method;
 pub mod rank;
 pub mod ranking;
 pub mod registry;

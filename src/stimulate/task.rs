@@ -202,7 +202,7 @@ impl<O: SuffixOps> Work<'_, O> {
             Task::Ablation { replacement, place, value } => {
                 for (at, &layer) in self.tasks.layers.iter().enumerate() {
                     let how = (replacement, *place, *value);
-                    self.ablation(run, layer, how, other, &mut measures[at])?;
+                    self.ablation(run, (layer, other), how, &mut measures[at])?;
                 }
                 Ok(())
             }
@@ -260,9 +260,8 @@ impl<O: SuffixOps> Work<'_, O> {
     fn ablation(
         &self,
         run: &mut Differentiable<O>,
-        layer: usize,
+        (layer, other): (usize, Option<&Activations<O>>),
         (replacement, place, value): (&Replacement, Where, Value),
-        other: Option<&Activations<O>>,
         effects: &mut Effects,
     ) -> Result<()> {
         let neurons = self.tasks.neurons;
