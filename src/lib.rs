@@ -16,3 +16,4 @@ pub mod methods;
 pub mod model;
 pub mod report;
 pub mod run;
+pub mod stimulate;

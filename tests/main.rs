@@ -8,6 +8,7 @@ mod engine {
 }
 mod extract;
 mod golden {
+    mod attribution;
     mod cuda;
     mod cuda_gradients;
     mod electra_wide;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer may import those above it, and itself.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 14] = [
     "error",
     "id",
     "hash",
@@ -16,6 +16,7 @@ const LAYERS: [&str; 13] = [
     "accumulate",
     "artifact",
     "engine",
+    "stimulate",
     "methods",
     "report",
     "run",

@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::block_gradient::BlockGradient;
 use super::forward::{Forward, ForwardInput, Limits, SiteWork};
-use super::gradient_ops::GradientOps;
+use super::gradient_ops::{GradientOps, Past};
 use super::ops::{Edit, Ops, Write};
 use super::score::Head;
+use super::site_view::Nobody;
 use crate::error::Result;
 use crate::id::{Site, SiteKind};
 use crate::model::{Model, ModelSpec};
@@ -31,6 +32,12 @@ pub struct GradientView<'a, O: Ops> {
 pub trait GradientVisitor<O: Ops> {
     /// Reads one gradient.
     fn visit(&mut self, ops: &O, view: &GradientView<'_, O>) -> Result<()>;
+}
+
+impl<O: Ops> GradientVisitor<O> for Nobody {
+    fn visit(&mut self, _: &O, _: &GradientView<'_, O>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What is done at the sites on the way back.
@@ -139,7 +146,7 @@ impl<O: Ops> Gradients<O> {
 /// A model on a device whose gradients can be asked for.
 pub struct Differentiable<O: GradientOps> {
     pub(super) forward: Forward<O>,
-    transposed: Vec<LayerTransposed<O>>,
+    pub(super) transposed: Vec<LayerTransposed<O>>,
     pub(super) g: Gradients<O>,
     pub(super) head: Option<Head<O>>,
     /// Something was scored for its gradient since the last run.
@@ -190,56 +197,71 @@ impl<O: GradientOps> Differentiable<O> {
     /// The forward pass of one batch, up to the final norm.
     pub fn run(&mut self, input: ForwardInput<'_>, sites: &mut SiteWork<'_, O>) -> Result<()> {
         self.forward.run_trunk(input, sites)?;
-        self.g.set_rows(&self.forward.ops, input.tokens.len());
+        self.start(input.tokens.len());
+        Ok(())
+    }
+
+    /// No gradient yet, of so many tokens.
+    pub(super) fn start(&mut self, tokens: usize) {
+        self.g.set_rows(&self.forward.ops, tokens);
         self.scored = false;
         self.forward.ops.edit(&zero(), &mut self.g.x);
         self.forward.ops.edit(&zero(), &mut self.g.h);
-        Ok(())
     }
 
     /// The way back of the batch that was run last, from what was scored and from the seeds.
     pub fn back(&mut self, input: ForwardInput<'_>, work: &mut GradientWork<'_, O>) -> Result<()> {
-        let positions = self.forward.positions(input);
-        let Some(&last) = work.wanted.first() else { return self.forward.ops.check() };
+        if let Some(&last) = work.wanted.first() {
+            let positions = self.forward.positions(input);
+            self.back_blocks(0, (input.starts, &positions), None, work)?;
+            let site = Site::global(SiteKind::Embeddings);
+            if last <= site {
+                work.site(&self.forward.ops, site, (&mut self.g.x, None))?;
+            }
+        }
+        self.forward.ops.check()
+    }
+
+    /// Blocks from the last to `first`, or as far as anything is wanted.
+    pub(super) fn back_blocks(
+        &mut self,
+        first: usize,
+        (starts, positions): (&[u32], &[u32]),
+        pasts: Option<(&[O::Tensor], &[[u32; 2]])>,
+        work: &mut GradientWork<'_, O>,
+    ) -> Result<()> {
         // Before the first number whose gradient is asked for, everything is 0.
         let first_seed = work.seeds.keys().next_back().copied();
         let from_head = self.scored || first_seed >= Some(Site::global(SiteKind::FinalNorm));
         if from_head {
             self.from_head(work)?;
         }
-        let layers = u32::try_from(self.forward.spec.layers).expect("few layers");
-        for layer in (0..layers).rev() {
+        for layer in (first..self.forward.spec.layers).rev() {
             let Forward { ops, spec, weights, work: forward, layers, .. } = &mut self.forward;
-            let at = layer as usize;
             let mut block = BlockGradient {
                 ops,
                 spec,
                 all: weights,
-                transposed: &self.transposed[at],
-                own: &layers[at],
+                transposed: &self.transposed[layer],
+                own: &layers[layer],
                 g: &mut self.g,
-                layer: at,
+                layer,
                 reach: forward.reach,
+                past: pasts.map(|(kv, rows)| Past { kv: &kv[layer], rows }),
             };
-            if !from_head && first_seed < Some(Site::of_layer(layer, SiteKind::ResidPre)) {
+            let at = u32::try_from(layer).expect("few layers");
+            let [pre, post] =
+                [SiteKind::ResidPre, SiteKind::ResidPost].map(|kind| Site::of_layer(at, kind));
+            if !from_head && first_seed < Some(pre) {
                 continue;
             }
-            let site = Site::of_layer(layer, SiteKind::ResidPost);
-            work.site(ops, site, (&mut block.g.x, None))?;
-            if last >= site {
+            work.site(ops, post, (&mut block.g.x, None))?;
+            if !work.below(post) || !block.run((starts, positions), work)? {
                 break;
             }
-            if !block.run((input.starts, &positions), work)? {
-                break;
-            }
-            let site = Site::of_layer(layer, SiteKind::ResidPre);
-            work.site(ops, site, (&mut block.g.x, None))?;
+            work.site(ops, pre, (&mut block.g.x, None))?;
         }
-        let site = Site::global(SiteKind::Embeddings);
-        if last <= site {
-            work.site(&self.forward.ops, site, (&mut self.g.x, None))?;
-        }
-        self.forward.ops.check()
+        Ok(())
     }
 }
 

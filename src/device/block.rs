@@ -24,7 +24,20 @@ pub(super) struct Block<'a, O: Ops> {
     weights: &'a LayerWeights<O>,
     work: &'a mut Workspace<O>,
     own: &'a mut LayerBuffers<O>,
+    attend: Option<&'a dyn Attend<O>>,
     layer: usize,
+}
+
+/// Attention that looks further than the batch.
+pub(super) trait Attend<O: Ops> {
+    /// As [`Ops::attention`], of a layer.
+    fn attend(
+        &self,
+        ops: &O,
+        layer: usize,
+        args: &AttentionArgs<'_, O::Vector>,
+        qkv_and_out: (&O::Tensor, &mut O::Tensor),
+    );
 }
 
 impl<'a, O: Ops> Block<'a, O> {
@@ -35,7 +48,13 @@ impl<'a, O: Ops> Block<'a, O> {
         (work, own): (&'a mut Workspace<O>, &'a mut LayerBuffers<O>),
         layer: usize,
     ) -> Self {
-        Self { ops, spec, all, weights: &all.layers[layer], work, own, layer }
+        Self { ops, spec, all, weights: &all.layers[layer], work, own, attend: None, layer }
+    }
+
+    /// The same with another attention.
+    pub(super) fn attending(mut self, attend: Option<&'a dyn Attend<O>>) -> Self {
+        self.attend = attend;
+        self
     }
 
     /// The stream `work.x` through the block.
@@ -219,7 +238,10 @@ impl<'a, O: Ops> Block<'a, O> {
         let args = attention_args((self.spec, self.all), self.layer, (starts, work.reach));
         let wants_probs = sites.wanted.contains(&probs_site);
         let probs = work.probs.as_mut().filter(|_| wants_probs);
-        ops.attention(&args, &own.qkv, &mut own.z, probs);
+        match self.attend {
+            Some(attend) => attend.attend(ops, self.layer, &args, (&own.qkv, &mut own.z)),
+            None => ops.attention(&args, &own.qkv, &mut own.z, probs),
+        }
         if let (true, Some(probs)) = (wants_probs, work.probs.as_mut()) {
             sites.site(ops, probs_site, probs)?;
         }

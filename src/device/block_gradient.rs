@@ -2,7 +2,7 @@
 
 use super::backward::{GradientWork, Gradients, LayerTransposed};
 use super::block::{Branch, attention_args, query_key_ranges};
-use super::gradient_ops::GradientOps;
+use super::gradient_ops::{GradientOps, Past};
 use super::layer_buffers::{Kept, LayerBuffers};
 use super::ops::{Epilogue, NormWeights};
 use super::weights::{ForwardWeights, LayerWeights};
@@ -20,6 +20,8 @@ pub(super) struct BlockGradient<'a, O: GradientOps> {
     pub(super) g: &'a mut Gradients<O>,
     pub(super) layer: usize,
     pub(super) reach: usize,
+    /// Of each sequence, in this layer.
+    pub(super) past: Option<Past<'a, O::Tensor>>,
 }
 
 /// Where sequences start, and the position of each token.
@@ -215,7 +217,10 @@ impl<'a, O: GradientOps> BlockGradient<'a, O> {
             return Ok(false);
         }
         let args = attention_args((self.spec, self.all), self.layer, (starts, self.reach));
-        ops.attention_grad(&args, &own.qkv, &g.z, &mut g.qkv);
+        match self.past {
+            Some(past) => ops.attention_past_grad(&args, past, (&own.qkv, &g.z), &mut g.qkv),
+            None => ops.attention_grad(&args, &own.qkv, &g.z, &mut g.qkv),
+        }
         let (q, k) = query_key_ranges(self.spec);
         if let Some(angles) = &self.all.angles {
             ops.rope_grad(angles, positions, q, &mut g.qkv);

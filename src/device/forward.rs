@@ -4,8 +4,9 @@
 //! stops after the last site that anybody wants.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use super::block::Block;
+use super::block::{Attend, Block};
 use super::layer_buffers::LayerBuffers;
 use super::ops::{Edit, Epilogue, Ops, Pooling, RowRuns};
 use super::positions::position_rows;
@@ -165,16 +166,38 @@ impl<O: Ops> Forward<O> {
             let what = format!("token id {id}, but the model's table has {vocab} rows");
             return Err(Error::input("tokenizer.json", what, "use the tokenizer of this model"));
         }
-        self.work.set_rows(&self.ops, tokens, input.starts);
+        self.set_rows(tokens, input.starts);
+        let positions = self.positions(input);
+        self.embed(input, &positions, sites)?;
+        self.blocks_from(0..layers, (input.starts, &positions), None, sites)
+    }
+
+    /// Blocks over the stream in `work.x`.
+    pub(super) fn blocks_from(
+        &mut self,
+        layers: Range<usize>,
+        (starts, positions): (&[u32], &[u32]),
+        attend: Option<&dyn Attend<O>>,
+        sites: &mut SiteWork<'_, O>,
+    ) -> Result<()> {
+        for layer in layers {
+            let own = if self.layers.len() == 1 { 0 } else { layer };
+            let buffers = (&mut self.work, &mut self.layers[own]);
+            let block = Block::new(&self.ops, (&self.spec, &self.weights), buffers, layer);
+            let mut block = block.attending(attend);
+            block.show(sites, SiteKind::ResidPre)?;
+            block.run(starts, positions, sites)?;
+            block.show(sites, SiteKind::ResidPost)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the rows of every buffer for a batch.
+    pub(super) fn set_rows(&mut self, tokens: usize, starts: &[u32]) {
+        self.work.set_rows(&self.ops, tokens, starts);
         for layer in &mut self.layers {
             layer.set_rows(&self.ops, tokens);
         }
-        let positions = self.positions(input);
-        self.embed(input, &positions, sites)?;
-        for layer in 0..layers {
-            self.block(layer, input.starts, &positions, sites)?;
-        }
-        Ok(())
     }
 
     /// Position of each token in its sequence.
@@ -235,21 +258,6 @@ impl<O: Ops> Forward<O> {
         sites.site(ops, Site::global(SiteKind::Embeddings), &mut work.x)
     }
 
-    fn block(
-        &mut self,
-        l: usize,
-        starts: &[u32],
-        positions: &[u32],
-        sites: &mut SiteWork<'_, O>,
-    ) -> Result<()> {
-        let own = if self.layers.len() == 1 { 0 } else { l };
-        let buffers = (&mut self.work, &mut self.layers[own]);
-        let mut block = Block::new(&self.ops, (&self.spec, &self.weights), buffers, l);
-        block.show(sites, SiteKind::ResidPre)?;
-        block.run(starts, positions, sites)?;
-        block.show(sites, SiteKind::ResidPost)
-    }
-
     fn tail(&mut self, starts: &[u32], sites: &mut SiteWork<'_, O>) -> Result<()> {
         let (ops, weights, work) = (&self.ops, &self.weights, &mut self.work);
         final_norm(ops, weights, work);
@@ -294,7 +302,7 @@ impl<O: Ops> Forward<O> {
 }
 
 /// The stream as the head reads it, from `x` into `h`.
-fn final_norm<O: Ops>(ops: &O, weights: &ForwardWeights<O>, work: &mut Workspace<O>) {
+pub(super) fn final_norm<O: Ops>(ops: &O, weights: &ForwardWeights<O>, work: &mut Workspace<O>) {
     match &weights.final_norm {
         Some(norm) => ops.norm(norm, &work.x, &mut work.h),
         None => ops.copy(&work.x, &mut work.h),

@@ -15,6 +15,7 @@ pub mod rows;
 pub mod score;
 pub mod site_view;
 pub mod statistics;
+pub mod suffix;
 mod weights;
 mod workspace;
 

@@ -21,3 +21,13 @@ pub trait SiteVisitor<O: Ops> {
     /// Reads one site.
     fn visit(&mut self, ops: &O, view: &SiteView<'_, O>) -> Result<()>;
 }
+
+/// Reads nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nobody;
+
+impl<O: Ops> SiteVisitor<O> for Nobody {
+    fn visit(&mut self, _: &O, _: &SiteView<'_, O>) -> Result<()> {
+        Ok(())
+    }
+}

@@ -11,7 +11,7 @@ use electrode::device::forward::{ForwardInput, Limits, SiteWork};
 use electrode::device::gradient_ops::{GradientOps, Metric};
 use electrode::device::ops::Ops;
 use electrode::device::score::Scoring;
-use electrode::device::site_view::{SiteView, SiteVisitor};
+use electrode::device::site_view::Nobody;
 use electrode::error::Result;
 use electrode::id::{Site, SiteKind};
 use electrode::model::Model;
@@ -19,15 +19,6 @@ use safetensors::SafeTensors;
 
 use super::fixture::{Compared, check_all};
 use super::forward::{all, dozen, judge};
-
-/// Reads nothing on the way forward.
-pub(crate) struct Nobody;
-
-impl<O: Ops> SiteVisitor<O> for Nobody {
-    fn visit(&mut self, _: &O, _: &SiteView<'_, O>) -> Result<()> {
-        Ok(())
-    }
-}
 
 /// Keeps every gradient.
 #[derive(Default)]
@@ -46,7 +37,7 @@ impl<O: Ops> GradientVisitor<O> for Keeper {
 pub(crate) struct Packed {
     pub(crate) tokens: Vec<u32>,
     pub(crate) starts: Vec<u32>,
-    types: Option<Vec<u32>>,
+    pub(crate) types: Option<Vec<u32>>,
     positions: Option<Vec<u32>>,
     /// Where each token stands on the grid.
     cells: Vec<usize>,

@@ -1,5 +1,6 @@
 //! attention: softmax(q k^T) v over each packed sequence, a tile of queries and one head at a
-//! time. Keys that no query of the tile may see are never multiplied.
+//! time. Keys that no query of the tile may see are never multiplied. A sequence may go on from a
+//! past whose keys and values are kept elsewhere: keys are then counted from the past's first.
 #![expect(unsafe_code, reason = "tiles of different heads write interleaved columns of one tensor")]
 
 use std::cell::RefCell;
@@ -13,6 +14,7 @@ use super::gated_act::cap_values;
 use super::gemm::{self, Strided};
 use super::math;
 use super::shared::SharedMut;
+use crate::device::gradient_ops::Past;
 use crate::device::ops::{AttentionArgs, ScoreBias};
 
 /// Queries of a tile.
@@ -22,9 +24,11 @@ pub(super) const TILE: usize = 64;
 pub(super) struct Tile {
     /// First token of the sequence.
     pub(super) start: usize,
-    /// Its length.
+    /// Its tokens in the batch.
     pub(super) length: usize,
-    /// Queries, counted inside the sequence.
+    /// Where its past is kept, as rows.
+    pub(super) past: Range<usize>,
+    /// Queries, counted inside the batch's part of the sequence.
     pub(super) queries: Range<usize>,
     pub(super) head: usize,
     /// Where the sequence's probabilities start.
@@ -36,39 +40,107 @@ thread_local! {
     static SCRATCH: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
+impl Tile {
+    /// Keys of the sequence, its past included.
+    fn keys(&self) -> usize {
+        self.past.len() + self.length
+    }
+}
+
+/// Queries, keys and values of a batch, and keys and values of the past of its sequences.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) qkv: &'a Tensor,
+    pub(super) past: Option<Past<'a, Tensor>>,
+}
+
+/// Which of the two things a token has.
+#[derive(Clone, Copy)]
+pub(super) enum Role {
+    Key,
+    Value,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn check(&self, args: &AttentionArgs<'_, Vec<f32>>) {
+        let width = args.head_width;
+        assert_eq!(self.qkv.cols(), (args.heads + 2 * args.kv_heads) * width);
+        let Some(past) = self.past else { return };
+        assert_eq!(past.kv.cols(), 2 * args.kv_heads * width);
+        assert_eq!(past.rows.len(), args.starts.len() - 1);
+        assert!(past.rows.iter().all(|&[start, len]| (start + len) as usize <= past.kv.rows()));
+    }
+
+    /// Rows of the past of a sequence.
+    pub(super) fn past_rows(&self, sequence: usize) -> Range<usize> {
+        self.past.map_or(0..0, |past| {
+            let [start, len] = past.rows[sequence];
+            start as usize..(start + len) as usize
+        })
+    }
+
+    /// Visible keys or values of a tile: those of the past, then those of the batch, each with its
+    /// place among the tile's.
+    pub(super) fn visible(
+        &self,
+        args: &AttentionArgs<'_, Vec<f32>>,
+        tile: &Tile,
+        role: Role,
+    ) -> [(Range<usize>, Strided<'a>); 2] {
+        let (seen, before) = (visible_keys(args, tile), tile.past.len());
+        let head = kv(args, tile) + if matches!(role, Role::Value) { args.kv_heads } else { 0 };
+        let old = seen.start.min(before)..seen.end.min(before);
+        let new = own_keys(args, tile);
+        let of_past = match self.past {
+            Some(past) if !old.is_empty() => {
+                head_columns(past.kv, tile.past.start + old.start, head * args.head_width)
+            }
+            _ => Strided { data: &[], row: 0, column: 0 },
+        };
+        let column = (args.heads + head) * args.head_width;
+        let of_batch = head_columns(self.qkv, tile.start + new.start, column);
+        [(0..old.len(), of_past), (old.len()..seen.len(), of_batch)]
+    }
+
+    /// The tile's queries.
+    pub(super) fn queries(&self, args: &AttentionArgs<'_, Vec<f32>>, tile: &Tile) -> Strided<'a> {
+        head_columns(self.qkv, tile.start + tile.queries.start, tile.head * args.head_width)
+    }
+}
+
 /// See [`crate::device::ops::Ops::attention`].
 pub(super) fn attention(
     args: &AttentionArgs<'_, Vec<f32>>,
-    qkv: &Tensor,
+    source: Source<'_>,
     out: &mut Tensor,
     mut probs: Option<&mut Tensor>,
 ) {
-    let width = args.head_width;
-    assert_eq!(qkv.cols(), (args.heads + 2 * args.kv_heads) * width);
+    source.check(args);
+    let (width, qkv) = (args.head_width, source.qkv);
     assert_eq!((out.rows(), out.cols()), (qkv.rows(), args.heads * width));
     let out_cols = out.cols();
     let out = SharedMut::new(out.values_mut());
     let probs = probs.as_mut().map(|probs| SharedMut::new(probs.values_mut()));
-    tiles(args).into_par_iter().for_each(|tile| {
+    tiles(args, source).into_par_iter().for_each(|tile| {
         SCRATCH.with_borrow_mut(|(scores, result)| {
             let keys = visible_keys(args, &tile);
             let (m, n) = (tile.queries.len(), keys.len());
             if scores.len() < m * n {
-                scores.resize(TILE * tile.length, 0.0);
+                scores.resize(TILE * tile.keys(), 0.0);
             }
             result.resize(TILE * width, 0.0);
             let scores = &mut scores[..m * n];
-            probabilities(args, qkv, &tile, (scores, None));
-            let values = columns(
-                qkv,
-                &tile,
-                keys.start,
-                args.heads + args.kv_heads + kv(args, &tile),
-                width,
-            );
+            probabilities(args, source, &tile, (scores, None));
             let result = &mut result[..m * width];
-            let weights = Strided { data: scores, row: n, column: 1 };
-            gemm::small((m, n, width), (1.0, 0.0), weights, values, (result, width));
+            let mut so_far = 0.0;
+            for (place, values) in source.visible(args, &tile, Role::Value) {
+                if !place.is_empty() {
+                    let weights = Strided { data: &scores[place.start..], row: n, column: 1 };
+                    let shape = (m, place.len(), width);
+                    gemm::small(shape, (1.0, so_far), weights, values, (&mut *result, width));
+                    so_far = 1.0;
+                }
+            }
             for (i, query) in tile.queries.clone().enumerate() {
                 let at = (tile.start + query) * out_cols + tile.head * width;
                 // SAFETY: this tile alone writes these columns of these rows.
@@ -89,19 +161,19 @@ pub(super) fn attention(
 /// Probabilities of a tile's visible keys, `[queries, keys]`; and, if asked for, the capped scores.
 pub(super) fn probabilities(
     args: &AttentionArgs<'_, Vec<f32>>,
-    qkv: &Tensor,
+    source: Source<'_>,
     tile: &Tile,
     (scores, capped): (&mut [f32], Option<&mut Vec<f32>>),
 ) {
     let keys = visible_keys(args, tile);
-    score(args, qkv, tile, (keys.clone(), scores));
+    score(args, source, tile, (keys.len(), scores));
     if let Some(capped) = capped {
         capped.clear();
         capped.extend_from_slice(scores);
     }
     for (row, query) in scores.chunks_exact_mut(keys.len()).zip(tile.queries.clone()) {
         add_bias(args, tile, (query, keys.clone()), row);
-        let seen = seen_keys(args, query, tile.length);
+        let seen = seen_keys(args, query, tile);
         let seen = seen.start - keys.start..seen.end - keys.start;
         row[..seen.start].fill(0.0);
         row[seen.end..].fill(0.0);
@@ -109,16 +181,28 @@ pub(super) fn probabilities(
     }
 }
 
+/// See [`crate::device::gradient_ops::GradientOps::store_past`].
+pub(super) fn store_past(qkv: &Tensor, tokens: &[u32], rows: &[u32], kv: &mut Tensor) {
+    assert_eq!(tokens.len(), rows.len());
+    let (from, to) = (qkv.cols(), kv.cols());
+    let kv = kv.values_mut();
+    for (&token, &row) in tokens.iter().zip(rows) {
+        let (token, row) = (token as usize, row as usize);
+        kv[row * to..][..to].copy_from_slice(&qkv.values()[(token + 1) * from - to..][..to]);
+    }
+}
+
 /// Every tile of a batch, in order.
-fn tiles(args: &AttentionArgs<'_, Vec<f32>>) -> Vec<Tile> {
+fn tiles(args: &AttentionArgs<'_, Vec<f32>>, source: Source<'_>) -> Vec<Tile> {
     let mut tiles = Vec::new();
     let mut probs = 0;
-    for pair in args.starts.windows(2) {
+    for (sequence, pair) in args.starts.windows(2).enumerate() {
         let (start, length) = (pair[0] as usize, (pair[1] - pair[0]) as usize);
         for head in 0..args.heads {
             for first in (0..length).step_by(TILE) {
                 let queries = first..(first + TILE).min(length);
-                tiles.push(Tile { start, length, queries, head, probs });
+                let past = source.past_rows(sequence);
+                tiles.push(Tile { start, length, past, queries, head, probs });
             }
         }
         probs += args.heads * length * length;
@@ -126,18 +210,25 @@ fn tiles(args: &AttentionArgs<'_, Vec<f32>>) -> Vec<Tile> {
     tiles
 }
 
-/// Keys one query sees.
-fn seen_keys(args: &AttentionArgs<'_, Vec<f32>>, query: usize, length: usize) -> Range<usize> {
-    let end = if args.causal { query + 1 } else { length };
+/// Keys one query of a tile sees.
+fn seen_keys(args: &AttentionArgs<'_, Vec<f32>>, query: usize, tile: &Tile) -> Range<usize> {
+    let query = tile.past.len() + query;
+    let end = if args.causal { query + 1 } else { tile.keys() };
     let start = args.window.map_or(0, |window| (query + 1).saturating_sub(window));
     start..end
 }
 
 /// Keys that some query of the tile sees.
 pub(super) fn visible_keys(args: &AttentionArgs<'_, Vec<f32>>, tile: &Tile) -> Range<usize> {
-    let first = seen_keys(args, tile.queries.start, tile.length);
-    let last = seen_keys(args, tile.queries.end - 1, tile.length);
+    let first = seen_keys(args, tile.queries.start, tile);
+    let last = seen_keys(args, tile.queries.end - 1, tile);
     first.start..last.end
+}
+
+/// Those of them that are tokens of the batch, counted from the sequence's first.
+pub(super) fn own_keys(args: &AttentionArgs<'_, Vec<f32>>, tile: &Tile) -> Range<usize> {
+    let (seen, before) = (visible_keys(args, tile), tile.past.len());
+    seen.start.max(before) - before..seen.end.max(before) - before
 }
 
 /// The key-value head a query head reads.
@@ -145,31 +236,27 @@ fn kv(args: &AttentionArgs<'_, Vec<f32>>, tile: &Tile) -> usize {
     tile.head * args.kv_heads / args.heads
 }
 
-/// One head's columns of `qkv`, from token `first` of the tile's sequence on.
-pub(super) fn columns<'a>(
-    qkv: &'a Tensor,
-    tile: &Tile,
-    first: usize,
-    head: usize,
-    width: usize,
-) -> Strided<'a> {
-    let data = &qkv.values()[(tile.start + first) * qkv.cols() + head * width..];
-    Strided { data, row: qkv.cols(), column: 1 }
+/// A tensor from a row and a column on.
+pub(super) fn head_columns(x: &Tensor, row: usize, column: usize) -> Strided<'_> {
+    let data = x.values().get(row * x.cols() + column..).unwrap_or_default();
+    Strided { data, row: x.cols(), column: 1 }
 }
 
 /// scores = scale * q k^T, capped.
 fn score(
     args: &AttentionArgs<'_, Vec<f32>>,
-    qkv: &Tensor,
+    source: Source<'_>,
     tile: &Tile,
-    (keys, scores): (Range<usize>, &mut [f32]),
+    (n, scores): (usize, &mut [f32]),
 ) {
-    let width = args.head_width;
-    let q = columns(qkv, tile, tile.queries.start, tile.head, width);
-    let k = columns(qkv, tile, keys.start, args.heads + kv(args, tile), width);
-    let k = Strided { data: k.data, row: 1, column: k.row };
-    let n = keys.len();
-    gemm::small((tile.queries.len(), width, n), (args.scale, 0.0), q, k, (scores, n));
+    let q = source.queries(args, tile);
+    for (place, k) in source.visible(args, tile, Role::Key) {
+        let k = Strided { data: k.data, row: 1, column: k.row };
+        let shape = (tile.queries.len(), args.head_width, place.len());
+        if !place.is_empty() {
+            gemm::small(shape, (args.scale, 0.0), q, k, (&mut scores[place.start..], n));
+        }
+    }
     if let Some(cap) = args.softcap {
         cap_values(cap, scores);
     }
@@ -193,7 +280,7 @@ fn add_bias(
         }
         ScoreBias::Distance { table, reach } => {
             let head = &table[tile.head * (2 * reach + 1)..][..2 * reach + 1];
-            let first = keys.start + reach - query;
+            let first = keys.start + reach - (tile.past.len() + query);
             for (score, bias) in row.iter_mut().zip(&head[first..]) {
                 *score += bias;
             }

@@ -1,6 +1,7 @@
 //! attention_grad: with P = softmax(S), S = scale q k^T (capped, then biased), O = P v:
 //! dv = P^T dO, dP = dO v^T, dS = P (dP - rowsum(P dP)), dq = scale dS k, dk = scale dS^T q.
-//! One key-value head of one sequence at a time, its query heads and tiles in order.
+//! One key-value head of one sequence at a time, its query heads and tiles in order. The keys and
+//! values of the past are held fixed: they get no gradient.
 #![expect(unsafe_code, reason = "heads write interleaved columns of one tensor")]
 
 use std::cell::RefCell;
@@ -8,7 +9,9 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::activation_grad::cap_gradient;
-use super::attention::{TILE, Tile, columns, probabilities, visible_keys};
+use super::attention::{
+    Role, Source, TILE, Tile, head_columns, own_keys, probabilities, visible_keys,
+};
 use super::buffer::Tensor;
 use super::dispatch::multiversion;
 use super::gemm::{Strided, small};
@@ -37,6 +40,7 @@ thread_local! {
 /// One key-value head of one sequence.
 #[derive(Clone, Copy)]
 struct Unit {
+    sequence: usize,
     start: usize,
     length: usize,
     kv_head: usize,
@@ -45,35 +49,38 @@ struct Unit {
 /// See [`crate::device::gradient_ops::GradientOps::attention_grad`].
 pub(super) fn attention_grad(
     args: &AttentionArgs<'_, Vec<f32>>,
-    qkv: &Tensor,
+    source: Source<'_>,
     g: &Tensor,
     out: &mut Tensor,
 ) {
-    assert_eq!(qkv.cols(), (args.heads + 2 * args.kv_heads) * args.head_width);
+    source.check(args);
+    let qkv = source.qkv;
     assert_eq!((out.rows(), out.cols()), (qkv.rows(), qkv.cols()));
     assert_eq!((g.rows(), g.cols()), (qkv.rows(), args.heads * args.head_width));
-    let sequences = args.starts.windows(2).map(|pair| (pair[0], pair[1] - pair[0]));
-    let units: Vec<Unit> = sequences
-        .flat_map(|(start, length)| {
-            let (start, length) = (start as usize, length as usize);
-            (0..args.kv_heads).map(move |kv_head| Unit { start, length, kv_head })
+    let units: Vec<Unit> = args
+        .starts
+        .windows(2)
+        .enumerate()
+        .flat_map(|(sequence, pair)| {
+            let (start, length) = (pair[0] as usize, (pair[1] - pair[0]) as usize);
+            (0..args.kv_heads).map(move |kv_head| Unit { sequence, start, length, kv_head })
         })
         .collect();
     let cols = out.cols();
     let out = SharedMut::new(out.values_mut());
     units.into_par_iter().for_each(|unit| {
-        SCRATCH.with_borrow_mut(|scratch| head_grad(args, unit, (qkv, g), scratch, (out, cols)));
+        SCRATCH.with_borrow_mut(|scratch| head_grad(args, unit, (source, g), scratch, (out, cols)));
     });
 }
 
 fn head_grad(
     args: &AttentionArgs<'_, Vec<f32>>,
     unit: Unit,
-    (qkv, g): (&Tensor, &Tensor),
+    (source, g): (Source<'_>, &Tensor),
     scratch: &mut Scratch,
     (out, cols): (SharedMut, usize),
 ) {
-    let Unit { start, length, kv_head } = unit;
+    let Unit { sequence, start, length, kv_head } = unit;
     let width = args.head_width;
     for sums in [&mut scratch.k, &mut scratch.v] {
         sums.clear();
@@ -84,8 +91,9 @@ fn head_grad(
     for head in kv_head * group..(kv_head + 1) * group {
         for first in (0..length).step_by(TILE) {
             let queries = first..(first + TILE).min(length);
-            let tile = Tile { start, length, queries, head, probs: 0 };
-            tile_grad(args, &tile, (qkv, g), scratch);
+            let past = source.past_rows(sequence);
+            let tile = Tile { start, length, past, queries, head, probs: 0 };
+            tile_grad(args, &tile, (source, g), scratch);
             for (query, row) in tile.queries.zip(scratch.q.chunks_exact(width)) {
                 // SAFETY: the query head's columns of the sequence's rows are this unit's alone.
                 unsafe { out.write((start + query) * cols + head * width, row) };
@@ -100,46 +108,51 @@ fn head_grad(
     }
 }
 
-/// Gradient of a tile's queries into `q`; those of its keys and values are added.
+/// Gradient of a tile's queries into `q`; those of the batch's keys and values are added.
 fn tile_grad(
     args: &AttentionArgs<'_, Vec<f32>>,
     tile: &Tile,
-    (qkv, g): (&Tensor, &Tensor),
+    (source, g): (Source<'_>, &Tensor),
     scratch: &mut Scratch,
 ) {
     let Scratch { probs, capped, scores, q, k, v } = scratch;
     let width = args.head_width;
-    let keys = visible_keys(args, tile);
-    let (m, n) = (tile.queries.len(), keys.len());
+    let (m, n) = (tile.queries.len(), visible_keys(args, tile).len());
     for buffer in [&mut *probs, &mut *scores] {
         buffer.resize(m * n, 0.0);
     }
-    probabilities(args, qkv, tile, (probs, args.softcap.map(|_| &mut *capped)));
-    let kv_head = tile.head * args.kv_heads / args.heads;
-    let at_query = tile.start + tile.queries.start;
-    let g = Strided {
-        data: &g.values()[at_query * g.cols() + tile.head * width..],
-        row: g.cols(),
-        column: 1,
-    };
-    let values = columns(qkv, tile, keys.start, args.heads + args.kv_heads + kv_head, width);
-    let down = Strided { data: values.data, row: 1, column: values.row };
-    small((m, width, n), (1.0, 0.0), g, down, (scores, n));
-    let tail = keys.start * width..keys.end * width;
-    let across = Strided { data: probs, row: 1, column: n };
-    small((n, m, width), (1.0, 1.0), across, g, (&mut v[tail.clone()], width));
+    probabilities(args, source, tile, (probs, args.softcap.map(|_| &mut *capped)));
+    let g = head_columns(g, tile.start + tile.queries.start, tile.head * width);
+    let values = source.visible(args, tile, Role::Value);
+    for (place, values) in &values {
+        let across = Strided { data: values.data, row: 1, column: values.row };
+        if !place.is_empty() {
+            let out = (&mut scores[place.start..], n);
+            small((m, width, place.len()), (1.0, 0.0), g, across, out);
+        }
+    }
+    // The batch's own keys: where they stand among the visible ones, and in the sums.
+    let (own, keys) = (values[1].0.clone(), own_keys(args, tile));
+    let sums = keys.start * width..keys.end * width;
+    let turned = Strided { data: probs.get(own.start..).unwrap_or_default(), row: 1, column: n };
+    small((own.len(), m, width), (1.0, 1.0), turned, g, (&mut v[sums.clone()], width));
     for (p, s) in probs.chunks_exact(n).zip(scores.chunks_exact_mut(n)) {
         through_softmax(p, s);
     }
     if let Some(cap) = args.softcap {
         cap_gradient(cap, capped, scores);
     }
-    let key = columns(qkv, tile, keys.start, args.heads + kv_head, width);
-    let query = columns(qkv, tile, tile.queries.start, tile.head, width);
-    let ds = Strided { data: scores, row: n, column: 1 };
-    small((m, n, width), (args.scale, 0.0), ds, key, (q, width));
-    let ds = Strided { data: scores, row: 1, column: n };
-    small((n, m, width), (args.scale, 1.0), ds, query, (&mut k[tail], width));
+    let mut so_far = 0.0;
+    for (place, keys) in source.visible(args, tile, Role::Key) {
+        let ds = Strided { data: scores.get(place.start..).unwrap_or_default(), row: n, column: 1 };
+        if !place.is_empty() {
+            small((m, place.len(), width), (args.scale, so_far), ds, keys, (&mut *q, width));
+            so_far = 1.0;
+        }
+    }
+    let turned = Strided { data: scores.get(own.start..).unwrap_or_default(), row: 1, column: n };
+    let queries = source.queries(args, tile);
+    small((own.len(), m, width), (args.scale, 1.0), turned, queries, (&mut k[sums], width));
 }
 
 multiversion! {

@@ -24,11 +24,14 @@ pub mod sample_rows;
 mod scatter;
 mod score;
 mod shared;
+mod shift_neurons;
 pub mod simd;
 pub mod statistics;
 pub mod top_tokens;
 
 pub use buffer::{Matrix, Table, Tensor};
+
+use self::attention::Source;
 
 use std::sync::Arc;
 
@@ -134,7 +137,7 @@ impl Ops for CpuDevice {
         out: &mut Tensor,
         probs: Option<&mut Tensor>,
     ) {
-        attention::attention(args, qkv, out, probs);
+        attention::attention(args, Source { qkv, past: None }, out, probs);
     }
 
     fn linear(&self, weight: &Matrix, x: &Tensor, then: Epilogue<'_, Tensor>, out: &mut Tensor) {

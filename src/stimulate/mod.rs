@@ -1,0 +1,6 @@
+//! Prompts in, effects out: what changes when neurons do. Gradients, attributions and ablations of a
+//! model that answers questions, batch by batch, on one device.
+
+pub mod integrated_gradients;
+pub mod question;
+pub mod sweep;
