@@ -141,7 +141,7 @@ fn once(
         top: if args.workload == "forward" { 0 } else { 20 },
         sample: 0,
         calibration_rows: 128,
-        batch_tokens: args.batch_tokens,
+        batch_tokens: Some(args.batch_tokens),
         ..StatisticsConfig::default()
     };
     let plan = Plan::make(corpus, &[], statistics.calibration_rows, 0).expect("plan");

@@ -51,8 +51,8 @@ DEVICE void attend(const SOURCE& source, float* panels, float* weights) {
 
 // Heads of at most 128 columns, and of at most 256: their sums alone take 64 registers.
 template <class T, template <class> class KEYS> DEVICE void attend_any(const KEYS<T>& source) {
-    EL_SHARED(float, panels, [PANEL_FLOATS]);
-    EL_SHARED(float, weights, [SIDE * WIDE_ROW]);
+    EL_SHARED_PACKS(float, panels, [PANEL_FLOATS]);
+    EL_SHARED_PACKS(float, weights, [SIDE * WIDE_ROW]);
     if (source.a.head_width <= SIDE) {
         attend<T, 1>(source, panels, weights);
     } else {
@@ -60,8 +60,8 @@ template <class T, template <class> class KEYS> DEVICE void attend_any(const KEY
     }
 }
 template <class T, template <class> class KEYS> DEVICE void attend_wide(const KEYS<T>& source) {
-    EL_SHARED(float, panels, [PANEL_FLOATS]);
-    EL_SHARED(float, weights, [SIDE * WIDE_ROW]);
+    EL_SHARED_PACKS(float, panels, [PANEL_FLOATS]);
+    EL_SHARED_PACKS(float, weights, [SIDE * WIDE_ROW]);
     attend<T, 4>(source, panels, weights);
 }
 

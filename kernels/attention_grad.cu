@@ -214,13 +214,13 @@ DEVICE void keys_grad(const AttentionGradArgs& args, float* panels, float* weigh
 // Heads, or parts of them, of at most 64 columns, and of at most 128.
 template <class T, template <class> class KEYS>
 DEVICE void find_rows(const AttentionGradArgs& a, const KEYS<T>& source) {
-    EL_SHARED(float, panels, [PANEL_FLOATS]);
+    EL_SHARED_PACKS(float, panels, [PANEL_FLOATS]);
     rows_grad<T>(a, source, panels);
 }
 template <class T, template <class> class KEYS>
 DEVICE void find_queries(const AttentionGradArgs& a, const KEYS<T>& source) {
-    EL_SHARED(float, panels, [PANEL_FLOATS]);
-    EL_SHARED(float, weights, [SIDE * WIDE_ROW]);
+    EL_SHARED_PACKS(float, panels, [PANEL_FLOATS]);
+    EL_SHARED_PACKS(float, weights, [SIDE * WIDE_ROW]);
     if (a.forward.head_width <= SIDE) {
         queries_grad<T, 1>(a, source, panels, weights);
     } else {
@@ -228,8 +228,8 @@ DEVICE void find_queries(const AttentionGradArgs& a, const KEYS<T>& source) {
     }
 }
 template <class T> DEVICE void find_keys(const AttentionGradArgs& a) {
-    EL_SHARED(float, panels, [PANEL_FLOATS]);
-    EL_SHARED(float, weights, [SIDE * WIDE_ROW]);
+    EL_SHARED_PACKS(float, panels, [PANEL_FLOATS]);
+    EL_SHARED_PACKS(float, weights, [SIDE * WIDE_ROW]);
     if (a.forward.head_width <= SIDE) {
         keys_grad<T, 1>(a, panels, weights);
     } else {

@@ -19,7 +19,7 @@ DEVICE void clear_columns(T* probs, const AttentionTile& tile, u32 begin, u32 en
 }
 
 template <class T> DEVICE void attend_probs(const AttentionArgs& a) {
-    EL_SHARED(float, panels, [PANEL_FLOATS]);
+    EL_SHARED_PACKS(float, panels, [PANEL_FLOATS]);
     const Queries<T> queries = queries_of<T>(a);
     const AttentionTile& tile = queries.work.tile;
     const KeyRange& keys = queries.keys;

@@ -3,9 +3,10 @@
 // tests/kernels/cuda/conformance/. Inline assembly stands here and in device_sm90.cuh alone.
 #pragma once
 
-// An array in shared memory, and the block's dynamic shared memory (1024-byte aligned, for swizzled
-// tiles).
+// An array in shared memory; one that is read in packs and begins at a multiple of 16 bytes; and the
+// block's dynamic shared memory (1024-byte aligned, for swizzled tiles).
 #define EL_SHARED(TYPE, NAME, EXTENT) __shared__ TYPE NAME EXTENT
+#define EL_SHARED_PACKS(TYPE, NAME, EXTENT) __shared__ __align__(16) TYPE NAME EXTENT
 #define EL_SMEM(NAME) extern __shared__ __align__(1024) u8 NAME[]
 
 // A descriptor of a matrix in global memory (CUtensorMap), passed by value inside the arguments.

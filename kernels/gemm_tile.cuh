@@ -43,7 +43,7 @@ DEVICE void widen_chunk(const Chunk& chunk, float (&x)[8]) {
     }
 }
 // The first `valid` elements; what lies after them is not touched. A whole chunk starts at a
-// multiple of 16 bytes: rows are a multiple of 8 elements, save those of one column.
+// multiple of 16 bytes: rows are a multiple of 8 elements.
 template <class T> DEVICE Chunk load_chunk(const T* from, u32 valid) {
     if (valid == CHUNK<T>) return *reinterpret_cast<const Chunk*>(from);
     float x[CHUNK<T>] = {};

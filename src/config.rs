@@ -47,7 +47,7 @@ pub struct RunConfig {
 }
 
 /// What does not decide any number of a result.
-const OUTSIDE_IDENTITY: [&str; 3] = ["name", "out", "device"];
+const OUTSIDE_IDENTITY: [&str; 4] = ["name", "out", "device", "statistics.batch_tokens"];
 
 impl RunConfig {
     /// Reads a run file, sets the `key=value` overrides over it, and checks every key.
@@ -72,9 +72,11 @@ impl RunConfig {
     /// differ in order, comments, title, folder or device.
     pub fn identity(&self) -> serde_json::Value {
         let mut value = serde_json::to_value(self).expect("a configuration has text keys only");
-        let fields = value.as_object_mut().expect("a struct becomes an object");
         for key in OUTSIDE_IDENTITY {
-            fields.remove(key);
+            let (table, key) = key.rsplit_once('.').unwrap_or(("", key));
+            let table = if table.is_empty() { Some(&mut value) } else { value.get_mut(table) };
+            let fields = table.and_then(serde_json::Value::as_object_mut);
+            fields.expect("a struct becomes an object").remove(key);
         }
         sorted(value)
     }
@@ -209,8 +211,8 @@ pub struct StatisticsConfig {
     pub seed: u64,
     /// Largest share of non-finite activations before the run fails.
     pub max_nan: f64,
-    /// Tokens per device call.
-    pub batch_tokens: usize,
+    /// Tokens per device call; by default what suits the device. Not part of the run's identity.
+    pub batch_tokens: Option<usize>,
 }
 
 impl Default for StatisticsConfig {
@@ -223,7 +225,7 @@ impl Default for StatisticsConfig {
             calibration_rows: 2048,
             seed: 0,
             max_nan: 0.0,
-            batch_tokens: 2048,
+            batch_tokens: None,
         }
     }
 }

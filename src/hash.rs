@@ -1,4 +1,5 @@
-//! Hashes of files: SHA-256 for what others compare with, blake3 for our own.
+//! Hashes of files: SHA-256 for what others compare with, blake3 for our own; and a mixer of
+//! numbers, for everything that is drawn by a seed.
 
 use std::fs::File;
 use std::io::Read;
@@ -50,6 +51,19 @@ fn read_through(path: &Path, mut take: impl FnMut(&[u8])) -> Result<u64> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The odd number nearest to 2^64 divided by the golden ratio.
+pub const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), a permutation of all numbers.
+/// Part of file formats and of every seeded result: never changed.
+#[inline]
+pub fn mix(x: u64) -> u64 {
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }

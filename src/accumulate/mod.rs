@@ -3,17 +3,32 @@
 
 pub mod calibrate;
 pub mod codec;
+pub mod effects;
 pub mod merge;
 pub mod run;
 pub mod site;
 pub mod summary;
 
+use crate::corpus::block::Counts;
 use crate::error::Result;
 
 /// Something whose parts are put together in the order of the corpus.
 pub trait Merge: Sized {
     /// Absorbs the part that follows this one.
     fn merge(&mut self, later: Self) -> Result<()>;
+}
+
+/// What one block, or an aligned run of blocks, leaves: it merges, and waits on disk as bytes.
+pub trait State: Merge + Send {
+    /// What it takes to read the bytes again.
+    type Plan: Send + Sync;
+    /// What was read and what was lost.
+    fn counts(&self) -> Counts;
+    /// Appends the state as bytes: little-endian, the same for the same state.
+    fn encode(&self, out: &mut Vec<u8>);
+    /// Reads what [`Self::encode`] wrote for the same plan. Damaged bytes are refused, and never
+    /// believed before they are checked.
+    fn decode(plan: &Self::Plan, bytes: &[u8]) -> Result<Self>;
 }
 
 /// A statistic that is filled batch by batch and merged block by block.

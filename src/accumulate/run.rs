@@ -1,12 +1,16 @@
 //! The statistics of all watched sites together: what a block leaves behind, what the tree
 //! merges and what a segment stores.
 
+use std::sync::Arc;
+
 use super::codec::{Reader, put, put_len};
 use super::site::{RunPlan, SiteAccumulator};
 use super::summary::SiteSummary;
-use super::{Accumulator, Merge};
+use super::{Accumulator, Merge, State};
 use crate::corpus::block::Counts;
+use crate::device::statistics::StatisticsPlan;
 use crate::error::{Error, Result};
+use crate::id::Site;
 
 /// Of the bytes of a state; raised when their meaning changes.
 const VERSION: u8 = 1;
@@ -33,9 +37,16 @@ impl RunStatistics {
     pub fn finish(self) -> (Counts, Vec<SiteSummary>) {
         (self.counts, self.sites.into_iter().map(SiteAccumulator::finish).collect())
     }
+}
 
-    /// Appends the state as bytes: little-endian, the same for the same state.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+impl State for RunStatistics {
+    type Plan = Vec<(Site, Arc<StatisticsPlan>)>;
+
+    fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         put(out, &counts_to_array(&self.counts));
         put_len(out, self.sites.len());
@@ -47,9 +58,7 @@ impl RunStatistics {
         }
     }
 
-    /// Reads what [`Self::encode`] wrote for the same plan. Damaged bytes are refused, and never
-    /// believed before they are checked.
-    pub fn decode(plan: &RunPlan, bytes: &[u8]) -> Result<Self> {
+    fn decode(plan: &Self::Plan, bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let version = reader.take::<u8>(1)?[0];
         if version != VERSION {

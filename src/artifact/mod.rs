@@ -2,6 +2,7 @@
 
 pub mod atomic;
 pub mod columns;
+pub mod effects;
 pub mod machine;
 pub mod manifest;
 pub mod rows;

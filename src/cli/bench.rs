@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::extract::ExtractDtype;
+use super::device::DtypeArg;
 use super::{device, output};
+use crate::artifact::machine::Machine;
 use crate::config::Dtype;
 use crate::device::cpu::CpuDevice;
 use crate::engine::measure::{Load, Measured, measure};
@@ -44,7 +45,7 @@ pub struct BenchArgs {
     device: Option<String>,
     /// Of the forward pass
     #[arg(long, value_enum, default_value = "f32", value_name = "DTYPE")]
-    dtype: ExtractDtype,
+    dtype: DtypeArg,
     /// CPU threads; all by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
@@ -65,16 +66,28 @@ pub(super) fn run(args: BenchArgs) -> Result<()> {
         rounds: args.rounds,
     };
     let (device, measured) = match devices {
-        Devices::Cpu => ("cpu".to_owned(), measure(&CpuDevice, &model, load)?),
+        Devices::Cpu => (cpu_name(), measure(&CpuDevice, &model, load)?),
         Devices::Cuda(found) => {
             (device_name(&found[0]), measure(&open(&found[0], dtype)?, &model, load)?)
         }
     };
     if args.json {
-        output::print_json(&json!({"shape": args.shape, "device": device, "measured": measured}))
+        output::print_json(&json!({
+            "shape": args.shape,
+            "device": device,
+            "dtype": args.dtype.to_string(),
+            "measured": measured,
+        }))
     } else {
-        output::print(&as_text(&measured))
+        output::print(&as_text(&device, args.dtype, &measured))
     }
+}
+
+/// `cpu (A Processor, 8 threads)`.
+fn cpu_name() -> String {
+    let machine = Machine::here(rayon::current_num_threads());
+    let name = machine.cpu.unwrap_or(machine.system);
+    format!("cpu ({name}, {} threads)", machine.threads)
 }
 
 fn model(shape: &str) -> Result<Model> {
@@ -92,8 +105,9 @@ fn model(shape: &str) -> Result<Model> {
     Model::random((&path, &text), 0)
 }
 
-fn as_text(measured: &Measured) -> String {
-    let mut out = format!("copy  {:.1} GB/s\n", measured.copy_bytes_per_s / 1e9);
+fn as_text(device: &str, dtype: DtypeArg, measured: &Measured) -> String {
+    let copy = measured.copy_bytes_per_s / 1e9;
+    let mut out = format!("device  {device}, {dtype}\ncopy    {copy:.1} GB/s\n");
     let products: Vec<Vec<String>> = measured
         .products
         .iter()

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::output;
 use crate::artifact::machine::Machine;
 use crate::device::cpu::dispatch::{Level, level};
-use crate::device::cuda::{Found, Missing, Probe};
+use crate::device::cuda::{Found, Missing, Probe, Unusable};
 use crate::error::Result;
 use crate::run::devices::{arch, look, reason, remedy};
 
@@ -48,6 +48,9 @@ fn as_json(gpus: &Looked, cpu: &Machine) -> Value {
     json!({
         "cuda": {
             "devices": found(gpus).iter().map(gpu).collect::<Vec<_>>(),
+            "unusable": unusable(gpus).iter().map(|gpu| json!({
+                "index": gpu.index, "what": gpu.why
+            })).collect::<Vec<_>>(),
             "driver": gpus.as_ref().ok().map(|probe| version(probe.driver)),
             "kernels": gpus.as_ref().ok().map(|probe| probe.kernels),
             "missing": missing,
@@ -82,7 +85,10 @@ fn as_text(gpus: &Looked, cpu: &Machine) -> String {
     match gpus {
         Ok(probe) => {
             let driver = version(probe.driver);
-            format!("{table}\nNVIDIA driver for CUDA {driver}; kernels: {}\n", probe.kernels)
+            let cannot: String =
+                probe.unusable.iter().map(|gpu| format!("cannot be used: {gpu}\n")).collect();
+            let kernels = probe.kernels;
+            format!("{table}\n{cannot}NVIDIA driver for CUDA {driver}; kernels: {kernels}\n")
         }
         Err(missing) => format!("{table}\nno GPU: {missing}\n  remedy: {}\n", remedy(missing)),
     }
@@ -90,6 +96,14 @@ fn as_text(gpus: &Looked, cpu: &Machine) -> String {
 
 fn found(gpus: &Looked) -> &[Found] {
     gpus.as_ref().map_or(&[], |probe| &probe.devices)
+}
+
+fn unusable(gpus: &Looked) -> &[Unusable] {
+    match gpus {
+        Ok(probe) => &probe.unusable,
+        Err(Missing::Unusable(all)) => all,
+        Err(_) => &[],
+    }
 }
 
 /// 13000 as "13.0".
@@ -124,16 +138,20 @@ mod tests {
             free: 1 << 30,
             uuid: "GPU-1".to_owned(),
         };
-        let probe = Probe { devices: vec![gpu], driver: 12080, kernels: "embedded" };
+        let busy = Unusable { index: 0, why: "it is busy".to_owned(), broken: true };
+        let probe =
+            Probe { devices: vec![gpu], unusable: vec![busy], driver: 12080, kernels: "embedded" };
         let text = as_text(&Ok(probe.clone()), &machine());
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].starts_with("cuda:1  NVIDIA H200  sm_90"), "{text}");
         assert!(lines[1].ends_with("1.5 GiB, 1.0 GiB free"), "{text}");
         assert!(lines[2].starts_with("cpu     A Processor  8 threads"), "{text}");
+        assert!(text.contains("\ncannot be used: cuda:0: it is busy\n"), "{text}");
         assert!(text.ends_with("\nNVIDIA driver for CUDA 12.8; kernels: embedded\n"), "{text}");
         let json = as_json(&Ok(probe), &machine());
         assert_eq!(json["cuda"]["devices"][0]["arch"], "sm_90");
         assert_eq!(json["cuda"]["missing"], Value::Null);
+        assert_eq!(json["cuda"]["unusable"][0], json!({"index": 0, "what": "it is busy"}));
     }
 
     #[test]

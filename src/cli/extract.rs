@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, ValueEnum};
 
+use super::device::DtypeArg;
 use super::output;
 use crate::artifact::atomic::write_atomic;
 use crate::artifact::words::write_words;
@@ -12,12 +13,12 @@ use crate::capture::intervention::Intervention;
 use crate::config::{Dtype, Pool};
 use crate::corpus::config::{CorpusConfig, Format, TextSource};
 use crate::device::cpu::CpuDevice;
-use crate::device::ops::Ops;
-use crate::engine::ids::{IdsRequest, PaddedIds, extract_ids};
+use crate::engine::fleet::{Device, Slot};
+use crate::engine::ids::{IdsRequest, PaddedIds, extract_ids_on};
 use crate::engine::words::{WordRequest, extract_words};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::run::devices::{Devices, open};
+use crate::run::devices::{Devices, device_name, open};
 
 /// Write the activations of a model on given token ids, or on the words of a corpus
 #[derive(clap::Args, Debug)]
@@ -53,12 +54,12 @@ pub struct ExtractArgs {
     /// The safetensors file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Where it runs: auto, cpu, cuda, cuda:1; on one GPU, the first of those named
+    /// Where it runs: auto (every GPU, else the CPU), cpu, cuda, cuda:0,2; with --ids on the first
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub device: String,
     /// Of the forward pass
     #[arg(long, value_enum, default_value = "f32", value_name = "DTYPE")]
-    pub dtype: ExtractDtype,
+    pub dtype: DtypeArg,
     /// JSON file of activations to overwrite on the way
     #[arg(long, value_name = "FILE")]
     pub intervene: Option<PathBuf>,
@@ -115,51 +116,36 @@ impl From<CorpusFormat> for Format {
     }
 }
 
-/// See [`ExtractArgs::dtype`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ExtractDtype {
-    /// float32 throughout.
-    F32,
-    /// bfloat16 weights and activations.
-    Bf16,
-}
-
-impl From<ExtractDtype> for Dtype {
-    fn from(dtype: ExtractDtype) -> Self {
-        match dtype {
-            ExtractDtype::F32 => Self::F32,
-            ExtractDtype::Bf16 => Self::Bf16,
+pub(super) fn run(args: ExtractArgs) -> Result<()> {
+    let dtype = Dtype::from(args.dtype);
+    match Devices::choose(Some(&args.device), dtype)? {
+        Devices::Cpu => run_on(vec![Slot::new("cpu", || Ok(CpuDevice))], &args),
+        Devices::Cuda(found) => {
+            let slot = |gpu| Slot::new(device_name(gpu), move || open(gpu, dtype));
+            run_on(found.iter().map(slot).collect(), &args)
         }
     }
 }
 
-pub(super) fn run(args: ExtractArgs) -> Result<()> {
-    let dtype = Dtype::from(args.dtype);
-    match Devices::choose(Some(&args.device), dtype)? {
-        Devices::Cpu => run_on(CpuDevice, &args),
-        Devices::Cuda(found) => run_on(open(&found[0], dtype)?, &args),
-    }
-}
-
-fn run_on<O: Ops>(device: O, args: &ExtractArgs) -> Result<()> {
+fn run_on<O: Device>(devices: Vec<Slot<'_, O>>, args: &ExtractArgs) -> Result<()> {
     let model = Model::open(&args.model)?;
     let intervention = args.intervene.as_deref().map(Intervention::load).transpose()?;
     match (&args.ids, &args.corpus) {
-        (Some(ids), _) => by_ids(device, args, (&model, ids), intervention),
-        (None, Some(corpus)) => by_words(device, args, (&model, corpus), intervention),
+        (Some(ids), _) => by_ids(devices, args, (&model, ids), intervention),
+        (None, Some(corpus)) => by_words(devices, args, (&model, corpus), intervention),
         (None, None) => unreachable!("clap asks for one of them"),
     }
 }
 
-fn by_ids<O: Ops>(
-    device: O,
+fn by_ids<O: Device>(
+    devices: Vec<Slot<'_, O>>,
     args: &ExtractArgs,
     (model, ids): (&Model, &Path),
     intervention: Option<Intervention>,
 ) -> Result<()> {
     let ids = PaddedIds::load(ids)?;
     let request = IdsRequest { sites: args.sites.clone(), intervention };
-    let arrays = extract_ids(device, model, &ids, &request)?;
+    let arrays = extract_ids_on(devices, model, &ids, &request)?;
     write_atomic(&args.out, |file| {
         let views = arrays.iter().map(|(name, array)| (name.as_str(), array));
         let bytes = safetensors::serialize(views, None).map_err(|error| Error::Contradiction {
@@ -171,8 +157,8 @@ fn by_ids<O: Ops>(
     output::print(&list.collect::<String>())
 }
 
-fn by_words<O: Ops>(
-    device: O,
+fn by_words<O: Device>(
+    devices: Vec<Slot<'_, O>>,
     args: &ExtractArgs,
     (model, corpus): (&Model, &Path),
     intervention: Option<Intervention>,
@@ -189,7 +175,7 @@ fn by_words<O: Ops>(
         intervention,
     };
     let words = write_atomic(&args.out, |file| {
-        extract_words(device, model, &request, file.get_mut(), &args.out)
+        extract_words(devices, model, &request, (file.get_mut(), &args.out))
     })?;
     let table = args.out.with_extension("words.parquet");
     let counts = words.counts;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::output;
 use crate::error::Result;
-use crate::methods::METHODS;
+use crate::methods;
 use crate::methods::registry::Param;
 
 /// List the methods, their settings and their papers
@@ -25,8 +25,7 @@ pub(super) fn run(args: MethodsArgs) -> Result<()> {
     if args.markdown {
         return output::print(&as_markdown());
     }
-    let rows: Vec<Vec<String>> = METHODS
-        .iter()
+    let rows: Vec<Vec<String>> = methods::all()
         .map(|method| {
             let settings: Vec<String> =
                 method.params.iter().map(|p| format!("{}={}", p.name, p.default)).collect();
@@ -58,7 +57,7 @@ values read it from histograms; `electrode rank` has it exactly.
 
 fn as_markdown() -> String {
     let mut page = INTRODUCTION.to_owned();
-    for method in METHODS {
+    for method in methods::all() {
         page +=
             &format!("\n## {}\n\n{}: {}.\n\n", method.name, method.family.name(), method.summary);
         page += &format!("- score: `{}`\n", method.formula);
@@ -78,8 +77,7 @@ fn as_markdown() -> String {
 }
 
 fn as_json() -> Value {
-    METHODS
-        .iter()
+    methods::all()
         .map(|method| {
             let params: Vec<Value> = method
                 .params

@@ -3,7 +3,7 @@
 
 pub mod bench;
 pub mod completions;
-mod device;
+pub mod device;
 pub mod devices;
 pub mod extract;
 pub mod inspect;
@@ -15,6 +15,7 @@ pub mod progress;
 pub mod rank;
 pub mod report;
 pub mod run;
+pub mod stimulate;
 
 use std::io::Write as _;
 use std::panic::{PanicHookInfo, UnwindSafe, catch_unwind};
@@ -49,6 +50,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Stimulate(stimulate::StimulateArgs),
+    Ablate(stimulate::AblateArgs),
+    Attribute(stimulate::AttributeArgs),
     Extract(extract::ExtractArgs),
     Rank(rank::RankArgs),
     Inspect(inspect::InspectArgs),
@@ -90,6 +94,9 @@ fn start() -> u8 {
 fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Stimulate(args) => stimulate::run(args),
+        Command::Ablate(args) => stimulate::ablate(args),
+        Command::Attribute(args) => stimulate::attribute(args),
         Command::Extract(args) => extract::run(args),
         Command::Rank(args) => rank::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -50,6 +50,12 @@ pub(super) fn run(args: RunArgs) -> Result<()> {
         return dry_run(&prepared);
     }
     let stop = stop_flag()?;
+    let finished = with_progress(|report| run::run(&prepared, &stop, report))?;
+    output::print(&summary(&finished))
+}
+
+/// Does work that tells how far it is.
+pub(super) fn with_progress<T>(work: impl FnOnce(run::Report<'_>) -> Result<T>) -> Result<T> {
     let mut stage: Option<(&'static str, Progress)> = None;
     let mut report = |name: &'static str, tokens: u64, share: f64| {
         if stage.as_ref().is_none_or(|(current, _)| *current != name) {
@@ -60,13 +66,11 @@ pub(super) fn run(args: RunArgs) -> Result<()> {
             progress.update(tokens, share);
         }
     };
-    let finished = run::run(&prepared, &stop, &mut report)?;
-    drop(stage);
-    output::print(&summary(&finished))
+    work(&mut report)
 }
 
 /// Set by TERM and INT: the run stops between two batches, and resumes when started again.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
+pub(super) fn stop_flag() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         // A second signal ends the process at once.
@@ -78,13 +82,13 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
 }
 
 fn dry_run(prepared: &Prepared) -> Result<()> {
-    let memory = run::memory_plan(prepared)?;
+    let memory = run::memory_plan(prepared, prepared.limits.tokens)?;
     let plan = &prepared.plan;
     let neurons: usize =
         prepared.sites.iter().map(|site| prepared.model.spec.site_width(*site)).sum();
     output::print(&format!(
         "# run {}\n# corpus: {} documents, {} words, {} blocks, {} label groups\n\
-         # sites: {} with {} neurons\n{}{}",
+         # sites: {} with {} neurons\n# batches: {} tokens\n{}{}",
         prepared.run_id_hex(),
         plan.documents,
         plan.words,
@@ -92,6 +96,7 @@ fn dry_run(prepared: &Prepared) -> Result<()> {
         plan.labels.groups(),
         prepared.sites.len(),
         neurons,
+        prepared.limits.tokens,
         memory_lines(&memory),
         prepared.config.to_toml(),
     ))

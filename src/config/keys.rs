@@ -146,7 +146,8 @@ pub const KEYS: &[Key] = &[
     optional(
         "statistics.batch_tokens",
         Kind::Integer(16, 1 << 20),
-        "tokens per device call (2048)",
+        "tokens per device call (2048 on the CPU; 16384 on a GPU, less where its memory is short); \
+         not part of the identity",
     ),
     optional("methods", Kind::Texts(0), "`NAME[:key=value,…]`, see `electrode methods`"),
     optional(

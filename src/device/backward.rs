@@ -8,9 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::block_gradient::BlockGradient;
+use super::block_gradient::{AttendGradient, BlockGradient};
 use super::forward::{Forward, ForwardInput, Limits, SiteWork};
-use super::gradient_ops::{GradientOps, Past};
+use super::gradient_ops::GradientOps;
 use super::ops::{Edit, Ops, Write};
 use super::score::Head;
 use super::site_view::Nobody;
@@ -227,7 +227,7 @@ impl<O: GradientOps> Differentiable<O> {
         &mut self,
         first: usize,
         (starts, positions): (&[u32], &[u32]),
-        pasts: Option<(&[O::Tensor], &[[u32; 2]])>,
+        attend: Option<&dyn AttendGradient<O>>,
         work: &mut GradientWork<'_, O>,
     ) -> Result<()> {
         // Before the first number whose gradient is asked for, everything is 0.
@@ -247,7 +247,7 @@ impl<O: GradientOps> Differentiable<O> {
                 g: &mut self.g,
                 layer,
                 reach: forward.reach,
-                past: pasts.map(|(kv, rows)| Past { kv: &kv[layer], rows }),
+                attend,
             };
             let at = u32::try_from(layer).expect("few layers");
             let [pre, post] =

@@ -2,9 +2,9 @@
 
 use super::backward::{GradientWork, Gradients, LayerTransposed};
 use super::block::{Branch, attention_args, query_key_ranges};
-use super::gradient_ops::{GradientOps, Past};
+use super::gradient_ops::GradientOps;
 use super::layer_buffers::{Kept, LayerBuffers};
-use super::ops::{Epilogue, NormWeights};
+use super::ops::{AttentionArgs, Epilogue, NormWeights};
 use super::weights::{ForwardWeights, LayerWeights};
 use crate::error::Result;
 use crate::id::{Site, SiteKind};
@@ -20,8 +20,20 @@ pub(super) struct BlockGradient<'a, O: GradientOps> {
     pub(super) g: &'a mut Gradients<O>,
     pub(super) layer: usize,
     pub(super) reach: usize,
-    /// Of each sequence, in this layer.
-    pub(super) past: Option<Past<'a, O::Tensor>>,
+    /// Where queries look further than the batch.
+    pub(super) attend: Option<&'a dyn AttendGradient<O>>,
+}
+
+/// The way back through [`Attend`](super::block::Attend).
+pub(super) trait AttendGradient<O: GradientOps> {
+    /// As [`GradientOps::attention_grad`], of a layer.
+    fn attend_gradient(
+        &self,
+        ops: &O,
+        layer: usize,
+        args: &AttentionArgs<'_, O::Vector>,
+        qkv_g_and_out: (&O::Tensor, &O::Tensor, &mut O::Tensor),
+    );
 }
 
 /// Where sequences start, and the position of each token.
@@ -217,8 +229,11 @@ impl<'a, O: GradientOps> BlockGradient<'a, O> {
             return Ok(false);
         }
         let args = attention_args((self.spec, self.all), self.layer, (starts, self.reach));
-        match self.past {
-            Some(past) => ops.attention_past_grad(&args, past, (&own.qkv, &g.z), &mut g.qkv),
+        match self.attend {
+            Some(attend) => {
+                let tensors = (&own.qkv, &g.z, &mut g.qkv);
+                attend.attend_gradient(ops, self.layer, &args, tensors);
+            }
             None => ops.attention_grad(&args, &own.qkv, &g.z, &mut g.qkv),
         }
         let (q, k) = query_key_ranges(self.spec);

@@ -39,24 +39,6 @@ pub trait GradientOps: Ops {
         g: &Self::Tensor,
         out: &mut Self::Tensor,
     );
-    /// attention: of sequences that go on from a past.
-    fn attention_past(
-        &self,
-        args: &AttentionArgs<'_, Self::Vector>,
-        past: Past<'_, Self::Tensor>,
-        qkv: &Self::Tensor,
-        out: &mut Self::Tensor,
-    );
-    /// attention_grad: the same backwards; the past is held fixed.
-    fn attention_past_grad(
-        &self,
-        args: &AttentionArgs<'_, Self::Vector>,
-        past: Past<'_, Self::Tensor>,
-        qkv_and_g: (&Self::Tensor, &Self::Tensor),
-        out: &mut Self::Tensor,
-    );
-    /// attention: keeps keys and values of `tokens` of a batch as `rows` of a past, none twice.
-    fn store_past(&self, qkv: &Self::Tensor, tokens: &[u32], rows: &[u32], kv: &mut Self::Tensor);
     /// activation_grad: `g = g * act'(x)`.
     fn activation_grad(&self, activation: Activation, x: &Self::Tensor, g: &mut Self::Tensor);
     /// activation_grad: `g = g * (1 - (y / cap)^2)`, `y` being the capped values.
@@ -65,18 +47,6 @@ pub trait GradientOps: Ops {
     fn scale_by(&self, a: &Self::Tensor, x: &mut Self::Tensor);
     /// scatter: row `rows[r]` of `out` += row r of `g`. No row twice.
     fn scatter(&self, rows: &[u32], g: &Self::Tensor, out: &mut Self::Tensor);
-
-    /// scatter: row `rows[r]` of `out` = row r of `x`. No row twice.
-    fn put_rows(&self, rows: &[u32], x: &Self::Tensor, out: &mut Self::Tensor);
-    /// shift_neurons: what changing one neuron of each row does to what the MLP gives. Row r of
-    /// `out` += ((scale[r] - 1) x + shift[r]) W[:, n], x being neuron n of row `tokens[r]` of `act`.
-    fn shift_neurons(
-        &self,
-        down: &Self::Matrix,
-        tokens_and_neurons: (&[u32], &[u32]),
-        act_scale_shift: (&Self::Tensor, &[f32], &[f32]),
-        out: &mut Self::Tensor,
-    );
 
     /// score: [`SCORES`] numbers for each row of logits, into the rows of the exact tensor `out` from
     /// `first` on.
@@ -96,23 +66,6 @@ pub trait GradientOps: Ops {
         g: &mut Self::Tensor,
     );
 }
-
-/// Keys and values of tokens before those of a batch.
-#[derive(Debug)]
-pub struct Past<'a, T> {
-    /// `[rows, 2 K d]`: K key heads, then K value heads, after norm and rotation.
-    pub kv: &'a T,
-    /// First row and number of rows of each sequence of the batch; sequences may share them.
-    pub rows: &'a [[u32; 2]],
-}
-
-impl<T> Clone for Past<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Past<'_, T> {}
 
 /// Numbers that [`GradientOps::score`] gives for a row: log p(target); logit of the target less that
 /// of the foil (0 without foils); 1 where no logit is above the target's; KL from the reference (0

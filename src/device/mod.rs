@@ -16,6 +16,7 @@ pub mod score;
 pub mod site_view;
 pub mod statistics;
 pub mod suffix;
+pub mod suffix_ops;
 mod weights;
 mod workspace;
 

@@ -26,6 +26,10 @@ pub trait Ops {
 
     /// A tensor with room for `rows` rows.
     fn tensor(&self, rows: usize, cols: usize) -> Result<Self::Tensor>;
+    /// A tensor with room for so many values end to end, each a row: the probabilities of attention.
+    fn cells(&self, count: usize) -> Result<Self::Tensor> {
+        self.tensor(count, 1)
+    }
     /// Uploads a weight, row-major `[out, in]`.
     fn matrix(&self, out: usize, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<Self::Matrix>;
     /// Uploads a table of rows.

@@ -1,10 +1,13 @@
 //! The head on chosen rows: what metrics need of each, and their gradients, a piece of the
 //! vocabulary's rows at a time, so that no batch of logits is ever whole in memory.
 
+use std::borrow::Cow;
+
 use super::backward::{Differentiable, zero};
 use super::forward::{Forward, Limits};
 use super::gradient_ops::{Against, GradientOps, Metric, SCORES};
 use super::ops::{Epilogue, Ops, Pooling, RowRuns};
+use super::suffix_ops::SuffixOps;
 use super::weights::ForwardWeights;
 use crate::error::{Error, Result};
 use crate::model::{Activation, HeadSpec, ModelSpec};
@@ -135,6 +138,8 @@ pub(super) struct Head<O: Ops> {
     dense: Option<O::Matrix>,
     pooler: Option<O::Matrix>,
     hidden: Hidden<O>,
+    /// Differences of two logits of each row, where nothing else is asked for, `[C, 1]`.
+    picked: O::Tensor,
     /// What the last matrix reads in the run compared with, `[C, W]`.
     reference_hidden: O::Tensor,
     logits: O::Tensor,
@@ -180,6 +185,7 @@ impl<O: GradientOps> Head<O> {
                 dense_act: steps.activation.map(|_| piece(hidden)).transpose()?,
                 normed: weights.head.norm.as_ref().map(|_| piece(hidden)).transpose()?,
             },
+            picked: ops.exact_tensor(room, 1)?,
             reference_hidden: piece(hidden)?,
             logits: piece(classes)?,
             reference: piece(classes)?,
@@ -196,6 +202,7 @@ impl<O: GradientOps> Head<O> {
     fn set_rows(&mut self, ops: &O, rows: usize) {
         self.hidden.set_rows(ops, rows);
         for tensor in [
+            &mut self.picked,
             &mut self.reference_hidden,
             &mut self.logits,
             &mut self.reference,
@@ -205,6 +212,14 @@ impl<O: GradientOps> Head<O> {
             &mut self.g_first,
         ] {
             ops.set_rows(tensor, rows);
+        }
+    }
+
+    /// The tokens that rows are: sequences of pooled heads are read at their first.
+    fn tokens<'a>(&self, starts: &[u32], rows: &'a [u32]) -> Cow<'a, [u32]> {
+        match self.steps.pooled {
+            true => rows.iter().map(|&row| starts[row as usize]).collect(),
+            false => Cow::Borrowed(rows),
         }
     }
 
@@ -282,6 +297,13 @@ impl<O: GradientOps> Differentiable<O> {
         Ok(tensor)
     }
 
+    /// Whether [`Self::logit_differences`] is the difference of the logits: no cap bends them, and
+    /// there are two to compare.
+    pub fn differences_are_plain(&self) -> bool {
+        let classes = self.forward.spec.classes().unwrap_or(0);
+        classes > 1 && HeadSteps::of(&self.forward.spec.head).softcap.is_none()
+    }
+
     /// Scores rows of the batch that was run last; with a metric and a weight for each row, what is
     /// scored becomes the start of [`Self::back`].
     ///
@@ -305,13 +327,7 @@ impl<O: GradientOps> Differentiable<O> {
             let piece = first..(first + head.room).min(count);
             head.set_rows(ops, piece.len());
             let rows = &scoring.rows[piece.clone()];
-            let pooled: Vec<u32>;
-            let tokens = if head.steps.pooled {
-                pooled = rows.iter().map(|&row| starts[row as usize]).collect();
-                &pooled
-            } else {
-                rows
-            };
+            let tokens = &*head.tokens(starts, rows);
             let places: Vec<u32> =
                 piece.clone().map(|row| u32::try_from(row).expect("few")).collect();
             head.forward(model, tokens, (&scoring, &places));
@@ -345,5 +361,35 @@ impl Score {
             correct: *correct == 1.0,
             kl: *kl,
         }
+    }
+}
+
+impl<O: SuffixOps> Differentiable<O> {
+    /// The difference of logits alone of rows of the batch that was run last: a product with two rows
+    /// of the last matrix instead of all.
+    ///
+    /// # Panics
+    /// As [`Self::score`], and without foils.
+    pub fn logit_differences(
+        &mut self,
+        starts: &[u32],
+        scoring: &Scoring<'_, O::Tensor>,
+    ) -> Result<Vec<f32>> {
+        let Self { forward: model, head, .. } = self;
+        let head = head.as_mut().expect("made to be scored");
+        let foils = scoring.foils.expect("two answers are compared");
+        let last = model.weights.head.last.as_ref().expect("a scored model has a head");
+        let (mut all, mut values) = (Vec::with_capacity(scoring.rows.len()), Vec::new());
+        for first in (0..scoring.rows.len()).step_by(head.room) {
+            let piece = first..(first + head.room).min(scoring.rows.len());
+            head.set_rows(&model.ops, piece.len());
+            let tokens = head.tokens(starts, &scoring.rows[piece.clone()]);
+            head.hidden.forward(model, (&tokens, &head.ones), head.steps);
+            let ids = (&scoring.targets[piece.clone()], &foils[piece]);
+            model.ops.pick_logits(last, ids, head.hidden.last(), &mut head.picked);
+            model.ops.read(&head.picked, &mut values)?;
+            all.extend_from_slice(&values);
+        }
+        Ok(all)
     }
 }

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::backward::{Differentiable, GradientWork};
 use super::block::Attend;
+use super::block_gradient::AttendGradient;
 use super::forward::{ForwardInput, SiteWork, final_norm};
-use super::gradient_ops::{GradientOps, Past};
 use super::ops::{AttentionArgs, Epilogue, Ops, Pooling, RowRuns};
 use super::site_view::{SiteView, SiteVisitor};
+use super::suffix_ops::{Past, SuffixOps};
 use crate::error::Result;
 use crate::id::{Site, SiteKind};
 use crate::model::BlockSpec;
@@ -119,12 +120,12 @@ impl<O: Ops> SiteVisitor<O> for Holder<'_, O> {
 }
 
 /// Attention over the past of each copy.
-struct OnPasts<'a, O: GradientOps> {
+struct OnPasts<'a, O: SuffixOps> {
     pasts: &'a [O::Tensor],
     rows: &'a [[u32; 2]],
 }
 
-impl<O: GradientOps> Attend<O> for OnPasts<'_, O> {
+impl<O: SuffixOps> Attend<O> for OnPasts<'_, O> {
     fn attend(
         &self,
         ops: &O,
@@ -137,7 +138,20 @@ impl<O: GradientOps> Attend<O> for OnPasts<'_, O> {
     }
 }
 
-impl<O: GradientOps> Differentiable<O> {
+impl<O: SuffixOps> AttendGradient<O> for OnPasts<'_, O> {
+    fn attend_gradient(
+        &self,
+        ops: &O,
+        layer: usize,
+        args: &AttentionArgs<'_, O::Vector>,
+        (qkv, g, out): (&O::Tensor, &O::Tensor, &mut O::Tensor),
+    ) {
+        let past = Past { kv: &self.pasts[layer], rows: self.rows };
+        ops.attention_past_grad(args, past, (qkv, g), out);
+    }
+}
+
+impl<O: SuffixOps> Differentiable<O> {
     /// Runs a batch unedited and holds what its copies from these layers on need.
     pub fn hold(&mut self, input: ForwardInput<'_>, layers: &[usize]) -> Result<Held<O>> {
         let (ops, spec) = (&self.forward.ops, &self.forward.spec);
@@ -271,7 +285,9 @@ impl<O: GradientOps> Differentiable<O> {
         (branch, out): (&mut O::Tensor, &mut O::Tensor),
         work: &mut GradientWork<'_, O>,
     ) -> Result<()> {
-        let past = (!held.pasts.is_empty()).then_some((&held.pasts[..], &copies.pasts[..]));
+        let on_pasts = OnPasts::<O> { pasts: &held.pasts, rows: &copies.pasts };
+        let attend: Option<&dyn AttendGradient<O>> =
+            if held.pasts.is_empty() { None } else { Some(&on_pasts) };
         let mut wanted = work.wanted.clone();
         let at = u32::try_from(layer).expect("few layers");
         wanted.insert(Site::of_layer(at, SiteKind::MlpAct));
@@ -281,7 +297,7 @@ impl<O: GradientOps> Differentiable<O> {
             seeds: work.seeds,
             visitor: &mut *work.visitor,
         };
-        self.back_blocks(layer + 1, (&copies.starts, &copies.positions), past, &mut work)?;
+        self.back_blocks(layer + 1, (&copies.starts, &copies.positions), attend, &mut work)?;
         let model = &self.forward;
         let (ops, weights) = (&model.ops, &model.weights.layers[layer]);
         let kept = model.layers[layer].kept.as_ref().expect("its layers are kept");

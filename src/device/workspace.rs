@@ -70,7 +70,7 @@ impl<O: Ops> Workspace<O> {
             narrow: narrow_buffer()?,
             narrow_copy: narrow_buffer()?,
             probs: wants(SiteKind::AttnProbs)
-                .then(|| ops.tensor(limits.tokens * limits.sequence * heads, 1))
+                .then(|| ops.cells(limits.tokens * limits.sequence * heads))
                 .transpose()?,
             pooled: spec.pooler.then(|| Pooled::new(ops, spec, limits)).transpose()?,
             head: hidden

@@ -30,7 +30,8 @@ pub fn calibrate<O: Ops>(
         })
         .collect();
     let mut watch = StatisticsWatch::new(forward, &sampling, pool)?;
-    for batch in pack(sequences, config.batch_tokens.min(forward.limits().tokens)) {
+    let room = forward.limits().tokens;
+    for batch in pack(sequences, config.batch_tokens.map_or(room, |tokens| tokens.min(room))) {
         run_batch(forward, &batch, &mut watch)?;
     }
     let samples = watch.samples(forward.ops())?;

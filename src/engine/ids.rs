@@ -1,135 +1,23 @@
 //! `extract --ids`: runs a padded batch of token ids and keeps every site asked for, on the grid
 //! the ids came in.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-
-use safetensors::{Dtype, SafeTensors};
+use std::ops::Range;
 
 use super::array::{Array, Values};
+use super::fleet::{Device, Fleet, Setup, Slot};
 use super::loss::{Targets, check_labels, losses};
+use super::padded::PackedIds;
+pub use super::padded::PaddedIds;
 use crate::capture::collect::Collector;
-use crate::capture::intervention::{Intervention, Locate};
-use crate::device::forward::{Forward, ForwardInput, Limits, SiteWork};
-use crate::device::ops::Ops;
+use crate::capture::intervention::Intervention;
+use crate::device::forward::{Forward, SiteWork};
+use crate::device::ops::{Edit, Ops};
 use crate::device::{position_rows, relative_bias};
 use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
 use crate::model::{Model, ModelSpec, Param, PositionSpec};
-
-/// A padded batch as `extract --ids` reads it; all `[B, S]`.
-#[derive(Clone, Debug, Default)]
-pub struct PaddedIds {
-    /// Rows B.
-    pub rows: usize,
-    /// Padded length S.
-    pub length: usize,
-    /// Token ids.
-    pub input_ids: Vec<i64>,
-    /// 1 = real token; the real tokens of a row are contiguous.
-    pub attention_mask: Vec<i64>,
-    /// Token types, where given.
-    pub token_type_ids: Option<Vec<i64>>,
-    /// Positions, where given.
-    pub position_ids: Option<Vec<i64>>,
-    /// Targets of the loss, where given; `[B]` for sequence classes.
-    pub labels: Option<Vec<i64>>,
-}
-
-impl PaddedIds {
-    /// Reads the safetensors file of the contract.
-    pub fn load(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
-        let remedy = "give a safetensors file with input_ids and attention_mask, (B, S) int64";
-        let refuse = |what: String| Error::input(path, what, remedy);
-        let file = SafeTensors::deserialize(&bytes)
-            .map_err(|error| refuse(format!("not a safetensors file: {error}")))?;
-        let tensor = |name: &str| -> Result<Option<(Vec<usize>, Vec<i64>)>> {
-            let Ok(view) = file.tensor(name) else { return Ok(None) };
-            let values = match view.dtype() {
-                Dtype::I64 => view.data().chunks_exact(8).map(le_i64).collect(),
-                Dtype::I32 => view.data().chunks_exact(4).map(le_i32).collect(),
-                other => return Err(refuse(format!("{name} is {other:?}, not int64"))),
-            };
-            Ok(Some((view.shape().to_vec(), values)))
-        };
-        let (shape, input_ids) =
-            tensor("input_ids")?.ok_or_else(|| refuse("no tensor 'input_ids'".into()))?;
-        let [rows, length] = shape[..] else {
-            return Err(refuse(format!("input_ids has shape {shape:?}, not (B, S)")));
-        };
-        let grid = |name: &str| -> Result<Option<Vec<i64>>> {
-            match tensor(name)? {
-                Some((found, _)) if found != shape => {
-                    Err(refuse(format!("{name} has shape {found:?}, input_ids {shape:?}")))
-                }
-                found => Ok(found.map(|(_, values)| values)),
-            }
-        };
-        let all = vec![1; input_ids.len()];
-        let ids = Self {
-            rows,
-            length,
-            attention_mask: grid("attention_mask")?.unwrap_or(all),
-            token_type_ids: grid("token_type_ids")?,
-            position_ids: grid("position_ids")?,
-            labels: tensor("labels")?.map(|(_, values)| values),
-            input_ids,
-        };
-        ids.check(&refuse)?;
-        Ok(ids)
-    }
-
-    fn check(&self, refuse: &impl Fn(String) -> Error) -> Result<()> {
-        if self.rows == 0 || self.length == 0 {
-            return Err(refuse("input_ids is empty".into()));
-        }
-        for (row, mask) in self.attention_mask.chunks_exact(self.length).enumerate() {
-            let real = mask.iter().filter(|&&m| m == 1).count();
-            let runs = mask.chunk_by(|a, b| a == b).filter(|run| run[0] == 1).count();
-            if real == 0 || runs != 1 || mask.iter().any(|m| !(0..=1).contains(m)) {
-                let what = format!("row {row} of attention_mask has no single run of ones");
-                return Err(refuse(what));
-            }
-        }
-        Ok(())
-    }
-
-    /// Flat grid index of every real token, in order.
-    fn real(&self) -> Vec<usize> {
-        let ones = self.attention_mask.iter().enumerate();
-        ones.filter(|(_, mask)| **mask == 1).map(|(at, _)| at).collect()
-    }
-
-    /// Cumulative lengths of the rows.
-    fn starts(&self) -> Vec<u32> {
-        let mut starts = vec![0];
-        let mut end = 0;
-        for mask in self.attention_mask.chunks_exact(self.length) {
-            end += u32::try_from(mask.iter().filter(|&&m| m == 1).count()).expect("checked");
-            starts.push(end);
-        }
-        starts
-    }
-}
-
-fn le_i64(bytes: &[u8]) -> i64 {
-    i64::from_le_bytes(bytes.try_into().expect("eight bytes"))
-}
-
-fn le_i32(bytes: &[u8]) -> i64 {
-    i64::from(i32::from_le_bytes(bytes.try_into().expect("four bytes")))
-}
-
-impl Locate for PaddedIds {
-    fn token(&self, row: u32, position: u32) -> Option<u32> {
-        let (row, position) = (row as usize, position as usize);
-        let at = row * self.length + position;
-        let real = row < self.rows && position < self.length && self.attention_mask[at] == 1;
-        let before = || self.attention_mask[..at].iter().filter(|&&m| m == 1).count();
-        real.then(|| u32::try_from(before()).expect("a batch has fewer than 2^32 tokens"))
-    }
-}
 
 /// What `extract --ids` asks for.
 #[derive(Clone, Debug)]
@@ -144,57 +32,133 @@ pub struct IdsRequest {
 const EXTRA: [&str; 5] =
     ["loss", "position_rows", "rope_inv_freq", "alibi_slopes", "position_bias"];
 
-/// Runs the ids and gives every array asked for, by name. `logits` come with every model that has
-/// a head.
+/// Runs the ids on a device and gives every array asked for, by name. `logits` come with every model
+/// that has a head.
 pub fn extract_ids<O: Ops>(
     ops: O,
     model: &Model,
     ids: &PaddedIds,
     request: &IdsRequest,
 ) -> Result<BTreeMap<String, Array>> {
-    let spec = &model.spec;
-    let matches = |name: &str| {
-        let pattern = |glob: &String| glob::Pattern::new(glob).is_ok_and(|g| g.matches(name));
-        request.sites.iter().any(pattern)
-    };
-    let wanted = wanted_sites(spec, &request.sites)?;
-    let logits = Site::global(SiteKind::Logits);
-    if let (Some(labels), true) = (&ids.labels, wanted.contains(&logits)) {
-        let scored = if spec.logits_per_sequence() { ids.rows } else { ids.rows * ids.length };
-        check_labels(spec, labels, scored, spec.site_width(logits))?;
-    }
-    let edits = match &request.intervention {
-        Some(intervention) => {
-            let all: BTreeSet<Site> = spec.sites().into_iter().collect();
-            let width = |site| all.contains(&site).then(|| spec.site_width(site));
-            intervention.resolve(width, ids)?
+    let job = Job::new(model, ids, request)?;
+    let mut forward = Forward::new(ops, model, job.run.limits(), &job.wanted)?;
+    let sites = job.sites(&mut forward)?;
+    job.arrays(&sites)
+}
+
+/// As [`extract_ids`], on the first device that can: in smaller parts where its memory is short.
+pub fn extract_ids_on<O: Device>(
+    slots: Vec<Slot<'_, O>>,
+    model: &Model,
+    ids: &PaddedIds,
+    request: &IdsRequest,
+) -> Result<BTreeMap<String, Array>> {
+    let job = Job::new(model, ids, request)?;
+    let setup = Setup { model, limits: job.run.limits(), wanted: &job.wanted };
+    let sites = Fleet::new(slots, setup).on_one(|forward| job.sites(forward))?;
+    job.arrays(&sites)
+}
+
+/// What is asked, checked.
+struct Job<'a> {
+    model: &'a Model,
+    ids: &'a PaddedIds,
+    request: &'a IdsRequest,
+    wanted: BTreeSet<Site>,
+    edits: BTreeMap<Site, Vec<Edit>>,
+    run: PackedIds,
+}
+
+impl<'a> Job<'a> {
+    fn new(model: &'a Model, ids: &'a PaddedIds, request: &'a IdsRequest) -> Result<Self> {
+        let spec = &model.spec;
+        let wanted = wanted_sites(spec, &request.sites)?;
+        let logits = Site::global(SiteKind::Logits);
+        if let (Some(labels), true) = (&ids.labels, wanted.contains(&logits)) {
+            let scored = if spec.logits_per_sequence() { ids.rows } else { ids.rows * ids.length };
+            check_labels(spec, labels, scored, spec.site_width(logits))?;
         }
-        None => BTreeMap::new(),
-    };
-    let run = PackedIds::new(spec, ids)?;
-    let mut forward = Forward::new(ops, model, run.limits(), &wanted)?;
-    let mut collector = Collector::default();
-    let mut work = SiteWork { wanted: &wanted, edits: &edits, visitor: &mut collector };
-    forward.run(run.input(), &mut work)?;
-    let mut arrays = BTreeMap::new();
-    for (site, values) in &collector.sites {
-        arrays.insert(site.to_string(), on_grid(spec, ids, *site, values));
+        let edits = match &request.intervention {
+            Some(intervention) => {
+                let all: BTreeSet<Site> = spec.sites().into_iter().collect();
+                let width = |site| all.contains(&site).then(|| spec.site_width(site));
+                intervention.resolve(width, ids)?
+            }
+            None => BTreeMap::new(),
+        };
+        let run = PackedIds::new(spec, ids)?;
+        Ok(Self { model, ids, request, wanted, edits, run })
     }
-    if matches("loss") || ids.labels.is_some() {
-        match loss_array(spec, ids, &arrays) {
-            Some(loss) => {
-                arrays.insert("loss".into(), loss);
+
+    /// Every wanted site of all rows; those that do not fit into one batch are run one part after
+    /// the other.
+    fn sites<O: Ops>(&self, forward: &mut Forward<O>) -> Result<BTreeMap<Site, Vec<f32>>> {
+        let mut all: BTreeMap<Site, Vec<f32>> = BTreeMap::new();
+        for rows in self.run.parts(forward.limits().tokens) {
+            let part = self.run.part(rows);
+            let edits = edits_within(&self.edits, part.first..part.first + part.tokens.len());
+            let mut collector = Collector::default();
+            let mut work =
+                SiteWork { wanted: &self.wanted, edits: &edits, visitor: &mut collector };
+            forward.run(part.input(), &mut work)?;
+            for (site, values) in collector.sites {
+                match all.entry(site) {
+                    Entry::Vacant(entry) => drop(entry.insert(values)),
+                    Entry::Occupied(mut entry) => entry.get_mut().extend(values),
+                }
             }
-            None if request.sites.iter().any(|site| site == "loss") => {
-                let what = "no loss can be had: the model has no head, or the file no labels";
-                return Err(Error::config("--sites loss", what, "add labels to the ids file"));
-            }
-            None => {}
         }
+        Ok(all)
     }
-    let constants = constants(model, &run, ids)?;
-    arrays.extend(constants.into_iter().filter(|(name, _)| matches(name)));
-    Ok(arrays)
+
+    /// What was asked for, on the grid of the ids.
+    fn arrays(&self, sites: &BTreeMap<Site, Vec<f32>>) -> Result<BTreeMap<String, Array>> {
+        let (spec, ids) = (&self.model.spec, self.ids);
+        let matches = |name: &str| {
+            let pattern = |glob: &String| glob::Pattern::new(glob).is_ok_and(|g| g.matches(name));
+            self.request.sites.iter().any(pattern)
+        };
+        let mut arrays = BTreeMap::new();
+        for (site, values) in sites {
+            arrays.insert(site.to_string(), on_grid(spec, ids, *site, values));
+        }
+        if matches("loss") || ids.labels.is_some() {
+            match loss_array(spec, ids, &arrays) {
+                Some(loss) => {
+                    arrays.insert("loss".into(), loss);
+                }
+                None if self.request.sites.iter().any(|site| site == "loss") => {
+                    let what = "no loss can be had: the model has no head, or the file no labels";
+                    return Err(Error::config("--sites loss", what, "add labels to the ids file"));
+                }
+                None => {}
+            }
+        }
+        let constants = constants(self.model, &self.run, ids)?;
+        arrays.extend(constants.into_iter().filter(|(name, _)| matches(name)));
+        Ok(arrays)
+    }
+}
+
+/// The edits of some tokens of a batch, counted from the first of them.
+fn edits_within(
+    edits: &BTreeMap<Site, Vec<Edit>>,
+    range: Range<usize>,
+) -> BTreeMap<Site, Vec<Edit>> {
+    let here = |token: &u32| range.contains(&(*token as usize));
+    let shift = |token: &u32| token - index(range.start);
+    let within = |edit: &Edit| {
+        let tokens = edit.tokens.as_ref();
+        let tokens: Option<Vec<u32>> =
+            tokens.map(|tokens| tokens.iter().filter(|token| here(token)).map(shift).collect());
+        let none = tokens.as_ref().is_some_and(Vec::is_empty);
+        (!none).then(|| Edit { tokens, ..edit.clone() })
+    };
+    edits.iter().map(|(site, edits)| (*site, edits.iter().filter_map(within).collect())).collect()
+}
+
+fn index(n: usize) -> u32 {
+    u32::try_from(n).expect("a batch has fewer than 2^32 tokens")
 }
 
 /// Every site that a pattern names, and `logits` where there is a head. A pattern may also name
@@ -215,72 +179,6 @@ fn wanted_sites(spec: &ModelSpec, patterns: &[String]) -> Result<BTreeSet<Site>>
         wanted.insert(logits);
     }
     Ok(wanted)
-}
-
-/// The batch without its pads.
-struct PackedIds {
-    tokens: Vec<u32>,
-    starts: Vec<u32>,
-    types: Option<Vec<u32>>,
-    positions: Option<Vec<u32>>,
-    longest: usize,
-}
-
-impl PackedIds {
-    fn new(spec: &ModelSpec, ids: &PaddedIds) -> Result<Self> {
-        let real = ids.real();
-        let pick = |name: &str, values: &[i64], limit: usize| {
-            let check = |&at: &usize| {
-                let value = values[at];
-                u32::try_from(value).ok().filter(|&v| (v as usize) < limit).ok_or_else(|| {
-                    let (row, position) = (at / ids.length, at % ids.length);
-                    Error::config(
-                        format!("{name}, row {row}, position {position}"),
-                        format!("{value} is out of range"),
-                        format!("values are 0 to {}", limit.saturating_sub(1)),
-                    )
-                })
-            };
-            real.iter().map(check).collect::<Result<Vec<u32>>>()
-        };
-        let limit = spec.max_tokens.unwrap_or(1 << 20);
-        let optional = |name: &str, values: &Option<Vec<i64>>, limit: usize| {
-            values.as_ref().map(|values| pick(name, values, limit)).transpose()
-        };
-        let starts = ids.starts();
-        let lengths = starts.windows(2).map(|pair| (pair[1] - pair[0]) as usize);
-        let longest = lengths.max().unwrap_or(0);
-        if longest > limit {
-            let what = format!("a row has {longest} tokens, the model takes {limit}");
-            return Err(Error::config("input_ids", what, "cut the rows"));
-        }
-        let types = spec.embedding.token_types;
-        Ok(Self {
-            tokens: pick("input_ids", &ids.input_ids, spec.vocab)?,
-            types: if types > 0 {
-                optional("token_type_ids", &ids.token_type_ids, types)?
-            } else {
-                None
-            },
-            positions: optional("position_ids", &ids.position_ids, limit)?,
-            starts,
-            longest,
-        })
-    }
-
-    fn limits(&self) -> Limits {
-        let last = self.positions.iter().flatten().max().map_or(0, |&p| p as usize + 1);
-        Limits { tokens: self.tokens.len(), sequence: self.longest.max(last) }
-    }
-
-    fn input(&self) -> ForwardInput<'_> {
-        ForwardInput {
-            tokens: &self.tokens,
-            starts: &self.starts,
-            token_types: self.types.as_deref(),
-            positions: self.positions.as_deref(),
-        }
-    }
 }
 
 /// Spreads packed rows out over the padded grid, pads 0.

@@ -11,7 +11,7 @@ use std::thread;
 
 use super::fleet::{Device, Fleet, Member, say_lost};
 use super::queue::{HaltOnPanic, Queue};
-use super::states::PassStates;
+use super::states::States;
 use super::watch::StatisticsWatch;
 use crate::accumulate::run::RunStatistics;
 use crate::config::Pool;
@@ -63,7 +63,7 @@ enum Message {
 pub fn run_pass<O: Device>(
     fleet: &mut Fleet<'_, O>,
     plan: &PassPlan,
-    states: &mut PassStates,
+    states: &mut States<RunStatistics>,
     blocks: impl Iterator<Item = Result<Block>> + Send,
     (stop, report): (&AtomicBool, impl FnMut(PassProgress)),
 ) -> Result<()> {
@@ -121,7 +121,7 @@ impl Line {
 fn work<O: Device, I: Iterator<Item = Result<Block>>>(
     member: &mut Member<'_, O>,
     plan: &PassPlan,
-    (queue, stop): (&Queue<I>, &AtomicBool),
+    (queue, stop): (&Queue<Block, I>, &AtomicBool),
     line: &Line,
 ) {
     let _guard = HaltOnPanic(queue);
@@ -134,6 +134,7 @@ fn work<O: Device, I: Iterator<Item = Result<Block>>>(
                 return;
             }
         };
+        tracing::debug!(device = member.name(), block = block.index, "block taken");
         match member.work(|forward| run_block(forward, &block, plan, (&stopped, line))) {
             Ok(state) => {
                 if !line.tell(Message::Block(block.index, state)) {
@@ -157,7 +158,7 @@ fn work<O: Device, I: Iterator<Item = Result<Block>>>(
 fn collect(
     messages: Receiver<(usize, Message)>,
     plan: &PassPlan,
-    states: &mut PassStates,
+    states: &mut States<RunStatistics>,
     (names, lost): (&[String], &mut Vec<(usize, Error)>),
     mut report: impl FnMut(PassProgress),
 ) -> Result<()> {

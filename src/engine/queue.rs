@@ -1,29 +1,28 @@
-//! The blocks that wait for a device. One queue for all of them: whoever is free takes the next, and
-//! a device that fails puts its block back.
+//! The blocks, or other pieces of work, that wait for a device. One queue for all devices: whoever is
+//! free takes the next, and a device that fails puts its block back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::corpus::block::Block;
 use crate::error::Result;
 
 /// See the module.
-pub(super) struct Queue<I> {
-    state: Mutex<State<I>>,
+pub(super) struct Queue<T, I> {
+    state: Mutex<State<T, I>>,
     changed: Condvar,
     halted: AtomicBool,
 }
 
-struct State<I> {
+struct State<T, I> {
     /// The corpus, until it ends.
     blocks: Option<I>,
     /// Blocks of devices that failed.
-    returned: Vec<Block>,
+    returned: Vec<T>,
     /// Blocks that somebody works on, and may still put back.
     working: usize,
 }
 
-impl<I: Iterator<Item = Result<Block>>> Queue<I> {
+impl<T, I: Iterator<Item = Result<T>>> Queue<T, I> {
     pub(super) fn new(blocks: I) -> Self {
         let state = State { blocks: Some(blocks), returned: Vec::new(), working: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new(), halted: AtomicBool::new(false) }
@@ -31,7 +30,7 @@ impl<I: Iterator<Item = Result<Block>>> Queue<I> {
 
     /// The next block; waits while there is none but one may come back. None when all are done, or
     /// the queue is halted.
-    pub(super) fn take(&self) -> Option<Result<Block>> {
+    pub(super) fn take(&self) -> Option<Result<T>> {
         let mut state = self.lock();
         while !self.is_halted() {
             if let Some(block) = state.returned.pop() {
@@ -57,7 +56,7 @@ impl<I: Iterator<Item = Result<Block>>> Queue<I> {
     }
 
     /// A block that was taken is done, or comes back to be done by another.
-    pub(super) fn put(&self, unfinished: Option<Block>) {
+    pub(super) fn put(&self, unfinished: Option<T>) {
         let mut state = self.lock();
         state.returned.extend(unfinished);
         state.working -= 1;
@@ -78,15 +77,15 @@ impl<I: Iterator<Item = Result<Block>>> Queue<I> {
     }
 
     /// A panic while the lock was held halts the queue: what it left is not looked at again.
-    fn lock(&self) -> MutexGuard<'_, State<I>> {
+    fn lock(&self) -> MutexGuard<'_, State<T, I>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Halts the queue if the thread that holds it panics, so that nobody waits for that thread.
-pub(super) struct HaltOnPanic<'a, I: Iterator<Item = Result<Block>>>(pub(super) &'a Queue<I>);
+pub(super) struct HaltOnPanic<'a, T, I: Iterator<Item = Result<T>>>(pub(super) &'a Queue<T, I>);
 
-impl<I: Iterator<Item = Result<Block>>> Drop for HaltOnPanic<'_, I> {
+impl<T, I: Iterator<Item = Result<T>>> Drop for HaltOnPanic<'_, T, I> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.halt();
@@ -98,7 +97,7 @@ impl<I: Iterator<Item = Result<Block>>> Drop for HaltOnPanic<'_, I> {
 mod tests {
     //! Oracle: by hand.
     use super::*;
-    use crate::corpus::block::Counts;
+    use crate::corpus::block::{Block, Counts};
 
     fn blocks(n: u32) -> impl Iterator<Item = Result<Block>> + Send {
         (0..n).map(|index| Ok(Block { index, sequences: Vec::new(), counts: Counts::default() }))

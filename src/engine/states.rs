@@ -1,4 +1,4 @@
-//! The states of one pass: what earlier attempts left, and what this one adds. At most one
+//! The states of one pass over blocks: what earlier attempts left, and what this one adds. At most one
 //! finished node stays in memory beside the running block; the others wait in segment files until
 //! their other half is there, so that memory does not grow with the corpus.
 
@@ -9,13 +9,9 @@ use std::time::{Duration, Instant};
 use super::merge::{Node, Tree};
 use super::segment::{RunId, SegmentWriter};
 use super::segment_reader::{Loaded, StoredNode, load_folder};
-use crate::accumulate::Merge;
-use crate::accumulate::run::RunStatistics;
-use crate::accumulate::site::RunPlan;
+use crate::accumulate::{Merge, State};
 use crate::corpus::block::Counts;
-use crate::device::statistics::StatisticsPlan;
 use crate::error::{Error, Result};
-use crate::id::Site;
 
 /// At most this long between two states on disk, unless the run file says otherwise.
 pub const COMMIT_INTERVAL: Duration = Duration::from_secs(20);
@@ -23,64 +19,67 @@ pub const COMMIT_INTERVAL: Duration = Duration::from_secs(20);
 const RESIDENT: usize = 1;
 
 /// See the module.
-pub struct PassStates {
+pub struct States<S: State> {
     folder: PathBuf,
-    reading: Arc<Reading>,
-    tree: Tree<Held>,
+    reading: Arc<Reading<S>>,
+    tree: Tree<Held<S>>,
     writer: Option<SegmentWriter>,
     last_commit: Instant,
     interval: Duration,
 }
 
 /// What it takes to read a state from its file.
-struct Reading {
+struct Reading<S: State> {
     run_id: RunId,
-    plan: Vec<(Site, Arc<StatisticsPlan>)>,
+    plan: S::Plan,
 }
 
 /// A node's state, here or on disk.
-struct Held {
-    place: Place,
+struct Held<S: State> {
+    place: Place<S>,
     counts: Counts,
-    reading: Arc<Reading>,
+    reading: Arc<Reading<S>>,
 }
 
-enum Place {
-    Memory(RunStatistics),
+enum Place<S> {
+    Memory(S),
     Disk(StoredNode),
+    /// While it is merged.
+    Nowhere,
 }
 
-impl Held {
-    fn load(self) -> Result<RunStatistics> {
+impl<S: State> Held<S> {
+    fn load(self) -> Result<S> {
         match self.place {
             Place::Memory(state) => Ok(state),
             Place::Disk(stored) => {
                 let payload = stored.payload(self.reading.run_id)?;
-                RunStatistics::decode(&self.reading.plan, &payload)
+                S::decode(&self.reading.plan, &payload)
             }
+            Place::Nowhere => unreachable!("a state is merged into one node"),
         }
     }
 }
 
-impl Merge for Held {
+impl<S: State> Merge for Held<S> {
     fn merge(&mut self, later: Self) -> Result<()> {
         let reading = Arc::clone(&self.reading);
         let empty = Self {
-            place: Place::Memory(RunStatistics { counts: Counts::default(), sites: Vec::new() }),
+            place: Place::Nowhere,
             counts: Counts::default(),
             reading: Arc::clone(&reading),
         };
         let mut state = std::mem::replace(self, empty).load()?;
         state.merge(later.load()?)?;
-        *self = Self { counts: state.counts, place: Place::Memory(state), reading };
+        *self = Self { counts: state.counts(), place: Place::Memory(state), reading };
         Ok(())
     }
 }
 
-impl PassStates {
+impl<S: State> States<S> {
     /// Finds what earlier attempts of the same run finished.
-    pub fn load(folder: &Path, run_id: RunId, plan: &RunPlan) -> Result<Self> {
-        let reading = Arc::new(Reading { run_id, plan: plan.to_vec() });
+    pub fn load(folder: &Path, run_id: RunId, plan: S::Plan) -> Result<Self> {
+        let reading = Arc::new(Reading { run_id, plan });
         let Loaded { nodes, damage } = load_folder(folder, run_id)?;
         for damage in &damage {
             tracing::warn!(?damage, "a stored state is unusable; its blocks are done again");
@@ -119,9 +118,9 @@ impl PassStates {
     }
 
     /// Takes a finished block in; writes to disk when it is time.
-    pub(super) fn add(&mut self, block: u32, state: RunStatistics) -> Result<()> {
+    pub fn add(&mut self, block: u32, state: S) -> Result<()> {
         let reading = Arc::clone(&self.reading);
-        let held = Held { counts: state.counts, place: Place::Memory(state), reading };
+        let held = Held { counts: state.counts(), place: Place::Memory(state), reading };
         self.tree.insert(Node::block(block), held)?;
         let resident =
             self.tree.nodes().filter(|(_, held)| matches!(held.place, Place::Memory(_))).count();
@@ -133,7 +132,7 @@ impl PassStates {
 
     /// Puts every state that is only in memory on disk, and lets it go.
     pub fn commit(&mut self) -> Result<()> {
-        let in_memory = |held: &Held| matches!(held.place, Place::Memory(_));
+        let in_memory = |held: &Held<S>| matches!(held.place, Place::Memory(_));
         if !self.tree.nodes().any(|(_, held)| in_memory(held)) {
             return Ok(());
         }
@@ -161,8 +160,8 @@ impl PassStates {
         Ok(())
     }
 
-    /// The merged statistics, once every block is in.
-    pub fn finish(mut self, blocks: u32) -> Result<RunStatistics> {
+    /// The merged state, once every block is in.
+    pub fn finish(mut self, blocks: u32) -> Result<S> {
         self.commit()?;
         let merged = self.tree.finish(blocks)?.ok_or_else(|| Error::Contradiction {
             what: "a pass over no blocks has nothing to merge".into(),

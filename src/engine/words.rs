@@ -1,5 +1,6 @@
 //! `extract --corpus`: the activations of every word of a corpus, streamed to a safetensors file
-//! whose rows stand in corpus order, with one row of a table for each.
+//! whose rows stand in corpus order, with one row of a table for each. The corpus is read twice:
+//! once for the rows, and once for the devices, which share it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -22,6 +23,8 @@ use crate::corpus::tokenize::Tokenizer;
 use crate::device::forward::{Forward, ForwardInput, Limits, SiteWork};
 use crate::device::ops::{Edit, Ops, RowRuns};
 use crate::device::site_view::{SiteView, SiteVisitor};
+use crate::engine::fleet::{Device, Fleet, Setup, Slot};
+use crate::engine::share::share;
 use crate::engine::tokenizer::open_tokenizer;
 use crate::engine::watch::pooling;
 use crate::engine::word_rows::Words;
@@ -56,28 +59,33 @@ struct Extraction<'a> {
     longest: usize,
 }
 
-/// Runs the corpus and writes every site to `file`: `(words, N)` float32 each.
-pub fn extract_words<O: Ops>(
-    ops: O,
+/// Some documents' sequences, and where their rows stand in the file.
+struct Chunk {
+    sequences: Vec<Sequence>,
+    row: usize,
+}
+
+/// What every device does alike.
+struct Task<'a> {
+    wanted: &'a BTreeSet<Site>,
+    edits: &'a BTreeMap<Site, Vec<Edit>>,
+    layout: &'a Layout,
+    pool: Pool,
+    file: &'a File,
+    path: &'a Path,
+}
+
+/// Runs the corpus on all devices and writes every site to `file`: `(words, N)` float32 each. Rows
+/// have their places beforehand, so that it does not matter who writes which, and when.
+pub fn extract_words<O: Device>(
+    slots: Vec<Slot<'_, O>>,
     model: &Model,
     request: &WordRequest,
-    file: &mut File,
-    path: &Path,
+    (file, path): (&mut File, &Path),
 ) -> Result<Words> {
     let extraction = Extraction::new(model, request)?;
     let edits = extraction.edits(model)?;
-    let mut words = Words::default();
-    let by_word = RowRules { pool: Pool::Mean, ..extraction.rules.clone() };
-    extraction.each_chunk(|documents, sequences, counts| {
-        words.counts += counts;
-        // Rows that are tokens take the labels of the words they belong to.
-        let labels = LabelIndex::default();
-        let (words_of, _) = match request.pool {
-            Pool::None => tokenize_documents(documents, &extraction.tokenizer, &labels, &by_word)?,
-            _ => (Vec::new(), Counts::default()),
-        };
-        words.describe(documents, (&sequences, &words_of), &extraction.tokenizer)
-    })?;
+    let words = extraction.words()?;
     check_columns(path, &words.columns)?;
     if words.counts.words == 0 && request.pool != Pool::None {
         tracing::warn!("the corpus has no words: each row is a token");
@@ -92,21 +100,35 @@ pub fn extract_words<O: Ops>(
     let layout = Layout::new(model, &extraction.sites, words.rows.len());
     file.write_all(&layout.header).map_err(Error::io(path, "write"))?;
     let wanted: BTreeSet<Site> = extraction.sites.iter().copied().collect();
-    let limits =
-        Limits { tokens: BATCH_TOKENS.max(extraction.longest), sequence: extraction.longest };
-    let mut forward = Forward::new(ops, model, limits, &wanted)?;
-    let mut writer = RowWriter::new(&forward, &layout, request.pool, (file, path))?;
-    extraction.each_chunk(|_, sequences, _| {
-        for batch in pack(&sequences, BATCH_TOKENS) {
-            writer.batch = batch;
-            let batch = writer.batch.clone();
-            let mut work = SiteWork { wanted: &wanted, edits: &edits, visitor: &mut writer };
-            forward.run(ForwardInput::of(&batch), &mut work)?;
+    let longest = extraction.longest;
+    let limits = Limits { tokens: BATCH_TOKENS.max(longest), sequence: longest };
+    let mut fleet = Fleet::new(slots, Setup { model, limits, wanted: &wanted });
+    let (file, pool) = (&*file, request.pool);
+    let task = Task { wanted: &wanted, edits: &edits, layout: &layout, pool, file, path };
+    let mut next = 0;
+    let pieces = extraction.chunks()?.map(|chunk| {
+        let (_, sequences, _) = chunk?;
+        let row = next;
+        next += sequences.iter().map(|sequence| sequence.rows.len()).sum::<usize>();
+        Ok(Chunk { sequences, row })
+    });
+    share(&mut fleet, pieces, |forward, chunk| task.run(forward, chunk))?;
+    Ok(words)
+}
+
+impl Task<'_> {
+    fn run<O: Ops>(&self, forward: &mut Forward<O>, chunk: &Chunk) -> Result<()> {
+        let mut writer = RowWriter::new(forward, self, chunk.row)?;
+        let budget = BATCH_TOKENS.min(forward.limits().tokens);
+        for batch in &pack(&chunk.sequences, budget) {
+            writer.batch = Some(batch);
+            let (wanted, edits) = (self.wanted, self.edits);
+            let mut work = SiteWork { wanted, edits, visitor: &mut writer };
+            forward.run(ForwardInput::of(batch), &mut work)?;
             writer.row += batch.rows();
         }
         Ok(())
-    })?;
-    Ok(words)
+    }
 }
 
 impl<'a> Extraction<'a> {
@@ -148,30 +170,53 @@ impl<'a> Extraction<'a> {
         intervention.resolve(width, &Nowhere)
     }
 
+    /// Who the rows are, and what was read and lost.
+    fn words(&self) -> Result<Words> {
+        let mut words = Words::default();
+        let by_word = RowRules { pool: Pool::Mean, ..self.rules.clone() };
+        let labels = LabelIndex::default();
+        for chunk in self.chunks()? {
+            let (documents, sequences, counts) = chunk?;
+            words.counts += counts;
+            // Rows that are tokens take the labels of the words they belong to.
+            let (words_of, _) = match self.request.pool {
+                Pool::None => tokenize_documents(&documents, &self.tokenizer, &labels, &by_word)?,
+                _ => (Vec::new(), Counts::default()),
+            };
+            words.describe(&documents, (&sequences, &words_of), &self.tokenizer)?;
+        }
+        Ok(words)
+    }
+
     /// Reads the corpus once, a few documents at a time.
-    fn each_chunk(
-        &self,
-        mut see: impl FnMut(&[Document], Vec<Sequence>, Counts) -> Result<()>,
-    ) -> Result<()> {
+    fn chunks(&self) -> Result<impl Iterator<Item = Result<Tokenized>> + Send> {
         let mut reader = Documents::open(&self.request.corpus, Columns::all())?;
         let labels = LabelIndex::default();
-        let mut chunk = Vec::new();
-        loop {
-            let next = reader.advance()?;
-            let last = next.is_none();
-            chunk.extend(next);
-            if chunk.len() == DOCUMENTS || last {
-                let (sequences, counts) =
-                    tokenize_documents(&chunk, &self.tokenizer, &labels, &self.rules)?;
-                see(&chunk, sequences, counts)?;
-                chunk.clear();
+        let mut ended = false;
+        let mut next = move || {
+            if ended {
+                return Ok(None);
             }
-            if last {
-                return reader.judge();
+            let mut documents = Vec::new();
+            while documents.len() < DOCUMENTS && !ended {
+                match reader.advance()? {
+                    Some(document) => documents.push(document),
+                    None => ended = true,
+                }
             }
-        }
+            if ended {
+                reader.judge()?;
+            }
+            let (sequences, counts) =
+                tokenize_documents(&documents, &self.tokenizer, &labels, &self.rules)?;
+            Ok(Some((documents, sequences, counts)))
+        };
+        Ok(std::iter::from_fn(move || next().transpose()))
     }
 }
+
+/// A few documents, their sequences, and what became of them.
+type Tokenized = (Vec<Document>, Vec<Sequence>, Counts);
 
 /// Where each site's matrix stands in the file.
 struct Layout {
@@ -208,48 +253,41 @@ impl Layout {
 
 /// Writes pooled rows where they belong.
 struct RowWriter<'a, O: Ops> {
-    layout: &'a Layout,
-    pool: Pool,
-    file: &'a File,
-    path: &'a Path,
-    batch: Batch,
-    /// Rows written by earlier batches.
+    task: &'a Task<'a>,
+    batch: Option<&'a Batch>,
+    /// Rows of the file before those of the batch.
     row: usize,
     pooled: BTreeMap<usize, O::Tensor>,
     values: Vec<f32>,
 }
 
 impl<'a, O: Ops> RowWriter<'a, O> {
-    fn new(
-        forward: &Forward<O>,
-        layout: &'a Layout,
-        pool: Pool,
-        (file, path): (&'a File, &'a Path),
-    ) -> Result<Self> {
+    fn new(forward: &Forward<O>, task: &'a Task<'a>, row: usize) -> Result<Self> {
         let mut pooled = BTreeMap::new();
-        for &(width, _) in layout.places.values() {
+        for &(width, _) in task.layout.places.values() {
             if let std::collections::btree_map::Entry::Vacant(entry) = pooled.entry(width) {
                 entry.insert(forward.ops().tensor(forward.limits().tokens, width)?);
             }
         }
-        let (batch, values) = (Batch::empty(), Vec::new());
-        Ok(Self { layout, pool, file, path, batch, row: 0, pooled, values })
+        Ok(Self { task, batch: None, row, pooled, values: Vec::new() })
     }
 }
 
 impl<O: Ops> SiteVisitor<O> for RowWriter<'_, O> {
     fn visit(&mut self, ops: &O, view: &SiteView<'_, O>) -> Result<()> {
-        let (width, start) = self.layout.places[&view.site];
+        let batch = self.batch.expect("a batch was announced");
+        let (width, start) = self.task.layout.places[&view.site];
         let pooled = self.pooled.get_mut(&width).expect("made for every width");
-        ops.set_rows(pooled, self.batch.rows());
-        let runs = RowRuns { first: &self.batch.row_first, len: &self.batch.row_len };
+        ops.set_rows(pooled, batch.rows());
+        let runs = RowRuns { first: &batch.row_first, len: &batch.row_len };
         // Rows of one token are gathered, longer ones put together.
-        let how = pooling(self.pool).unwrap_or(crate::device::ops::Pooling::First);
+        let how = pooling(self.task.pool).unwrap_or(crate::device::ops::Pooling::First);
         ops.pool(how, runs, view.values, pooled);
         ops.read(pooled, &mut self.values)?;
         let at = start + 4 * (self.row * width) as u64;
-        self.file
+        self.task
+            .file
             .write_all_at(bytemuck::cast_slice(&self.values), at)
-            .map_err(Error::io(self.path, "write"))
+            .map_err(Error::io(self.task.path, "write"))
     }
 }

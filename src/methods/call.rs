@@ -30,12 +30,12 @@ impl MethodCall {
     /// Reads `NAME[:key=value,…]`; a key alone sets a flag.
     pub fn parse(text: &str) -> Result<Self> {
         let (name, settings) = text.split_once(':').unwrap_or((text, ""));
-        let method = METHODS.iter().find(|method| method.name == name).ok_or_else(|| {
+        let method = super::all().find(|method| method.name == name).ok_or_else(|| {
             Error::config(
                 format!("method '{text}'"),
                 format!(
                     "no method '{name}'{}",
-                    did_you_mean(name, METHODS.iter().map(|method| method.name))
+                    did_you_mean(name, super::all().map(|method| method.name))
                 ),
                 "see `electrode methods` for the list",
             )
@@ -137,6 +137,14 @@ impl MethodCall {
         self.wrong(
             "needs the activations themselves, a run over a corpus keeps histograms",
             "use it with `electrode rank` on a matrix, or leave it out",
+        )
+    }
+
+    /// The refusal of a method that changes the model, where there are only activations.
+    pub fn needs_a_model(&self) -> Error {
+        self.wrong(
+            "asks the model questions, here are only activations",
+            "use it with `electrode stimulate`",
         )
     }
 

@@ -7,6 +7,7 @@
 
 pub mod baselines;
 pub mod call;
+pub mod causation;
 pub mod corpus_based;
 pub mod evidence;
 pub mod matrix;
@@ -25,5 +26,11 @@ pub use matrix::{Matrix, MatrixSource};
 pub use rank::rank;
 pub use ranking::{Explanation, GroupRanking, Ranking};
 pub use registry::{METHODS, Method};
+
+/// Every method there is.
+pub fn all() -> impl Iterator<Item = &'static Method> {
+    METHODS.iter().chain(causation::CAUSATION)
+}
+
 pub use source::{Design, Source};
 pub use summary_source::SummarySource;

@@ -21,6 +21,8 @@ pub enum Family {
     ConceptSearch,
     /// From a concept to its neurons.
     NeuronSearch,
+    /// From what the model does when its neurons change.
+    Causation,
     /// Knows nothing; to compare with.
     Baseline,
 }
@@ -32,6 +34,7 @@ impl Family {
             Self::Visualization => "visualization",
             Self::ConceptSearch => "corpus-based, concept search",
             Self::NeuronSearch => "corpus-based, neuron search",
+            Self::Causation => "causation-based",
             Self::Baseline => "baseline",
         }
     }
@@ -80,6 +83,8 @@ pub enum Kind {
     PerNeuron(ScoreNeuron),
     /// Over all neurons at once.
     Whole(fn(&MethodCall, &dyn Source) -> Result<Ranking>),
+    /// Over questions, by changing or differentiating the model.
+    Causal,
 }
 
 /// One method.
@@ -111,15 +116,23 @@ pub struct Method {
     pub kind: Kind,
 }
 
-const fn flag(name: &'static str, default: &'static str, meaning: &'static str) -> Param {
+pub(super) const fn flag(
+    name: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Param {
     Param { name, takes: Takes::Flag, default, meaning }
 }
 
-const fn share(name: &'static str, default: &'static str, meaning: &'static str) -> Param {
+pub(super) const fn share(
+    name: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Param {
     Param { name, takes: Takes::Number { low: 0.0, high: 1.0 }, default, meaning }
 }
 
-const fn whole(
+pub(super) const fn whole(
     name: &'static str,
     low: u32,
     default: &'static str,
@@ -131,7 +144,7 @@ const fn whole(
 const STD: Param = flag("std", "false", "divide by the standard deviation");
 
 /// A row with everything at its most common value.
-const PLAIN: Method = Method {
+pub(super) const PLAIN: Method = Method {
     name: "",
     family: Family::NeuronSearch,
     summary: "",

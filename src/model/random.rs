@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::spec::{LayerParam, ModelSpec, Param};
 use super::tensor::HostTensor;
+use crate::hash::{GAMMA, mix};
 
 /// Standard deviation of matrices and tables, as the first transformers were initialised.
 const DEVIATION: f32 = 0.02;
@@ -44,12 +45,8 @@ fn is_factor(param: Param) -> bool {
     }
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 fn hash(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
+    mix(x.wrapping_add(GAMMA))
 }
 
 /// Uniform with standard deviation [`DEVIATION`].

@@ -8,7 +8,7 @@ use super::gather::Data;
 use crate::hash::sha256;
 
 const PAGE: &str = include_str!("page.html");
-const STYLE: &str = include_str!("page.css");
+pub(super) const STYLE: &str = include_str!("page.css");
 const SCRIPT: [&str; 5] = [
     include_str!("js/base.js"),
     include_str!("js/charts.js"),
@@ -41,6 +41,22 @@ pub(super) fn page(data: &Data) -> String {
         }
     }
     page
+}
+
+/// A text inside an element or an attribute.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// Browsers hash a script after its line ends are made `\n`; so do we.

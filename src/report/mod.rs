@@ -2,6 +2,7 @@
 //! run folder alone. It may be deleted; it is always remade. Counts and overlaps of listed neurons
 //! are its only arithmetic.
 
+pub mod experiment;
 mod gather;
 mod html;
 mod pages;

@@ -151,7 +151,7 @@ fn trace<O: Ops>(
     let wanted: BTreeSet<Site> =
         windows.keys().filter(|i| hits[**i].traced).map(|i| hits[*i].neuron.site).collect();
     let mut collector = Collector::default();
-    let budget = prepared.config.statistics.batch_tokens.min(forward.limits().tokens);
+    let budget = prepared.batch_tokens().min(forward.limits().tokens);
     for batch in pack(&needed, budget) {
         let edits = BTreeMap::new();
         let mut work = SiteWork { wanted: &wanted, edits: &edits, visitor: &mut collector };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::artifact::machine::Machine;
 use crate::artifact::manifest::DeviceFacts;
 use crate::config::Dtype;
-use crate::device::cuda::{CudaDevice, Element, Found, Images, Missing, Probe, probe};
+use crate::device::cuda::{CudaDevice, Element, Found, Images, Missing, Probe, Unusable, probe};
 use crate::error::{Error, Result};
 
 /// CUDA_ERROR_STUB_LIBRARY and CUDA_ERROR_NO_DEVICE: what `cuInit` says where nothing is broken.
@@ -37,18 +37,18 @@ impl Devices {
     /// the CPU where there is none; a GPU that is asked for and not there is an error.
     pub fn choose(name: Option<&str>, dtype: Dtype) -> Result<Self> {
         let name = name.unwrap_or("auto");
-        let gpus = || look().map_err(|missing| refusal(name, &missing)).map(|probe| probe.devices);
+        let gpus = || look().map_err(|missing| refusal(name, &missing));
         let devices = match Asked::parse(name)? {
             Asked::Cpu => Self::Cpu,
             Asked::Auto => match look() {
-                Ok(probe) => Self::Cuda(best_kind(probe.devices)),
+                Ok(probe) => Self::Cuda(best_kind(usable(probe))),
                 Err(missing) => {
                     tracing::info!("running on the CPU: {missing}");
                     Self::Cpu
                 }
             },
-            Asked::AllCuda => Self::Cuda(one_kind(gpus()?)?),
-            Asked::Cuda(numbers) => Self::Cuda(one_kind(numbered(&numbers, gpus()?)?)?),
+            Asked::AllCuda => Self::Cuda(one_kind(usable(gpus()?))?),
+            Asked::Cuda(numbers) => Self::Cuda(one_kind(numbered(&numbers, &gpus()?)?)?),
         };
         if devices == Self::Cpu && dtype == Dtype::Bf16 {
             let what = "the CPU device computes in float32 only";
@@ -64,6 +64,15 @@ impl Devices {
         match self {
             Self::Cpu => None,
             Self::Cuda(found) => found.first().map(|gpu| format!("cuda {}", arch(gpu))),
+        }
+    }
+
+    /// Tokens of a batch unless the run file says. Results are the same bits for any number; a GPU
+    /// needs more of them to be busy while the host makes the next batch.
+    pub fn batch_tokens(&self) -> usize {
+        match self {
+            Self::Cpu => 2048,
+            Self::Cuda(_) => 16_384,
         }
     }
 
@@ -143,6 +152,10 @@ pub fn remedy(missing: &Missing) -> &'static str {
         Missing::OldDriver { .. } => "update the driver, or use --device cpu",
         Missing::Init { .. } => "look at nvidia-smi and the system's log, or use --device cpu",
         Missing::NoDevices => "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu",
+        Missing::Unusable(all) if all.iter().any(|one| one.broken) => {
+            "look at nvidia-smi (other processes, compute mode, errors), or use --device cpu"
+        }
+        Missing::Unusable(_) => "run on a newer GPU, or use --device cpu",
         Missing::NoKernels { .. } => {
             "use a program that was built with nvcc, or install NVRTC; or use --device cpu"
         }
@@ -157,29 +170,52 @@ pub fn reason(missing: &Missing) -> &'static str {
         Missing::Init { code: STUB, .. } => "stub_library",
         Missing::Init { code: NONE_VISIBLE, .. } | Missing::NoDevices => "no_devices",
         Missing::Init { .. } => "driver_failed",
-        Missing::NoKernels { .. } => "no_kernels",
+        Missing::Unusable(all) if all.iter().any(|one| one.broken) => "unusable",
+        Missing::Unusable(_) | Missing::NoKernels { .. } => "no_kernels",
     }
 }
 
-/// A GPU was asked for by name. A driver that does not start is the machine's fault: another one
-/// may do.
+/// A GPU was asked for by name. A driver that does not start, or a GPU that does not answer, is the
+/// machine's fault: another one may do.
 fn refusal(name: &str, missing: &Missing) -> Error {
     match reason(missing) {
-        "driver_failed" => Error::Device { device: name.to_owned(), what: missing.to_string() },
+        "driver_failed" | "unusable" => {
+            Error::Device { device: name.to_owned(), what: missing.to_string() }
+        }
         _ => Error::config(format!("device {name}"), missing.to_string(), remedy(missing)),
     }
 }
 
+/// All that can be used; says which cannot.
+fn usable(probe: Probe) -> Vec<Found> {
+    for Unusable { index, why, .. } in &probe.unusable {
+        tracing::warn!(device = format!("cuda:{index}"), "left out: {why}");
+    }
+    probe.devices
+}
+
 /// The GPUs of these numbers, in the order asked for.
-fn numbered(numbers: &[u32], found: Vec<Found>) -> Result<Vec<Found>> {
+fn numbered(numbers: &[u32], probe: &Probe) -> Result<Vec<Found>> {
     let find = |number: &u32| {
-        found.iter().find(|gpu| gpu.index == *number).cloned().ok_or_else(|| {
-            let names: Vec<String> = found.iter().map(device_name).collect();
-            let what = format!("no GPU {number}; there are {}", names.join(", "));
-            Error::config("device", what, "`electrode devices` lists them")
-        })
+        let gpu = probe.devices.iter().find(|gpu| gpu.index == *number);
+        gpu.cloned().ok_or_else(|| not_there(*number, probe))
     };
     numbers.iter().map(find).collect()
+}
+
+/// Why this number is no device to use.
+fn not_there(number: u32, probe: &Probe) -> Error {
+    match probe.unusable.iter().find(|gpu| gpu.index == number) {
+        Some(Unusable { why, broken: true, .. }) => {
+            Error::Device { device: format!("cuda:{number}"), what: why.clone() }
+        }
+        Some(gpu) => Error::config("device", gpu.to_string(), "use a newer GPU, or --device cpu"),
+        None => {
+            let names: Vec<String> = probe.devices.iter().map(device_name).collect();
+            let what = format!("no GPU {number}; there are {}", names.join(", "));
+            Error::config("device", what, "`electrode devices` lists them")
+        }
+    }
 }
 
 /// Refuses GPUs that would round differently: which of them did a block would then be seen.
@@ -234,11 +270,24 @@ mod tests {
         let found = vec![gpu(0, (8, 0)), gpu(1, (9, 0)), gpu(2, (9, 0))];
         let error = one_kind(found.clone()).expect_err("two kinds").to_string();
         assert!(error.contains("sm_80") && error.contains("sm_90"), "{error}");
-        let chosen = numbered(&[2, 1], found.clone()).and_then(one_kind).expect("one kind");
+        let broken = Unusable { index: 3, why: "it is busy".to_owned(), broken: true };
+        let old = Unusable { index: 4, why: "it is old".to_owned(), broken: false };
+        let probe = Probe {
+            devices: found.clone(),
+            unusable: vec![broken, old],
+            driver: 13000,
+            kernels: "embedded",
+        };
+        let chosen = numbered(&[2, 1], &probe).and_then(one_kind).expect("one kind");
         assert_eq!(chosen, [gpu(2, (9, 0)), gpu(1, (9, 0))]);
         assert_eq!(best_kind(found.clone()), [gpu(1, (9, 0)), gpu(2, (9, 0))]);
-        let error = numbered(&[5], found).expect_err("no such").to_string();
+        let error = numbered(&[5], &probe).expect_err("no such").to_string();
         assert!(error.contains("no GPU 5") && error.contains("cuda:2 (GPU 9)"), "{error}");
+        for (number, code, why) in [(3, 76, "cuda:3: it is busy"), (4, 2, "cuda:4: it is old")] {
+            let error = numbered(&[number], &probe).expect_err("it cannot be used");
+            assert_eq!(error.exit_code(), code, "{error}");
+            assert!(error.to_string().contains(why), "{error}");
+        }
     }
 
     #[test]

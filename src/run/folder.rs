@@ -35,10 +35,13 @@ impl RunFolder {
     /// Makes the folder, or opens one that holds the same run. Until [`RunFolder::claim`] a new
     /// folder belongs to no run, so that one that cannot begin is in nobody's way.
     pub(super) fn open(prepared: &Prepared) -> Result<Self> {
-        let path = prepared.config.out.clone();
+        Self::open_at(prepared.config.out.clone(), prepared.run_id_hex())
+    }
+
+    /// The same for anything with an identity of its own.
+    pub(super) fn open_at(path: PathBuf, run_id: String) -> Result<Self> {
         std::fs::create_dir_all(&path).map_err(Error::io(&path, "create"))?;
         let lock = lock(&path)?;
-        let run_id = prepared.run_id_hex();
         let owner = path.join(RUN);
         match std::fs::read(&owner) {
             Ok(bytes) => check_owner(&owner, &bytes, &run_id)?,
@@ -51,12 +54,23 @@ impl RunFolder {
 
     /// Writes down whose folder it is, unless that stands there already.
     pub(super) fn claim(&self, prepared: &Prepared) -> Result<()> {
+        if !self.path.join(RUN).exists() {
+            write_json_atomic(&self.path.join(PLAN), &*prepared.plan)?;
+        }
+        self.own()
+    }
+
+    /// Writes down whose folder it is.
+    pub(super) fn own(&self) -> Result<()> {
         let owner = self.path.join(RUN);
         if owner.exists() {
             return Ok(());
         }
-        write_json_atomic(&self.path.join(PLAN), &*prepared.plan)?;
         write_json_atomic(&owner, &Owner { run_id: self.run_id.clone() })
+    }
+
+    pub(super) fn run_id(&self) -> &str {
+        &self.run_id
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -52,10 +52,10 @@ impl MemoryPlan {
     }
 }
 
-/// Counts the memory of a run.
-pub fn memory_plan(prepared: &Prepared) -> Result<MemoryPlan> {
+/// Counts the memory of a run with so many tokens in a batch.
+pub fn memory_plan(prepared: &Prepared, tokens: usize) -> Result<MemoryPlan> {
     let spec = &prepared.model.spec;
-    let tokens = prepared.limits.tokens as u64;
+    let tokens = tokens as u64;
     let number = match prepared.config.model.dtype {
         Dtype::F32 => 4,
         Dtype::Bf16 => 2,

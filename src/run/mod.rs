@@ -8,6 +8,7 @@ mod folder;
 mod memory;
 mod prepare;
 mod provenance;
+pub mod questions;
 mod rankings;
 mod statistics_tables;
 
@@ -30,7 +31,7 @@ use crate::device::cpu::CpuDevice;
 use crate::engine::calibrate::calibrate;
 use crate::engine::fleet::{Device, Fleet, Setup, Slot};
 use crate::engine::pass::{PassPlan, PassProgress, run_pass};
-use crate::engine::states::PassStates;
+use crate::engine::states::States;
 use crate::error::Result;
 use crate::id::Site;
 
@@ -66,7 +67,7 @@ struct PassFacts {
 /// Runs everything where the run file says; goes on where an earlier attempt in the same folder
 /// stopped.
 pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result<Finished> {
-    let memory = memory_plan(prepared)?;
+    let memory = memory_plan(prepared, prepared.limits.tokens)?;
     for Room { device, free } in memory.too_small() {
         let needed = memory.on_gpu();
         tracing::warn!(
@@ -102,7 +103,7 @@ pub fn run_on<O: Device>(
     let mut fleet = Fleet::new(slots, setup);
     report("calibrating", 0, 0.0);
     let plan = pass_plan(prepared, &mut fleet)?;
-    let mut states = PassStates::load(&folder.states(), prepared.run_id, &plan.sites)?
+    let mut states = States::load(&folder.states(), prepared.run_id, plan.sites.clone())?
         .commit_every(prepared.commit_interval());
     let todo = states.missing(plan.blocks);
     let resumed = u64::from(plan.blocks) - todo.len() as u64;
@@ -188,7 +189,7 @@ fn pass_plan<O: Device>(prepared: &Prepared, fleet: &mut Fleet<'_, O>) -> Result
     Ok(PassPlan {
         sites: sites.into_iter().map(|(site, plan)| (site, Arc::clone(&plan))).collect(),
         pool,
-        batch_tokens: statistics.batch_tokens,
+        batch_tokens: prepared.batch_tokens(),
         blocks: prepared.blocks(),
         max_nan: statistics.max_nan,
     })

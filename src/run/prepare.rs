@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::devices::Devices;
+use super::memory::memory_plan;
 use crate::config::{FirstPosition, RunConfig};
 use crate::corpus::align::RowRules;
 use crate::corpus::plan::Plan;
@@ -16,6 +17,7 @@ use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
 use crate::methods::MethodCall;
+use crate::methods::registry::Kind;
 use crate::model::Model;
 
 /// A run, resolved: see [`Prepared::new`].
@@ -68,10 +70,11 @@ impl Prepared {
             max_tokens: Some(longest),
             long: config.corpus.long,
         };
-        let limits = Limits { tokens: statistics.batch_tokens.max(longest), sequence: longest };
+        let tokens = statistics.batch_tokens.unwrap_or_else(|| devices.batch_tokens());
+        let limits = Limits { tokens: tokens.max(longest), sequence: longest };
         let model_files = model.hashes()?;
         let run_id = run_id(&config, &devices, &model_files, &plan, &tokenizer);
-        Ok(Self {
+        let mut prepared = Self {
             config,
             devices,
             methods,
@@ -83,7 +86,27 @@ impl Prepared {
             sites,
             limits,
             run_id,
-        })
+        };
+        if prepared.config.statistics.batch_tokens.is_none() {
+            prepared.limits.tokens = prepared.tokens_that_fit()?;
+        }
+        Ok(prepared)
+    }
+
+    /// The most tokens in a batch for which every GPU has room; if it has none for the batch of a
+    /// CPU, that, and the fleet will see.
+    fn tokens_that_fit(&self) -> Result<usize> {
+        let least = self.limits.sequence.max(Devices::Cpu.batch_tokens());
+        let mut tokens = self.limits.tokens;
+        while tokens / 2 >= least && memory_plan(self, tokens)?.too_small().next().is_some() {
+            tokens /= 2;
+        }
+        Ok(tokens)
+    }
+
+    /// Tokens of a device call. A single longer sequence makes a call of its own.
+    pub fn batch_tokens(&self) -> usize {
+        self.config.statistics.batch_tokens.unwrap_or(self.limits.tokens)
     }
 
     /// What the block stream needs.
@@ -132,6 +155,9 @@ fn parse_methods(config: &RunConfig) -> Result<Vec<MethodCall>> {
         if call.needs_labels() && config.concepts.is_empty() {
             let what = format!("method '{name}' needs labels, and the run has no [[concepts]]");
             return Err(Error::config("methods", what, "add [[concepts]] column = \"upos\""));
+        }
+        if matches!(call.method.kind, Kind::Causal) {
+            return Err(call.needs_a_model());
         }
         if call.method.needs_matrix {
             return Err(call.needs_a_matrix());

@@ -11,11 +11,12 @@ use std::ops::Range;
 use super::question::QuestionBatch;
 use crate::device::backward::{Differentiable, GradientWork};
 use crate::device::forward::SiteWork;
-use crate::device::gradient_ops::{GradientOps, Metric};
+use crate::device::gradient_ops::Metric;
 use crate::device::ops::{Edit, Ops, Pooling, RowRuns, Write};
 use crate::device::score::Scoring;
 use crate::device::site_view::Nobody;
 use crate::device::suffix::{Change, Held};
+use crate::device::suffix_ops::SuffixOps;
 use crate::error::Result;
 
 /// Where the m points of the path lie.
@@ -48,7 +49,7 @@ impl Quadrature {
 }
 
 /// What is attributed, and how finely.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Points m of the path.
     pub steps: u32,
@@ -76,7 +77,7 @@ struct Buffers<O: Ops> {
 }
 
 /// Attributions of every question of a held batch to the neurons of a layer, handed over in order.
-pub fn integrated_gradients<O: GradientOps>(
+pub fn integrated_gradients<O: SuffixOps>(
     run: &mut Differentiable<O>,
     (batch, held): (&QuestionBatch, &Held<O>),
     layer: usize,
@@ -104,7 +105,7 @@ pub fn integrated_gradients<O: GradientOps>(
 }
 
 /// As many questions as fit at once.
-fn piece<O: GradientOps>(
+fn piece<O: SuffixOps>(
     run: &mut Differentiable<O>,
     (batch, held): (&QuestionBatch, &Held<O>),
     (layer, questions): (usize, Range<usize>),
@@ -177,7 +178,7 @@ fn piece<O: GradientOps>(
 impl<O: Ops> Buffers<O> {
     fn new(run: &Differentiable<O>, rows: usize, questions: usize) -> Result<Self>
     where
-        O: GradientOps,
+        O: SuffixOps,
     {
         let (ops, spec) = (run.ops(), run.spec());
         let room = |rows: usize, cols: usize| {

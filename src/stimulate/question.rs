@@ -14,6 +14,8 @@ pub struct Question {
     pub target: u32,
     /// The wrong one, where a method compares.
     pub foil: Option<u32>,
+    /// A prompt of as many tokens that asks for the wrong one.
+    pub other: Option<Vec<u32>>,
 }
 
 /// Questions of one forward pass, packed end to end.

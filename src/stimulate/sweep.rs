@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::question::QuestionBatch;
 use crate::device::backward::Differentiable;
 use crate::device::forward::SiteWork;
-use crate::device::gradient_ops::GradientOps;
 use crate::device::score::{Score, Scoring};
 use crate::device::site_view::Nobody;
 use crate::device::suffix::{Change, Held};
+use crate::device::suffix_ops::SuffixOps;
 use crate::error::Result;
 
 /// What a neuron's value becomes: `scale * x + shift`.
@@ -49,18 +49,20 @@ impl Where {
 }
 
 /// Scores of all questions of a held batch for each of these neurons of a layer, handed over neuron by
-/// neuron. `becomes` says what neuron n turns into at a token of the batch.
-pub fn sweep<O: GradientOps>(
+/// neuron. `becomes` says what neuron n turns into at a token of the batch. With `differences`, scores
+/// need to hold the difference of logits alone, which is much less work.
+pub fn sweep<O: SuffixOps>(
     run: &mut Differentiable<O>,
     (batch, held): (&QuestionBatch, &Held<O>),
     (layer, neurons): (usize, &[u32]),
-    (place, becomes): (Where, &dyn Fn(u32, u32) -> Becomes),
+    (place, differences, becomes): (Where, bool, &dyn Fn(u32, u32) -> Becomes),
     mut each: impl FnMut(u32, &[Score]) -> Result<()>,
 ) -> Result<()> {
     let one: usize = held.copies(place.copies(batch)).tokens.len();
     let arms = (run.limits().tokens / one.max(1)).max(1);
     for neurons in neurons.chunks(arms) {
-        let scores = arms_at_once(run, (batch, held), (layer, neurons), (place, becomes))?;
+        let scores =
+            arms_at_once(run, (batch, held), (layer, neurons), (place, differences, becomes))?;
         for (neuron, scores) in neurons.iter().zip(scores.chunks_exact(batch.len())) {
             each(*neuron, scores)?;
         }
@@ -68,11 +70,11 @@ pub fn sweep<O: GradientOps>(
     Ok(())
 }
 
-fn arms_at_once<O: GradientOps>(
+fn arms_at_once<O: SuffixOps>(
     run: &mut Differentiable<O>,
     (batch, held): (&QuestionBatch, &Held<O>),
     (layer, neurons): (usize, &[u32]),
-    (place, becomes): (Where, &dyn Fn(u32, u32) -> Becomes),
+    (place, differences, becomes): (Where, bool, &dyn Fn(u32, u32) -> Becomes),
 ) -> Result<Vec<Score>> {
     let copies = held.copies(neurons.iter().flat_map(|_| place.copies(batch)));
     let (mut of, mut scale, mut shift, mut rows) = (vec![], vec![], vec![], vec![]);
@@ -104,5 +106,9 @@ fn arms_at_once<O: GradientOps>(
         reference: None,
         keep: None,
     };
-    run.score(&copies.starts, scoring, None)
+    if !differences || foils.is_none() || !run.differences_are_plain() {
+        return run.score(&copies.starts, scoring, None);
+    }
+    let found = run.logit_differences(&copies.starts, &scoring)?;
+    Ok(found.into_iter().map(|x| Score { logit_difference: x, ..Score::default() }).collect())
 }

@@ -1,6 +1,7 @@
 //! `electrode extract` and `electrode rank` with the real binary, from files to files.
 
 mod bad_input;
+mod gpus;
 mod ids;
 mod rank;
 mod words;

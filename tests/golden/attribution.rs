@@ -9,10 +9,11 @@ use electrode::device::backward::Differentiable;
 use electrode::device::cpu::CpuDevice;
 use electrode::device::cuda::Element;
 use electrode::device::forward::{Limits, SiteWork};
-use electrode::device::gradient_ops::{GradientOps, Metric};
+use electrode::device::gradient_ops::Metric;
 use electrode::device::ops::{Edit, Write};
 use electrode::device::score::{Score, Scoring};
 use electrode::device::site_view::Nobody;
+use electrode::device::suffix_ops::SuffixOps;
 use electrode::id::{Site, SiteKind};
 use electrode::model::Model;
 use electrode::stimulate::integrated_gradients::{Quadrature, Settings, integrated_gradients};
@@ -46,11 +47,12 @@ fn questions(folder: &Path) -> Vec<Question> {
             at: pair[1] - pair[0] - 1,
             target: 5,
             foil: Some(9),
+            other: None,
         })
         .collect()
 }
 
-fn attributions<O: GradientOps>(ops: O, folder: &Path) {
+fn attributions<O: SuffixOps>(ops: O, folder: &Path) {
     let Ok(bytes) = std::fs::read(folder.join("interventions.safetensors")) else { return };
     let file = SafeTensors::deserialize(&bytes).expect("fixture");
     let meta = std::fs::read_to_string(folder.join("meta.json")).expect("meta");
@@ -103,7 +105,7 @@ fn attributions<O: GradientOps>(ops: O, folder: &Path) {
 }
 
 /// One neuron changed everywhere or at the answer, by the whole forward pass.
-fn plainly<O: GradientOps>(
+fn plainly<O: SuffixOps>(
     run: &mut Differentiable<O>,
     batch: &QuestionBatch,
     (layer, neuron, place): (usize, u32, Where),
@@ -126,7 +128,7 @@ fn plainly<O: GradientOps>(
     run.score(&batch.starts, scoring, None).expect("scores")
 }
 
-fn sweeps<O: GradientOps>(ops: O, folder: &Path) {
+fn sweeps<O: SuffixOps>(ops: O, folder: &Path) {
     let model = open(folder);
     if model.spec.classes().is_none_or(|classes| classes < 10) || model.spec.logits_per_sequence() {
         return;
@@ -135,7 +137,9 @@ fn sweeps<O: GradientOps>(ops: O, folder: &Path) {
     let limits = Limits { tokens: 150, sequence: 64 };
     let mut run = Differentiable::new(ops, &model, limits, (&BTreeSet::new(), true)).expect("fits");
     for layer in 0..model.spec.layers {
-        for place in [Where::Everywhere, Where::Answer] {
+        for (place, differences) in
+            [(Where::Everywhere, false), (Where::Answer, false), (Where::Answer, true)]
+        {
             let neurons = [0, 3, 7];
             let held = run.hold(batch.input(), &[layer]).expect("runs");
             let mut got = Vec::new();
@@ -144,7 +148,7 @@ fn sweeps<O: GradientOps>(ops: O, folder: &Path) {
                 &mut run,
                 (&batch, &held),
                 (layer, &neurons),
-                (place, &becomes),
+                (place, differences, &becomes),
                 |neuron, scores| {
                     got.push((neuron, scores.to_vec()));
                     Ok(())
@@ -156,7 +160,7 @@ fn sweeps<O: GradientOps>(ops: O, folder: &Path) {
                 let want = plainly(&mut run, &batch, (layer, neuron, place));
                 for (a, b) in scores.iter().zip(&want) {
                     let near = |a: f32, b: f32| (a - b).abs() <= 3e-5 * b.abs().max(1.0);
-                    let same = near(a.log_prob, b.log_prob)
+                    let same = (differences || near(a.log_prob, b.log_prob))
                         && near(a.logit_difference, b.logit_difference);
                     assert!(
                         same,

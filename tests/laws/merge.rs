@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use electrode::accumulate::Merge;
+use electrode::accumulate::State as _;
 use electrode::accumulate::run::RunStatistics;
 use electrode::accumulate::site::RunPlan;
 use electrode::corpus::block::Counts;
@@ -180,7 +181,7 @@ fn a_state_of_another_plan_is_refused() {
     let mut other = run_plan();
     other.swap(0, 1);
     assert_eq!(RunStatistics::decode(&other, &bytes).unwrap_err().exit_code(), 65);
-    assert_eq!(RunStatistics::decode(&plan[..1], &bytes).unwrap_err().exit_code(), 65);
+    assert_eq!(RunStatistics::decode(&plan[..1].to_vec(), &bytes).unwrap_err().exit_code(), 65);
     bytes[0] += 1;
     assert_eq!(RunStatistics::decode(&plan, &bytes).unwrap_err().exit_code(), 65);
 }

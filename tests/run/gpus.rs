@@ -5,21 +5,20 @@
 use std::process::Command;
 
 use super::{Bench, Finished, assert_same, finish, manifest, tables};
+use crate::cuda::give_driver;
 
-/// The program on so many GPUs; nothing where the fake could not be built.
+/// The command on the fake driver with these settings; nothing where it could not be built.
+pub(crate) fn on_fake(command: &mut Command, settings: &[(&str, &str)]) -> Option<Finished> {
+    give_driver(command, fake_cuda::library_dir()).then(|| {
+        let command = command.envs(settings.iter().copied());
+        finish(command)
+    })
+}
+
+/// The program on so many GPUs.
 fn on_gpus(bench: &Bench, out: &str, settings: &[(&str, &str)]) -> Option<Finished> {
-    if !fake_cuda::library_dir().join("libcuda.so.1").exists() {
-        eprintln!("skipped: {}", fake_cuda::reason_for_none());
-        return None;
-    }
-    let mut command: Command = bench.command(out, &["--device", "cuda", "corpus.block_bytes=1024"]);
-    command.env("LD_LIBRARY_PATH", fake_cuda::library_dir());
-    command.env("ELECTRODE_KERNEL_IMAGES", fake_cuda::Fake::images());
-    command.env_remove("CUDA_VISIBLE_DEVICES").envs(settings.iter().copied());
-    if let Some(library) = fake_cuda::preload() {
-        command.env("LD_PRELOAD", library);
-    }
-    Some(finish(&mut command))
+    let more = ["--device", "cuda", "corpus.block_bytes=1024"];
+    on_fake(&mut bench.command(out, &more), settings)
 }
 
 const SENTENCES: usize = 150;
@@ -61,4 +60,38 @@ fn a_gpu_that_is_lost_on_the_way_costs_its_block_alone() {
     assert_eq!(again.code, Some(0), "{}", again.stderr);
     assert!(again.stdout.contains("blocks from earlier attempts"), "{}", again.stdout);
     assert_same(&whole, &tables(&bench.path("alone")), "after the only GPU was lost");
+}
+
+/// Work that the device has not been waited for is done late, and streams take turns at random: no
+/// event may be missing.
+#[test]
+fn late_streams_change_no_bit_of_a_run() {
+    let bench = Bench::new(SENTENCES);
+    let Some(one) = on_gpus(&bench, "one", &[]) else { return };
+    assert_eq!(one.code, Some(0), "{}", one.stderr);
+    let whole = tables(&bench.path("one"));
+    for (seed, devices) in [("1", "1"), ("2", "1"), ("3", "2")] {
+        let lazy = [("FAKECUDA_LAZY", "1"), ("FAKECUDA_SEED", seed), ("FAKECUDA_DEVICES", devices)];
+        let done = on_gpus(&bench, seed, &lazy).expect("as above");
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        assert!(!done.stderr.contains("fake cuda:"), "{}", done.stderr);
+        assert_same(&whole, &tables(&bench.path(seed)), &format!("late, turns of {seed}"));
+    }
+}
+
+/// By default the device's own size, which is a whole block here.
+#[test]
+fn the_size_of_batches_changes_no_bit_on_a_gpu() {
+    let bench = Bench::new(SENTENCES);
+    let Some(one) = on_gpus(&bench, "one", &[]) else { return };
+    assert_eq!(one.code, Some(0), "{}", one.stderr);
+    let some = tables(&bench.path("one"));
+    let run = std::fs::read_to_string(bench.path("run.toml")).expect("readable");
+    for (out, line) in [("32", "batch_tokens = 32\n"), ("default", "")] {
+        let run = run.replace("batch_tokens = 256\n", line);
+        std::fs::write(bench.path("run.toml"), run).expect("written");
+        let done = on_gpus(&bench, out, &[]).expect("as above");
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        assert_same(&some, &tables(&bench.path(out)), &format!("{out} tokens"));
+    }
 }

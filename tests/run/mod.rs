@@ -5,7 +5,9 @@ mod bad_model;
 mod devices;
 #[path = "../support/faulty_device.rs"]
 mod faulty_device;
-mod gpus;
+mod gpu_memory;
+mod gpu_trained;
+pub(crate) mod gpus;
 mod memory;
 mod planted;
 mod refused;

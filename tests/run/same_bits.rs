@@ -65,6 +65,24 @@ fn a_finished_folder_can_be_run_again() {
     assert_eq!(before["timings"], after["timings"]);
 }
 
+/// Batches of a few sentences, of a part of a block, and by default of whole blocks.
+#[test]
+fn the_size_of_batches_changes_no_bit_of_a_table() {
+    let bench = Bench::new(400);
+    let some = bench.tables("some", &[]);
+    for tokens in ["16", "100", "2048"] {
+        let other = bench.tables(tokens, &[&format!("statistics.batch_tokens={tokens}")]);
+        assert_same(&some, &other, &format!("{tokens} tokens"));
+    }
+    let run = fs::read_to_string(bench.path("run.toml")).expect("readable");
+    fs::write(bench.path("run.toml"), run.replace("batch_tokens = 256\n", "")).expect("written");
+    assert_same(&some, &bench.tables("default", &[]), "the default");
+    let of = |out: &str| manifest(&bench.path(out));
+    let (some, default) = (of("some"), of("default"));
+    assert_eq!(some["run_id"], default["run_id"]);
+    assert_eq!(default["config"]["statistics"]["batch_tokens"], serde_json::Value::Null);
+}
+
 /// Real sentences, longer than the token budget: each is then a batch of its own, and what is
 /// measured does not depend on how sequences were packed.
 #[test]

@@ -1,6 +1,9 @@
 //! A GPU for the tests: the fake driver's (tests/fake-cuda), or a real one if
 //! `ELECTRODE_TEST_GPU=real`.
 
+use std::path::Path;
+use std::process::Command;
+
 use electrode::device::cuda::{CudaDevice, Element, Images, probe};
 
 /// The number of devices the fake driver shows.
@@ -48,4 +51,20 @@ pub(crate) fn on_both(test: impl Fn(&CudaDevice, Element)) {
             test(&device, element);
         }
     }
+}
+
+/// Gives a command the fake driver, or one of its siblings, in this folder; false says that tests
+/// are skipped, and why.
+pub(crate) fn give_driver(command: &mut Command, folder: &Path) -> bool {
+    if !fake_cuda::library_dir().join("libcuda.so.1").exists() {
+        eprintln!("skipped: {}", fake_cuda::reason_for_none());
+        return false;
+    }
+    command.env("LD_LIBRARY_PATH", folder);
+    command.env("ELECTRODE_KERNEL_IMAGES", fake_cuda::Fake::images());
+    command.env_remove("CUDA_VISIBLE_DEVICES");
+    if let Some(library) = fake_cuda::preload() {
+        command.env("LD_PRELOAD", library);
+    }
+    true
 }

@@ -14,8 +14,8 @@ use super::gated_act::cap_values;
 use super::gemm::{self, Strided};
 use super::math;
 use super::shared::SharedMut;
-use crate::device::gradient_ops::Past;
 use crate::device::ops::{AttentionArgs, ScoreBias};
+use crate::device::suffix_ops::Past;
 
 /// Queries of a tile.
 pub(super) const TILE: usize = 64;
@@ -181,7 +181,7 @@ pub(super) fn probabilities(
     }
 }
 
-/// See [`crate::device::gradient_ops::GradientOps::store_past`].
+/// See [`crate::device::suffix_ops::SuffixOps::store_past`].
 pub(super) fn store_past(qkv: &Tensor, tokens: &[u32], rows: &[u32], kv: &mut Tensor) {
     assert_eq!(tokens.len(), rows.len());
     let (from, to) = (qkv.cols(), kv.cols());

@@ -1,11 +1,9 @@
 //! The processor's half of the backward program.
 
-use super::attention::{self, Source};
+use super::attention::Source;
 use super::{CpuDevice, Matrix, Table, Tensor};
-use super::{
-    activation_grad, attention_grad, gated_act, norm_grad, rope, scatter, score, shift_neurons,
-};
-use crate::device::gradient_ops::{Against, GradientOps, Metric, Past};
+use super::{activation_grad, attention_grad, gated_act, norm_grad, rope, scatter, score};
+use crate::device::gradient_ops::{Against, GradientOps, Metric};
 use crate::device::ops::{AttentionArgs, HeadRange, NormWeights, Ops};
 use crate::error::Result;
 use crate::model::Activation;
@@ -50,30 +48,6 @@ impl GradientOps for CpuDevice {
         attention_grad::attention_grad(args, Source { qkv, past: None }, g, out);
     }
 
-    fn attention_past(
-        &self,
-        args: &AttentionArgs<'_, Vec<f32>>,
-        past: Past<'_, Tensor>,
-        qkv: &Tensor,
-        out: &mut Tensor,
-    ) {
-        attention::attention(args, Source { qkv, past: Some(past) }, out, None);
-    }
-
-    fn attention_past_grad(
-        &self,
-        args: &AttentionArgs<'_, Vec<f32>>,
-        past: Past<'_, Tensor>,
-        (qkv, g): (&Tensor, &Tensor),
-        out: &mut Tensor,
-    ) {
-        attention_grad::attention_grad(args, Source { qkv, past: Some(past) }, g, out);
-    }
-
-    fn store_past(&self, qkv: &Tensor, tokens: &[u32], rows: &[u32], kv: &mut Tensor) {
-        attention::store_past(qkv, tokens, rows, kv);
-    }
-
     fn activation_grad(&self, activation: Activation, x: &Tensor, g: &mut Tensor) {
         activation_grad::activation_grad(activation, x, g);
     }
@@ -88,20 +62,6 @@ impl GradientOps for CpuDevice {
 
     fn scatter(&self, rows: &[u32], g: &Tensor, out: &mut Tensor) {
         scatter::scatter(rows, g, out);
-    }
-
-    fn put_rows(&self, rows: &[u32], x: &Tensor, out: &mut Tensor) {
-        scatter::put_rows(rows, x, out);
-    }
-
-    fn shift_neurons(
-        &self,
-        down: &Matrix,
-        places: (&[u32], &[u32]),
-        values: (&Tensor, &[f32], &[f32]),
-        out: &mut Tensor,
-    ) {
-        shift_neurons::shift_neurons(down, places, values, out);
     }
 
     fn score(&self, against: &Against<'_, Tensor>, logits: &Tensor, out: (usize, &mut Tensor)) {

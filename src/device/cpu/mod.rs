@@ -17,6 +17,7 @@ pub mod histogram;
 mod math;
 mod norm;
 mod norm_grad;
+mod pick_logits;
 mod pool;
 mod residual;
 mod rope;
@@ -27,6 +28,7 @@ mod shared;
 mod shift_neurons;
 pub mod simd;
 pub mod statistics;
+mod suffix;
 pub mod top_tokens;
 
 pub use buffer::{Matrix, Table, Tensor};

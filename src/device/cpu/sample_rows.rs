@@ -4,21 +4,13 @@
 use super::statistics::Activations;
 use crate::device::rows::BatchRows;
 use crate::device::statistics::{RowSample, StatisticsPlan};
+use crate::hash::{GAMMA, mix};
 use crate::id::RowId;
 
 /// The hash that chooses rows: two rounds of the SplitMix64 finaliser (Steele, Lea and Flood,
 /// OOPSLA 2014), first over the seed, then over the row. Part of the file format: never changed.
 pub fn row_hash(seed: u64, row: RowId) -> u64 {
     mix(mix(seed.wrapping_add(GAMMA)) ^ row.0)
-}
-
-/// The odd number nearest to 2^64 divided by the golden ratio.
-const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
-fn mix(x: u64) -> u64 {
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 /// Adds a batch.

@@ -17,7 +17,7 @@ pub(super) fn scatter(rows: &[u32], g: &Tensor, out: &mut Tensor) {
     }
 }
 
-/// See [`crate::device::gradient_ops::GradientOps::put_rows`].
+/// See [`crate::device::suffix_ops::SuffixOps::put_rows`].
 pub(super) fn put_rows(rows: &[u32], x: &Tensor, out: &mut Tensor) {
     assert_eq!((rows.len(), out.cols()), (x.rows(), x.cols()));
     let cols = out.cols();

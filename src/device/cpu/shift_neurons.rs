@@ -3,7 +3,7 @@
 
 use super::buffer::{Matrix, Tensor};
 
-/// See [`crate::device::gradient_ops::GradientOps::shift_neurons`].
+/// See [`crate::device::suffix_ops::SuffixOps::shift_neurons`].
 pub(super) fn shift_neurons(
     down: &Matrix,
     (tokens, neurons): (&[u32], &[u32]),

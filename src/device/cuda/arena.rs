@@ -82,7 +82,7 @@ impl Arena {
     fn failed(&self, bytes: usize, failure: &driver::Failure) -> Error {
         let device = self.name.clone();
         if !failure.is_memory() {
-            return Error::Device { device, what: failure.to_string() };
+            return failure.of_device(&device);
         }
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let free = driver::memory_info().map_or(0, |(free, _)| free);

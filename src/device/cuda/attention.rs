@@ -7,8 +7,8 @@ use super::buffer::{Element, Tensor, Vector};
 use super::context::{Context, args};
 use super::driver::Ptr;
 use super::grid::count;
-use crate::device::gradient_ops::Past;
 use crate::device::ops::{self, ScoreBias};
+use crate::device::suffix_ops::Past;
 
 args! {
     /// See `kernels/attention.cuh`.
@@ -128,7 +128,7 @@ pub(super) fn kernel_args(
     }
 }
 
-/// See [`crate::device::gradient_ops::GradientOps::attention_past`]. On the float units for both
+/// See [`crate::device::suffix_ops::SuffixOps::attention_past`]. On the float units for both
 /// types: what goes on from a past is short.
 pub(super) fn attention_past(
     context: &Context,
@@ -180,7 +180,7 @@ fn launch_probs(
         cells.push(end);
         end += (args.heads * length * length) as u64;
     }
-    assert_eq!((probs.rows() as u64, probs.cols()), (end, 1));
+    assert_eq!((probs.rows() as u64, probs.cols(), probs.stride()), (end, 1, 1));
     let tiles = tiles(args, None, SIMT_QUERIES);
     kernel_args.tiles = context.upload(&tiles);
     kernel_args.cells = context.upload(&cells);

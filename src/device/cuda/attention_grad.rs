@@ -10,8 +10,8 @@ use super::buffer::{Tensor, Vector};
 use super::context::{Context, args};
 use super::driver::Ptr;
 use super::grid::count;
-use crate::device::gradient_ops::Past;
 use crate::device::ops;
+use crate::device::suffix_ops::Past;
 
 args! {
     /// See `kernels/attention_grad.cu`.

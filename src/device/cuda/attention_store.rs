@@ -23,7 +23,7 @@ args! {
     }
 }
 
-/// See [`crate::device::gradient_ops::GradientOps::store_past`].
+/// See [`crate::device::suffix_ops::SuffixOps::store_past`].
 pub(super) fn store_past(
     context: &Context,
     qkv: &Tensor,

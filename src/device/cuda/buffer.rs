@@ -31,9 +31,9 @@ impl Element {
     }
 }
 
-/// Elements between rows: rows start at multiples of 16 bytes, but for a single column.
+/// Elements between rows: rows start at multiples of 16 bytes.
 pub(super) fn stride(cols: usize) -> usize {
-    if cols == 1 { 1 } else { cols.next_multiple_of(8) }
+    cols.next_multiple_of(8)
 }
 
 /// Activations, row-major, with room for more rows than are in use. What lies between the end of a
@@ -43,6 +43,7 @@ pub struct Tensor {
     buffer: Buffer,
     rows: usize,
     cols: usize,
+    stride: usize,
     capacity: usize,
     element: Element,
 }
@@ -53,10 +54,23 @@ impl Tensor {
         element: Element,
         (capacity, cols): (usize, usize),
     ) -> Result<Self> {
+        Self::with_stride(context, element, (capacity, cols, stride(cols)))
+    }
+
+    /// One column of values end to end.
+    pub(super) fn cells(context: &Context, element: Element, capacity: usize) -> Result<Self> {
+        Self::with_stride(context, element, (capacity, 1, 1))
+    }
+
+    fn with_stride(
+        context: &Context,
+        element: Element,
+        (capacity, cols, stride): (usize, usize, usize),
+    ) -> Result<Self> {
         // Kernels may read and write whole packs of 16 bytes.
-        let bytes = (capacity * stride(cols) * element.size()).next_multiple_of(16);
+        let bytes = (capacity * stride * element.size()).next_multiple_of(16);
         let buffer = context.buffer(bytes)?;
-        Ok(Self { buffer, rows: 0, cols, capacity, element })
+        Ok(Self { buffer, rows: 0, cols, stride, capacity, element })
     }
 
     pub(super) fn set_rows(&mut self, rows: usize) {
@@ -84,7 +98,7 @@ impl Tensor {
 
     /// Elements from one row to the next.
     pub(super) fn stride(&self) -> usize {
-        stride(self.cols)
+        self.stride
     }
 
     pub(super) fn element(&self) -> Element {
@@ -130,23 +144,23 @@ pub(super) fn upload_rows(
 ) -> Result<Buffer> {
     assert_eq!(values.len(), rows * cols);
     let buffer = context.buffer((rows * stride(cols) * element.size()).next_multiple_of(16))?;
-    write_rows(context, (element, cols), values, &buffer)?;
+    write_rows(context, element, (cols, stride(cols)), values, &buffer)?;
     Ok(buffer)
 }
 
 /// Sets the rows in use.
 pub(super) fn write(context: &Context, x: &mut Tensor, values: &[f32]) -> Result<()> {
     assert_eq!(values.len(), x.rows * x.cols);
-    write_rows(context, (x.element, x.cols), values, &x.buffer)
+    write_rows(context, x.element, (x.cols, x.stride), values, &x.buffer)
 }
 
 fn write_rows(
     context: &Context,
-    (element, cols): (Element, usize),
+    element: Element,
+    (cols, stride): (usize, usize),
     values: &[f32],
     to: &Buffer,
 ) -> Result<()> {
-    let stride = stride(cols);
     match element {
         Element::F32 if stride == cols => context.write(to, values),
         Element::F32 => context.write(to, &padded(values, (cols, stride), |x| x)),

@@ -66,10 +66,7 @@ impl Context {
     /// Opens a device that the probe has found and loads its kernels.
     pub(super) fn open(index: u32, images: &Images) -> Result<Self> {
         let name = format!("cuda:{index}");
-        let fail = |failure: driver::Failure| Error::Device {
-            device: name.clone(),
-            what: failure.to_string(),
-        };
+        let fail = |failure: driver::Failure| failure.of_device(&name);
         let device = driver::device(index).map_err(fail)?;
         let arch = driver::device_arch(device).map_err(fail)?;
         let processors = driver::processors(device).map_err(fail)?;
@@ -78,9 +75,12 @@ impl Context {
         primary.enter().map_err(fail)?;
         let (mut kernels, mut modules) = (HashMap::new(), Vec::new());
         for (stem, image) in images.load(arch)? {
-            let module = Module::load(&image).map_err(|failure| Error::Device {
-                device: name.clone(),
-                what: format!("kernels/{}.cu: {failure}", stem.name),
+            let module = Module::load(&image).map_err(|failure| match failure.is_memory() {
+                true => fail(failure),
+                false => Error::Device {
+                    device: name.clone(),
+                    what: format!("kernels/{}.cu: {failure}", stem.name),
+                },
             })?;
             for kernel in stem.kernels {
                 kernels.insert(*kernel, entry(&module, kernel).map_err(fail)?);
@@ -212,9 +212,9 @@ impl Context {
         }
         let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = self.enter().and_then(|()| {
-            uploads.reserve(bytes.len(), &self.arena)?.map_err(|failure| self.error(&failure))?;
             let streams = (&self.copy, &self.compute);
-            uploads.send(bytes, streams).map_err(|failure| self.error(&failure))
+            let room = uploads.reserve(bytes.len(), &self.arena, streams)?;
+            room.and_then(|()| uploads.send(bytes, streams)).map_err(|failure| self.error(&failure))
         });
         sent.unwrap_or_else(|error| {
             self.fail(error);
@@ -302,7 +302,7 @@ impl Context {
     }
 
     fn error(&self, failure: &driver::Failure) -> Error {
-        Error::Device { device: self.name.clone(), what: failure.to_string() }
+        failure.of_device(&self.name)
     }
 
     fn enter(&self) -> Result<()> {

@@ -8,7 +8,7 @@
 use super::buffer::{Element, Matrix, Tensor, stride};
 use super::context::{Context, args};
 use super::driver::{Ptr, TensorMap};
-use super::grid::{count, packs};
+use super::grid::count;
 use crate::device::ops::Epilogue;
 
 args! {
@@ -27,23 +27,6 @@ args! {
         columns: u32,
         inner: u32,
         epilogue: u32,
-    }
-}
-
-args! {
-    /// See `kernels/gemm_outer.cu`.
-    struct GemmOuterArgs {
-        x: Ptr,
-        w: Ptr,
-        bias: Ptr,
-        other: Ptr,
-        out: Ptr,
-        other_stride: u64,
-        out_stride: u64,
-        rows: u32,
-        columns: u32,
-        epilogue: u32,
-        spare: u32,
     }
 }
 
@@ -91,8 +74,6 @@ struct HopperTile {
 }
 const HOPPER_ROWS: usize = 128;
 const HOPPER_SLOT_ROW: usize = 128;
-/// Threads of a product over one column, each with a chunk of 16 bytes.
-const OUTER_THREADS: usize = 128;
 const WIDE: HopperTile = HopperTile { kernel: "gemm_sm90_bf16", columns: 256, slots: 3 };
 const NARROW: HopperTile = HopperTile { kernel: "gemm_sm90_narrow_bf16", columns: 128, slots: 5 };
 
@@ -105,15 +86,13 @@ pub(super) fn linear(
 ) {
     assert_eq!((out.rows(), out.cols()), (x.rows(), weight.out));
     assert_eq!((x.cols(), x.element()), (weight.inner, out.element()));
+    assert!(x.stride() > 1, "rows start at multiples of 16 bytes");
     assert!(weight.weight.bytes() >= weight.out * stride(weight.inner) * x.element().size());
     if x.rows() == 0 {
         return;
     }
     let then = finish(&then, out);
-    // A single column is the one shape whose rows do not start at multiples of 16 bytes.
-    if weight.inner == 1 {
-        outer(context, weight, (x, then), out);
-    } else if x.element() == Element::Bf16 && context.arch() == (9, 0) {
+    if x.element() == Element::Bf16 && context.arch() == (9, 0) {
         hopper(context, weight, (x, then), out);
     } else {
         any(context, weight, (x, then), out);
@@ -131,33 +110,6 @@ fn finish(then: &Epilogue<'_, Tensor>, out: &Tensor) -> (u32, Ptr, usize) {
         Epilogue::Add(_) => (2, out.start(), out.stride()),
         Epilogue::Activate(kind) => (3 + *kind as u32, out.start(), out.stride()),
     }
-}
-
-/// Over one column.
-fn outer(
-    context: &Context,
-    weight: &Matrix,
-    (x, (epilogue, other, other_stride)): (&Tensor, (u32, Ptr, usize)),
-    out: &Tensor,
-) {
-    let args = GemmOuterArgs {
-        x: x.start(),
-        w: weight.weight.start(),
-        bias: weight.bias.as_ref().map_or(Ptr::NULL, |bias| bias.start()),
-        other,
-        out: out.start(),
-        other_stride: other_stride as u64,
-        out_stride: out.stride() as u64,
-        rows: count(x.rows()),
-        columns: count(weight.out),
-        epilogue,
-        spare: 0,
-    };
-    let across = packs(x.element(), weight.out).div_ceil(OUTER_THREADS);
-    let grid = [count(x.rows()), count(across), 1];
-    let name = x.element().pick(["gemm_outer_f32", "gemm_outer_bf16"]);
-    // SAFETY: as in `any`.
-    unsafe { context.launch(name, (grid, 0), &args) }
 }
 
 /// On every architecture.

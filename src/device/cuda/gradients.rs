@@ -2,10 +2,10 @@
 
 use super::buffer::{Element, Matrix, Table, Tensor, Vector};
 use super::{
-    CudaDevice, activation_grad, attention, attention_grad, attention_store, gated_act, norm_grad,
-    rope, scatter, score, shift_neurons, transpose,
+    CudaDevice, activation_grad, attention_grad, gated_act, norm_grad, rope, scatter, score,
+    transpose,
 };
-use crate::device::gradient_ops::{Against, GradientOps, Metric, Past};
+use crate::device::gradient_ops::{Against, GradientOps, Metric};
 use crate::device::ops::{AttentionArgs, HeadRange, NormWeights};
 use crate::error::Result;
 use crate::model::Activation;
@@ -48,30 +48,6 @@ impl GradientOps for CudaDevice {
         attention_grad::attention_grad(&self.context, args, (qkv, None, g), out);
     }
 
-    fn attention_past(
-        &self,
-        args: &AttentionArgs<'_, Vector>,
-        past: Past<'_, Tensor>,
-        qkv: &Tensor,
-        out: &mut Tensor,
-    ) {
-        attention::attention_past(&self.context, args, past, (qkv, out));
-    }
-
-    fn attention_past_grad(
-        &self,
-        args: &AttentionArgs<'_, Vector>,
-        past: Past<'_, Tensor>,
-        (qkv, g): (&Tensor, &Tensor),
-        out: &mut Tensor,
-    ) {
-        attention_grad::attention_grad(&self.context, args, (qkv, Some(past), g), out);
-    }
-
-    fn store_past(&self, qkv: &Tensor, tokens: &[u32], rows: &[u32], kv: &mut Tensor) {
-        attention_store::store_past(&self.context, qkv, (tokens, rows), kv);
-    }
-
     fn activation_grad(&self, activation: Activation, x: &Tensor, g: &mut Tensor) {
         activation_grad::activation_grad(&self.context, activation, x, g);
     }
@@ -86,20 +62,6 @@ impl GradientOps for CudaDevice {
 
     fn scatter(&self, rows: &[u32], g: &Tensor, out: &mut Tensor) {
         scatter::scatter(&self.context, rows, g, out);
-    }
-
-    fn put_rows(&self, rows: &[u32], x: &Tensor, out: &mut Tensor) {
-        scatter::put_rows(&self.context, rows, x, out);
-    }
-
-    fn shift_neurons(
-        &self,
-        down: &Matrix,
-        places: (&[u32], &[u32]),
-        values: (&Tensor, &[f32], &[f32]),
-        out: &mut Tensor,
-    ) {
-        shift_neurons::shift_neurons(&self.context, down, places, values, out);
     }
 
     fn score(&self, against: &Against<'_, Tensor>, logits: &Tensor, out: (usize, &mut Tensor)) {

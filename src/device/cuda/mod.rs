@@ -25,6 +25,7 @@ mod images;
 mod norm;
 mod norm_grad;
 mod nvrtc;
+mod pick_logits;
 mod pool;
 mod probe;
 mod residual;
@@ -34,13 +35,14 @@ mod scatter;
 mod score;
 mod shift_neurons;
 mod statistics;
+mod suffix;
 mod top_tokens;
 mod transpose;
 mod upload;
 
 pub use buffer::{Element, Matrix, Table, Tensor, Vector};
 pub use images::Images;
-pub use probe::{Found, Missing, Probe, probe};
+pub use probe::{Found, Missing, Probe, Unusable, probe};
 pub use statistics::Statistics;
 
 use std::sync::Arc;
@@ -80,6 +82,10 @@ impl Ops for CudaDevice {
 
     fn tensor(&self, rows: usize, cols: usize) -> Result<Tensor> {
         Tensor::new(&self.context, self.element, (rows, cols))
+    }
+
+    fn cells(&self, count: usize) -> Result<Tensor> {
+        Tensor::cells(&self.context, self.element, count)
     }
 
     fn matrix(&self, out: usize, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<Matrix> {

@@ -1,5 +1,6 @@
 //! What there is to run on: the driver and its devices, or exactly what is missing. Never panics,
-//! and asks nothing of the driver before it has been found whole.
+//! and asks nothing of the driver before it has been found whole. A device that does not answer
+//! takes no other with it.
 
 use super::driver;
 use super::images::Images;
@@ -21,11 +22,30 @@ pub struct Found {
     pub uuid: String,
 }
 
+/// A GPU that is there and cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// Its number.
+    pub index: u32,
+    /// What is wrong with it.
+    pub why: String,
+    /// Whether it does not answer; otherwise it does, and is not for us.
+    pub broken: bool,
+}
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cuda:{}: {}", self.index, self.why)
+    }
+}
+
 /// What the probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// The devices, in the driver's order.
+    /// The devices, in the driver's order; at least one.
     pub devices: Vec<Found>,
+    /// Devices that the others do without.
+    pub unusable: Vec<Unusable>,
     /// 13000 for a driver of CUDA 13.0.
     pub driver: i32,
     /// Where the kernels' machine code comes from.
@@ -55,6 +75,9 @@ pub enum Missing {
     /// A driver without devices.
     #[error("the NVIDIA driver has no device (is CUDA_VISIBLE_DEVICES set to nothing?)")]
     NoDevices,
+    /// Devices, and none that answers and has code.
+    #[error("no GPU can be used: {}", list(.0))]
+    Unusable(Vec<Unusable>),
     /// No machine code for any of the devices.
     #[error("no kernels for {device}: {why}")]
     NoKernels {
@@ -63,6 +86,10 @@ pub enum Missing {
         /// What is wanting.
         why: String,
     },
+}
+
+fn list(unusable: &[Unusable]) -> String {
+    unusable.iter().map(Unusable::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn init_hint(code: u32) -> &'static str {
@@ -81,6 +108,7 @@ fn init_hint(code: u32) -> &'static str {
 const STUB: u32 = 34;
 /// The oldest compute capability there is code for.
 const OLDEST: (u32, u32) = (8, 0);
+const TOO_OLD: &str = "and the kernels need compute capability 8.0 (Ampere) or later";
 
 /// Looks for GPUs.
 pub fn probe(images: &Images) -> Result<Probe, Missing> {
@@ -104,19 +132,29 @@ pub fn probe(images: &Images) -> Result<Probe, Missing> {
     if count == 0 {
         return Err(Missing::NoDevices);
     }
-    let devices: Vec<Found> = (0..count)
-        .map(|index| found(index).map_err(|failure| failed(&failure)))
-        .collect::<Result<_, _>>()?;
-    let first = &devices[0];
-    let device = format!("{} (sm_{}{})", first.name, first.arch.0, first.arch.1);
-    if devices.iter().all(|found| found.arch < OLDEST) {
-        let why = "the kernels need compute capability 8.0 (Ampere) or later".to_owned();
-        return Err(Missing::NoKernels { device, why });
+    let (mut devices, mut unusable) = (Vec::new(), Vec::new());
+    for index in 0..count {
+        match found(index) {
+            Ok(found) if found.arch < OLDEST => {
+                let why = format!("{}, {TOO_OLD}", described(&found));
+                unusable.push(Unusable { index, why, broken: false });
+            }
+            Ok(found) => devices.push(found),
+            Err(failure) => {
+                unusable.push(Unusable { index, why: failure.to_string(), broken: true });
+            }
+        }
     }
-    let kernels = images.origin().map_err(|why| Missing::NoKernels { device, why })?;
+    let Some(first) = devices.first() else { return Err(Missing::Unusable(unusable)) };
+    let kernels =
+        images.origin().map_err(|why| Missing::NoKernels { device: described(first), why })?;
     let driver = driver::version().map_err(|failure| failed(&failure))?;
-    let devices = devices.into_iter().filter(|found| found.arch >= OLDEST).collect();
-    Ok(Probe { devices, driver, kernels })
+    Ok(Probe { devices, unusable, driver, kernels })
+}
+
+/// "NVIDIA H200 (sm_90)".
+fn described(gpu: &Found) -> String {
+    format!("{} (sm_{}{})", gpu.name, gpu.arch.0, gpu.arch.1)
 }
 
 fn found(index: u32) -> driver::Answer<Found> {

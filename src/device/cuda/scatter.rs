@@ -26,7 +26,7 @@ pub(super) fn scatter(context: &Context, rows: &[u32], g: &Tensor, out: &mut Ten
     launch(context, ["scatter_f32", "scatter_bf16"], rows, (g, out));
 }
 
-/// See [`crate::device::gradient_ops::GradientOps::put_rows`].
+/// See [`crate::device::suffix_ops::SuffixOps::put_rows`].
 pub(super) fn put_rows(context: &Context, rows: &[u32], x: &Tensor, out: &mut Tensor) {
     launch(context, ["put_rows_f32", "put_rows_bf16"], rows, (x, out));
 }

@@ -28,7 +28,7 @@ args! {
 const THREADS: usize = 128;
 const ROWS: usize = 32;
 
-/// See [`crate::device::gradient_ops::GradientOps::shift_neurons`].
+/// See [`crate::device::suffix_ops::SuffixOps::shift_neurons`].
 pub(super) fn shift_neurons(
     context: &Context,
     down: &Matrix,

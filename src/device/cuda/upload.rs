@@ -19,6 +19,8 @@ pub(super) struct Uploads {
     halves: [Half; 2],
     now: usize,
     copied: Event,
+    /// Where memory that is taken over is free of its last owner's work.
+    freed: Event,
 }
 
 /// What one batch uploads. A batch with longer lists than any before it adds a chunk.
@@ -42,18 +44,27 @@ struct Chunk {
 impl Uploads {
     pub(super) fn new() -> Answer<Self> {
         let half = || Ok(Half { chunks: Vec::new(), done: Event::new()? });
-        Ok(Self { halves: [half()?, half()?], now: 0, copied: Event::new()? })
+        Ok(Self { halves: [half()?, half()?], now: 0, copied: Event::new()?, freed: Event::new()? })
     }
 
     /// Makes room for a list of so many bytes.
-    pub(super) fn reserve(&mut self, bytes: usize, arena: &Arc<Arena>) -> Result<Answer<()>> {
+    pub(super) fn reserve(
+        &mut self,
+        bytes: usize,
+        arena: &Arc<Arena>,
+        (copy, compute): (&Stream, &Stream),
+    ) -> Result<Answer<()>> {
         let chunks = &mut self.halves[self.now].chunks;
         if chunks.last().is_some_and(|chunk| chunk.used + bytes <= chunk.host.len()) {
             return Ok(Ok(()));
         }
         let device = arena.buffer(bytes.next_power_of_two().max(CHUNK))?;
         let host = Pinned::new(device.bytes());
-        Ok(host.map(|host| chunks.push(Chunk { host, device, used: 0, lists: Vec::new() })))
+        // The buffer may be one that work under way still writes: it is copied to after that work.
+        let free = self.freed.record(compute).and_then(|()| copy.wait_for(&self.freed));
+        Ok(free.and(host).map(|host| {
+            chunks.push(Chunk { host, device, used: 0, lists: Vec::new() });
+        }))
     }
 
     /// Sends a list there is room for, unless this batch has sent the same; work queued on

@@ -26,6 +26,12 @@ static Device* find(int ordinal) {
     return ordinal >= 0 && ordinal < state().settings.devices ? &state().devices[ordinal] : nullptr;
 }
 
+// Leaves a query that names its device.
+#define FAKE_NEED_ORDINAL()                                                                        \
+    Device* const device = find(ordinal);                                                          \
+    if (!device) return INVALID_DEVICE;                                                            \
+    if (device->refused == __func__) return device->refuse_code
+
 FAKE_CU cuDeviceGetCount(int* out) {
     if (!state().ready) return NOT_INITIALIZED;
     *out = state().settings.devices;
@@ -34,27 +40,26 @@ FAKE_CU cuDeviceGetCount(int* out) {
 
 FAKE_CU cuDeviceGet(int* out, int ordinal) {
     if (!state().ready) return NOT_INITIALIZED;
-    if (!find(ordinal)) return INVALID_DEVICE;
+    FAKE_NEED_ORDINAL();
     *out = ordinal;
     return SUCCESS;
 }
 
 FAKE_CU cuDeviceGetName(char* out, int room, int ordinal) {
-    if (!find(ordinal)) return INVALID_DEVICE;
+    FAKE_NEED_ORDINAL();
     snprintf(out, (size_t)room, "fake GPU (compute %d.%d)", state().settings.major,
              state().settings.minor);
     return SUCCESS;
 }
 
 FAKE_CU cuDeviceTotalMem_v2(size_t* out, int ordinal) {
-    Device* device = find(ordinal);
-    if (!device) return INVALID_DEVICE;
+    FAKE_NEED_ORDINAL();
     *out = device->memory;
     return SUCCESS;
 }
 
 FAKE_CU cuDeviceGetUuid_v2(unsigned char* out, int ordinal) {
-    if (!find(ordinal)) return INVALID_DEVICE;
+    FAKE_NEED_ORDINAL();
     memcpy(out, "fake-cuda-device", 16);
     out[15] = (unsigned char)ordinal;
     return SUCCESS;
@@ -62,7 +67,7 @@ FAKE_CU cuDeviceGetUuid_v2(unsigned char* out, int ordinal) {
 FAKE_CU cuDeviceGetUuid(unsigned char* out, int ordinal) { return cuDeviceGetUuid_v2(out, ordinal); }
 
 FAKE_CU cuDeviceGetPCIBusId(char* out, int room, int ordinal) {
-    if (!find(ordinal)) return INVALID_DEVICE;
+    FAKE_NEED_ORDINAL();
     snprintf(out, (size_t)room, "0000:%02X:00.0", ordinal + 1);
     return SUCCESS;
 }
@@ -101,7 +106,7 @@ static const Attribute ATTRIBUTES[] = {
 };
 
 FAKE_CU cuDeviceGetAttribute(int* out, int number, int ordinal) {
-    if (!find(ordinal)) return INVALID_DEVICE;
+    FAKE_NEED_ORDINAL();
     const Settings& s = state().settings;
     *out = 0;
     for (const Attribute& one : ATTRIBUTES) {
@@ -119,8 +124,7 @@ FAKE_CU cuDeviceGetAttribute(int* out, int number, int ordinal) {
 // --- Contexts ---
 
 FAKE_CU cuDevicePrimaryCtxRetain(void** out, int ordinal) {
-    Device* device = find(ordinal);
-    if (!device) return INVALID_DEVICE;
+    FAKE_NEED_ORDINAL();
     if (int code = check(device)) return code;
     ++device->retained;
     *out = device;

@@ -7,7 +7,7 @@ using namespace fake;
 
 FAKE_CU cuMemGetInfo_v2(size_t* free, size_t* total) {
     FAKE_NEED_DEVICE();
-    const u64 all = device->memory, used = device->allocated;
+    const u64 all = memory_of(device), used = device->allocated;
     *total = all;
     *free = used < all ? all - used : 0;
     return SUCCESS;

@@ -24,6 +24,9 @@ Block::Block() {
 
 Block::~Block() {
     for (auto& thread : threads) fiber_free(thread->fiber);
+#if FAKE_TSAN
+    if (copier) __tsan_destroy_fiber(copier);
+#endif
     munmap(arena, ARENA);
 }
 
@@ -159,18 +162,12 @@ static void place_threads(Block& self, Index3 at, Index3 grid, Index3 size) {
     self.next = 0;
 }
 
-// Bulk copies are made by nobody's thread.
-static void start_copier(Block& self) {
+// Bulk copies are made by nobody's thread. The identity is kept for later blocks: it is large.
+static void need_copier(Block& self) {
 #if FAKE_TSAN
-    self.copier = __tsan_create_fiber(0);
+    if (!self.copier) self.copier = __tsan_create_fiber(0);
 #endif
     (void)self;
-}
-static void end_copier(Block& self) {
-#if FAKE_TSAN
-    __tsan_destroy_fiber(self.copier);
-#endif
-    self.copier = nullptr;
 }
 
 bool Block::run(Index3 at, Index3 grid, Index3 size) {
@@ -187,7 +184,7 @@ bool Block::run(Index3 at, Index3 grid, Index3 size) {
     bulk.clear();
     fiber_adopt(host);
     start_arena();
-    start_copier(*this);
+    need_copier(*this);
     place_threads(*this, at, grid, size);
     while (alive > 0 && failure.empty()) {
         if (next == ready.size()) {
@@ -208,7 +205,6 @@ bool Block::run(Index3 at, Index3 grid, Index3 size) {
         place = &current->place;
         fiber_switch(host, current->fiber);
     }
-    end_copier(*this);
     place = nullptr;
     current = nullptr;
     current_block = nullptr;

@@ -51,6 +51,10 @@ struct Device {
     std::atomic<long long> fail_after{-1};  // launches after which the device breaks
     std::atomic<int> fail_code{0};
     std::atomic<u64> memory{0}, allocated{0};
+    std::atomic<long long> shrink_after{-1};  // launches after which `memory` is `shrink_to`
+    std::atomic<u64> shrink_to{0};
+    std::string refused;  // the one call that it answers with `refuse_code`
+    int refuse_code = 0;
     std::atomic<int> retained{0};
     std::mutex report_lock;
     std::string report;  // why it broke, or the last thing that was wrong
@@ -83,6 +87,10 @@ void order_of_thread(Order* order, u64* seed);
 void report(Device* device, int code, const std::string& text);
 // 0, or the code with which calls on this device fail.
 int check(Device* device);
+// The same for a call by its name: a device may refuse one of them.
+int check(Device* device, const char* call);
+// Bytes of memory that it has now.
+u64 memory_of(Device* device);
 // The device of the calling thread's context, or nullptr.
 Device*& current_device();
 
@@ -165,6 +173,6 @@ void progress();
     ::fake::Device* const device = ::fake::current_device();                                       \
     if (!::fake::state().ready) return ::fake::NOT_INITIALIZED;                                    \
     if (!device) return ::fake::INVALID_CONTEXT;                                                   \
-    if (int code = ::fake::check(device)) return code
+    if (int code = ::fake::check(device, __func__)) return code
 
 }  // namespace fake

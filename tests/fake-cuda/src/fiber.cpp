@@ -15,7 +15,7 @@
 #include <sanitizer/asan_interface.h>
 #endif
 #if FAKE_TSAN
-#include <sanitizer/tsan_interface.h>
+#include "races.hpp"
 #endif
 
 namespace fake {
@@ -81,9 +81,7 @@ static void renew(Fiber& fiber) {
     if (fiber.tsan && !fiber.running) return;
     // The old one is left alone: it would be an error to end it in the middle of a call.
     fiber.tsan = __tsan_create_fiber(0);
-    munmap(fiber.stack, fiber.stack_bytes);
-    mmap(fiber.stack, fiber.stack_bytes, PROT_READ | PROT_WRITE,
-         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    races_new_memory(fiber.stack, fiber.stack_bytes);
 #endif
     fiber.running = false;
 }

@@ -53,7 +53,7 @@ static int insert(Device* device, size_t bytes, u64* out) {
 
 int allocate(Device* device, size_t bytes, u64* out) {
     if (bytes == 0) return INVALID_VALUE;
-    if (device->allocated.fetch_add(bytes) + bytes > device->memory) {
+    if (device->allocated.fetch_add(bytes) + bytes > memory_of(device)) {
         device->allocated -= bytes;
         return OUT_OF_MEMORY;
     }

@@ -56,10 +56,12 @@ inline void races_write(void* at, u32 bytes) {
     __tsan_write_range(at, bytes);
     races_ignore(true);
 }
-inline void races_new_memory(void* at, u32 bytes) {
-    // The detector forgets what is unmapped.
-    munmap(at, bytes);
+inline void races_new_memory(void* at, size_t bytes) {
+    // The detector forgets what is mapped anew where it does not look. In one call: whatever another
+    // host thread mapped into a hole between two of them would be lost.
+    races_ignore(true);
     mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    races_ignore(false);
 }
 #else
 inline Token races_token() { return nullptr; }
@@ -72,7 +74,7 @@ inline void races_ignore(bool) {}
 inline void races_read(const void*, u32) {}
 inline void races_write(void*, u32) {}
 // What was here before is another memory.
-inline void races_new_memory(void*, u32) {}
+inline void races_new_memory(void*, size_t) {}
 #endif
 
 }  // namespace fake

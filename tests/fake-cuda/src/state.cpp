@@ -52,6 +52,31 @@ static void set_failure(Device& device, long long launches, int code) {
 // A gigabyte unless told: memory is filled with NaN when it is given out.
 static constexpr u64 MEMORY = 1ull << 30;
 
+static bool is_device(int ordinal) { return ordinal >= 0 && ordinal < MAX_DEVICES; }
+
+// What is to go wrong: FAKECUDA_FAIL, FAKECUDA_SHRINK, FAKECUDA_REFUSE.
+static void read_faults(State& all) {
+    int device = 0, code = 0;
+    long long launches = 0;
+    const char* plan = getenv("FAKECUDA_FAIL");
+    if (plan && sscanf(plan, "%d:%lld:%d", &device, &launches, &code) == 3 && is_device(device)) {
+        set_failure(all.devices[device], launches, code);
+    }
+    u64 bytes = 0;
+    plan = getenv("FAKECUDA_SHRINK");
+    if (plan && sscanf(plan, "%d:%lld:%llu", &device, &launches, &bytes) == 3 &&
+        is_device(device)) {
+        all.devices[device].shrink_after = launches;
+        all.devices[device].shrink_to = bytes;
+    }
+    char call[64] = "";
+    plan = getenv("FAKECUDA_REFUSE");
+    if (plan && sscanf(plan, "%d:%63[^:]:%d", &device, call, &code) == 3 && is_device(device)) {
+        all.devices[device].refused = call;
+        all.devices[device].refuse_code = code;
+    }
+}
+
 void read_settings(State& all) {
     Settings& s = all.settings;
     s.devices = (int)number("FAKECUDA_DEVICES", 1);
@@ -68,13 +93,7 @@ void read_settings(State& all) {
         all.devices[i].null_stream = new Stream;
         all.devices[i].null_stream->device = &all.devices[i];
     }
-    int device = 0, code = 0;
-    long long launches = 0;
-    const char* plan = getenv("FAKECUDA_FAIL");
-    if (plan && sscanf(plan, "%d:%lld:%d", &device, &launches, &code) == 3 && device >= 0 &&
-        device < MAX_DEVICES) {
-        set_failure(all.devices[device], launches, code);
-    }
+    read_faults(all);
 }
 
 void report(Device* device, int code, const std::string& text) {
@@ -102,12 +121,23 @@ int check(Device* device) {
     return device->broken;
 }
 
+int check(Device* device, const char* call) {
+    if (int code = check(device)) return code;
+    return device->refused == call ? device->refuse_code : SUCCESS;
+}
+
+u64 memory_of(Device* device) {
+    const long long after = device->shrink_after;
+    const bool shrunk = after >= 0 && (long long)device->launches >= after;
+    return shrunk ? device->shrink_to : device->memory;
+}
+
 }  // namespace fake
 
 using namespace fake;
 
 static Device* device_at(int ordinal) {
-    return ordinal >= 0 && ordinal < MAX_DEVICES ? &state().devices[ordinal] : nullptr;
+    return is_device(ordinal) ? &state().devices[ordinal] : nullptr;
 }
 
 // --- Controls for tests ---
@@ -140,6 +170,7 @@ extern "C" FAKE_API void fakecuda_reset(int ordinal) {
         if (ordinal >= 0 && ordinal != i) continue;
         Device& device = state().devices[i];
         device.fail_after = -1;
+        device.shrink_after = -1;
         device.launches = 0;
         device.copied = 0;
         device.memory = number("FAKECUDA_MEMORY", MEMORY);

@@ -15,11 +15,13 @@
 #else
 #include "shim.hpp"
 
-#define EL_SHARED(TYPE, NAME, EXTENT)                                                              \
+#define EL_SHARED(TYPE, NAME, EXTENT) EL_SHARED_AT(alignof(TYPE), TYPE, NAME, EXTENT)
+#define EL_SHARED_PACKS(TYPE, NAME, EXTENT) EL_SHARED_AT(16, TYPE, NAME, EXTENT)
+#define EL_SHARED_AT(ALIGN, TYPE, NAME, EXTENT)                                                    \
     static char NAME##_key = 0;                                                                    \
     TYPE(&NAME)                                                                                    \
     EXTENT = *reinterpret_cast<TYPE(*) EXTENT>(                                                    \
-        ::fake::shared_array(&NAME##_key, sizeof(TYPE EXTENT), alignof(TYPE),                      \
+        ::fake::shared_array(&NAME##_key, sizeof(TYPE EXTENT), ALIGN,                              \
                              ::fake::Site{__FILE__, __LINE__}))
 #define EL_SMEM(NAME) u8* const NAME = static_cast<u8*>(::fake::shared_dynamic())
 

@@ -7,7 +7,7 @@ use electrode::device::cuda::Element;
 use electrode::device::ops::Ops;
 
 use super::attention_case::{Bias, Case, HALF_UNIT, LENGTHS, bound, plain};
-use super::rows::{assert_bits, poisoned, random, read, tensor};
+use super::rows::{assert_bits, poisoned, poisoned_cells, random, read, tensor};
 use crate::cuda::device;
 
 const ELEMENTS: [Element; 2] = [Element::F32, Element::Bf16];
@@ -54,7 +54,7 @@ pub(super) fn by_definition(case: &Case, qkv: &[f32], round: fn(f64) -> f64) -> 
 fn attend<O: Ops>(ops: &O, case: &Case, qkv: &[f32]) -> [Vec<f32>; 2] {
     let qkv = tensor(ops, case.cols(), qkv);
     let mut z = poisoned(ops, case.tokens(), case.heads * case.width);
-    let mut probs = poisoned(ops, case.cells(), 1);
+    let mut probs = poisoned_cells(ops, case.cells());
     let (starts, bias) = (case.starts(), ops.vector(case.bias_values()).expect("a vector"));
     let args = case.args(&starts, &bias);
     ops.attention(&args, &qkv, &mut z, Some(&mut probs));

@@ -3,8 +3,9 @@
 //! gradient at the past's queries. Bounds: theirs.
 
 use electrode::device::cuda::{CudaDevice, Element};
-use electrode::device::gradient_ops::{GradientOps, Past};
+use electrode::device::gradient_ops::GradientOps;
 use electrode::device::ops::{AttentionArgs, Ops};
+use electrode::device::suffix_ops::{Past, SuffixOps};
 
 use super::attention_case::{Bias, Case, HALF_UNIT, bound, plain};
 use super::rows::{assert_bits, assert_refused, poisoned, random, read, tensor};

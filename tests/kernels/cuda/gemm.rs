@@ -19,7 +19,7 @@ const KINDS: [Activation; 5] = [
 ];
 
 /// Rows, columns, inner: heads of two classes, ends of tiles, a vocabulary's odd end, many rows, and
-/// the way back through a head of one class.
+/// one column or two to multiply over.
 const SHAPES: [(usize, usize, usize); 9] = [
     (7, 3, 5),
     (129, 257, 65),
@@ -27,9 +27,9 @@ const SHAPES: [(usize, usize, usize); 9] = [
     (70, 1, 24),
     (3, 1009, 64),
     (300, 40, 33),
-    (9, 1, 1),
-    (5, 43, 1),
-    (3, 1100, 1),
+    (33, 70, 1),
+    (140, 1, 1),
+    (5, 129, 2),
 ];
 
 struct Problem {

@@ -68,6 +68,17 @@ pub(super) fn poisoned<O: Ops>(ops: &O, rows: usize, cols: usize) -> O::Tensor {
     tensor(ops, cols, &vec![f32::NAN; rows * cols])
 }
 
+/// The same for values that lie end to end.
+pub(super) fn poisoned_cells<O: Ops>(ops: &O, count: usize) -> O::Tensor {
+    let mut x = ops.cells(count + GUARDS).expect("memory");
+    ops.set_rows(&mut x, count + GUARDS);
+    let mut values = vec![f32::NAN; count];
+    values.extend([UNTOUCHED; GUARDS]);
+    ops.write(&mut x, &values).expect("an upload");
+    ops.set_rows(&mut x, count);
+    x
+}
+
 /// The rows in use, once it is checked that the guards are as they were.
 pub(super) fn read<O: Ops>(ops: &O, x: &mut O::Tensor, rows: usize) -> Vec<f32> {
     let mut values = Vec::new();

@@ -4,6 +4,7 @@
 use electrode::device::cuda::Element;
 use electrode::device::gradient_ops::GradientOps;
 use electrode::device::ops::Ops;
+use electrode::device::suffix_ops::SuffixOps;
 
 use super::rows::{SHAPES, assert_bits, assert_refused, kept, random, read, tensor};
 use crate::cuda::{device, on_both};

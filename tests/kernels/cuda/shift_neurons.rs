@@ -2,8 +2,8 @@
 //! Oracle: the definition in f64.
 
 use electrode::device::cuda::Element;
-use electrode::device::gradient_ops::GradientOps;
 use electrode::device::ops::Ops;
+use electrode::device::suffix_ops::SuffixOps;
 
 use super::rows::{assert_near, assert_refused, indices, random, read, tensor};
 use crate::cuda::{device, on_both};

@@ -13,6 +13,8 @@ use std::ffi::{CStr, CString};
 
 use cudarc::driver::sys::{self, CUresult};
 
+use crate::error::Error;
+
 /// What the product calls. The probe looks all of them up first: cudarc panics at the first use of
 /// one that an old driver does not have.
 pub(super) const SYMBOLS: &[&str] = &[
@@ -84,6 +86,15 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn is_memory(&self) -> bool {
         self.code == CUresult::CUDA_ERROR_OUT_OF_MEMORY as u32
+    }
+
+    /// As a failure of this device. Memory that others hold is no fault of it.
+    pub(super) fn of_device(&self, device: &str) -> Error {
+        let (device, what) = (device.to_owned(), self.to_string());
+        match self.is_memory() {
+            true => Error::DeviceMemory { device, what },
+            false => Error::Device { device, what },
+        }
     }
 }
 

@@ -1,0 +1,198 @@
+//! `report.html` of an experiment: how the model answers, which neurons matter, and what becomes of the
+//! answers as these are taken away or moved. A page without script, drawn from the tables alone.
+
+mod plot;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use self::plot::{Line, Point, plot};
+use super::REPORT;
+use super::html::{STYLE, escape};
+use crate::artifact::atomic::write_bytes_atomic;
+use crate::artifact::effects::{CURVES, CurveRow, EFFECTS, EffectRow, read_curves, read_effects};
+use crate::artifact::manifest::Manifest;
+use crate::error::Result;
+
+/// Neurons listed for each method.
+const LISTED: i32 = 25;
+
+/// Writes `report.html` in the folder of an experiment, and returns its path.
+pub fn build(folder: &Path) -> Result<PathBuf> {
+    let manifest = Manifest::read(folder)?;
+    let effects = read_effects(&folder.join(EFFECTS))?;
+    let curves = read_curves(&folder.join(CURVES))?;
+    let path = folder.join(REPORT);
+    write_bytes_atomic(&path, page(&manifest, &effects, &curves).as_bytes())?;
+    Ok(path)
+}
+
+fn page(manifest: &Manifest, effects: &[EffectRow], curves: &[CurveRow]) -> String {
+    let name = manifest.config["name"].as_str().unwrap_or("experiment");
+    let mut body = String::new();
+    facts(&mut body, manifest, curves);
+    judged(&mut body, curves);
+    neurons(&mut body, effects);
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
+         style-src 'unsafe-inline'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>{STYLE}{OWN}</style></head>\n\
+         <body><main class=\"sheet\"><h1>{title}</h1>\n{body}</main></body></html>\n",
+        title = escape(name),
+    )
+}
+
+const OWN: &str = "
+.sheet { max-width: 64rem; margin: 0 auto; padding: 1.5rem; }
+.sheet h1, .sheet h2 { font-family: var(--serif); }
+.sheet table { border-collapse: collapse; margin: .6rem 0 1.6rem; font-size: .9rem; }
+.sheet th, .sheet td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
+.sheet th { color: var(--soft); font-weight: 500; }
+.sheet td.name, .sheet th.name { text-align: left; }
+.sheet svg { max-width: 100%; height: auto; font: 12px var(--sans); fill: var(--soft); }
+.sheet p { color: var(--soft); }
+";
+
+/// What was asked, and how the untouched model answers.
+fn facts(body: &mut String, manifest: &Manifest, curves: &[CurveRow]) {
+    let model = &manifest.model;
+    let _ = write!(
+        body,
+        "<p>{} ({}, {} layers, {} neurons asked) on {} questions; {:.1} s on {}.</p>",
+        escape(&model.path),
+        escape(&model.architecture),
+        model.layers,
+        model.neurons,
+        manifest.corpus.counts.rows,
+        manifest.timings.seconds,
+        escape(&manifest.devices.first().map_or_else(String::new, |device| device.name.clone())),
+    );
+    for note in &manifest.notes {
+        let _ = write!(body, "<p>{}.</p>", escape(note));
+    }
+    body.push_str("<h2>The untouched model</h2>");
+    let untouched = curves.iter().filter(|row| row.method == "none");
+    let rows = untouched.map(|row| {
+        vec![
+            if row.concept == "*" { "all".to_owned() } else { row.concept.clone() },
+            row.n.to_string(),
+            percent(row.accuracy, row.accuracy_error),
+            format!("{:.3}", row.log_prob),
+            format!("{:.3}", row.logit_difference),
+        ]
+    });
+    let heads = ["questions", "n", "right", "log p", "logit difference"];
+    table(body, &heads, rows);
+}
+
+/// Dose and response: accuracy against the size of the set, and against the strength of steering.
+fn judged(body: &mut String, curves: &[CurveRow]) {
+    let all: Vec<&CurveRow> = curves.iter().filter(|row| row.concept == "*").collect();
+    let Some(untouched) = all.iter().find(|row| row.method == "none") else { return };
+    let start = Point { x: 0.0, y: untouched.accuracy, error: untouched.accuracy_error };
+    for (steered, title, axis) in [
+        (false, "Neurons taken away", "neurons taken away"),
+        (true, "Neurons moved towards the other group", "strength"),
+    ] {
+        let chosen = all.iter().filter(|row| row.method != "none");
+        let chosen: Vec<&CurveRow> =
+            chosen.filter(|row| (row.act == "steer") == steered).copied().collect();
+        if chosen.is_empty() {
+            continue;
+        }
+        let _ = write!(body, "<h2>{title}</h2>");
+        let _ = write!(body, "{}", plot(&lines(&chosen, steered, start), (axis, "right answers")));
+        let rows = chosen.iter().map(|row| {
+            vec![
+                row.method.clone(),
+                format!("{} {}", row.order, if row.order == "random" { row.draw + 1 } else { 1 }),
+                row.act.clone(),
+                row.size.to_string(),
+                format!("{}", row.strength),
+                percent(row.accuracy, row.accuracy_error),
+                format!("{:.3}", row.log_prob),
+                format!("{:.3}", row.logit_difference),
+            ]
+        });
+        let heads =
+            ["method", "order", "act", "neurons", "strength", "right", "log p", "logit difference"];
+        table(body, &heads, rows);
+    }
+}
+
+/// A line for the top of each method, and one for the mean of its random sets.
+fn lines(rows: &[&CurveRow], steered: bool, start: Point) -> Vec<Line> {
+    let mut found: BTreeMap<(String, String), Vec<&CurveRow>> = BTreeMap::new();
+    for row in rows {
+        found.entry((row.method.clone(), row.order.clone())).or_default().push(row);
+    }
+    let line = |((method, order), rows): ((String, String), Vec<&CurveRow>)| {
+        let mut by_dose: BTreeMap<u64, Vec<&CurveRow>> = BTreeMap::new();
+        for row in rows {
+            let dose = if steered { row.strength } else { f64::from(row.size) };
+            by_dose.entry(dose.max(0.0).to_bits()).or_default().push(row);
+        }
+        let point = |(dose, rows): (u64, Vec<&CurveRow>)| {
+            let count = rows.len() as f64;
+            Point {
+                x: f64::from_bits(dose),
+                y: rows.iter().map(|row| row.accuracy).sum::<f64>() / count,
+                error: rows.iter().map(|row| row.accuracy_error).sum::<f64>() / count,
+            }
+        };
+        let points = std::iter::once(start).chain(by_dose.into_iter().map(point)).collect();
+        let random = order == "random";
+        let name = if random { format!("random beside {method}") } else { method };
+        Line { name, random, points }
+    };
+    found.into_iter().map(line).collect()
+}
+
+/// The first neurons of each ranking over all questions.
+fn neurons(body: &mut String, effects: &[EffectRow]) {
+    body.push_str("<h2>Neurons</h2>");
+    let mut methods: Vec<&str> = Vec::new();
+    for row in effects {
+        if !methods.contains(&row.method.as_str()) {
+            methods.push(&row.method);
+        }
+    }
+    for method in methods {
+        let of = effects.iter().filter(|row| row.method == method && row.concept == "*");
+        let rows = of.filter(|row| row.rank <= LISTED).map(|row| {
+            vec![
+                format!("{}.{}", row.site, row.neuron),
+                format!("{:.4}", row.score),
+                format!("{:.4} ± {:.4}", row.effect, row.error),
+                row.q_value.map_or_else(String::new, |q| format!("{q:.2e}")),
+                row.share.map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share)),
+            ]
+        });
+        let _ = write!(body, "<h3>{}</h3>", escape(method));
+        table(body, &["neuron", "importance", "effect", "q", "coarse sets"], rows);
+    }
+}
+
+fn percent(share: f64, error: f64) -> String {
+    format!("{:.1} ± {:.1} %", 100.0 * share, 100.0 * error)
+}
+
+fn table(body: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let class = |column: usize| if column == 0 { " class=\"name\"" } else { "" };
+    body.push_str("<table><thead><tr>");
+    for (column, head) in heads.iter().enumerate() {
+        let _ = write!(body, "<th{}>{head}</th>", class(column));
+    }
+    body.push_str("</tr></thead><tbody>");
+    for row in rows {
+        body.push_str("<tr>");
+        for (column, cell) in row.iter().enumerate() {
+            let _ = write!(body, "<td{}>{}</td>", class(column), escape(cell));
+        }
+        body.push_str("</tr>");
+    }
+    body.push_str("</tbody></table>");
+}

@@ -1,0 +1,112 @@
+//! Methods as users write them, into work on a model.
+
+use std::sync::Arc;
+
+use crate::device::gradient_ops::Metric;
+use crate::error::{Error, Result};
+use crate::methods::MethodCall;
+use crate::methods::registry::Kind;
+use crate::stimulate::integrated_gradients::{Quadrature, Settings};
+use crate::stimulate::read::Questions;
+use crate::stimulate::sweep::Where;
+use crate::stimulate::task::{Replacement, Task, Value};
+
+/// Parses the methods of an experiment; refuses what its questions cannot feed.
+pub(super) fn methods(texts: &[String], questions: &Questions) -> Result<Vec<MethodCall>> {
+    let calls: Vec<MethodCall> =
+        texts.iter().map(|text| MethodCall::parse(text)).collect::<Result<_>>()?;
+    if calls.is_empty() {
+        return Err(Error::config("methods", "none is listed", "write methods = [\"gradact\"]"));
+    }
+    let first = questions.list.first().expect("there are questions");
+    for (at, call) in calls.iter().enumerate() {
+        if !matches!(call.method.kind, Kind::Causal) {
+            let remedy = "use `electrode run` for methods over a corpus";
+            return Err(call.wrong("does not ask the model questions", remedy));
+        }
+        if texts[..at].contains(&texts[at]) {
+            return Err(call.wrong("is listed twice", "list each method once"));
+        }
+        let compares = call.text("metric") == "logit_difference";
+        if compares && first.foil.is_none() {
+            let remedy = "name the key of the wrong answers as questions.wrong, or choose \
+                          metric=log_prob";
+            return Err(call.wrong("compares with a wrong answer, and there are none", remedy));
+        }
+        if matches!(call.method.name, "patch" | "attrpatch") && first.other.is_none() {
+            let remedy = "name the key of the second prompts as questions.counterfactual";
+            return Err(call.wrong("needs a counterfactual prompt, and there are none", remedy));
+        }
+    }
+    Ok(calls)
+}
+
+/// What a method does; `means` are the neurons' means by layer, where one asks for them.
+pub(super) fn task(call: &MethodCall, means: Option<&Arc<Vec<Vec<f32>>>>) -> Task {
+    let place = || match call.text("where").as_str() {
+        "answer" => Where::Answer,
+        _ => Where::Everywhere,
+    };
+    let metric = || metric(&call.text("metric"));
+    let value = || match call.text("metric").as_str() {
+        "accuracy" => Value::Accuracy,
+        name => Value::Of(self::metric(name)),
+    };
+    match call.method.name {
+        "ablate" => {
+            let replacement = match call.text("how").as_str() {
+                "mean" => Replacement::Mean(Arc::clone(means.expect("they were taken"))),
+                "resample" => Replacement::Resample(call.whole("seed") as u64),
+                _ => Replacement::Zero,
+            };
+            Task::Ablation { replacement, place: place(), value: value() }
+        }
+        "patch" => {
+            let replacement = Replacement::Counterfactual;
+            Task::Ablation { replacement, place: place(), value: value() }
+        }
+        "attrpatch" => Task::AttributionPatching { metric: metric() },
+        "gradact" => {
+            Task::GradientActivation { metric: metric(), absolute: call.text("mode") == "abs" }
+        }
+        "kn" => {
+            let quadrature = match call.text("rule").as_str() {
+                "right" => Quadrature::Right,
+                "left" => Quadrature::Left,
+                "ends" => Quadrature::Ends,
+                _ => Quadrature::Midpoint,
+            };
+            let steps = u32::try_from(call.whole("steps")).expect("checked by the registry");
+            #[expect(clippy::cast_possible_truncation, reason = "a share")]
+            let threshold = call.number("t") as f32;
+            let settings = Settings { steps, quadrature, metric: metric() };
+            Task::Knowledge { settings, threshold }
+        }
+        name => unreachable!("'{name}' is in the table of causal methods and has no work"),
+    }
+}
+
+fn metric(name: &str) -> Metric {
+    match name {
+        "log_prob" => Metric::LogProb,
+        "prob" => Metric::Prob,
+        "loss" => Metric::Loss,
+        _ => Metric::LogitDifference,
+    }
+}
+
+/// Whether a method needs the neurons' means.
+pub(super) fn needs_means(call: &MethodCall) -> bool {
+    call.method.name == "ablate" && call.text("how") == "mean"
+}
+
+/// The importance of a neuron from the mean of its numbers: larger is more important.
+pub(super) fn importance(call: &MethodCall, mean: f64) -> f64 {
+    match call.method.name {
+        // What the answer loses.
+        "ablate" if call.text("metric") == "loss" => mean,
+        "ablate" => -mean,
+        "kn" => mean,
+        _ => mean.abs(),
+    }
+}

@@ -1,0 +1,82 @@
+//! Sets of neurons of any layers, taken away or moved together: every question answered again by the
+//! whole model, arm by arm.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::gradients::{neurons_of, scoring};
+use super::question::{Question, QuestionBatch};
+use super::task::baseline;
+use crate::accumulate::effects::Effects;
+use crate::device::backward::Differentiable;
+use crate::device::forward::SiteWork;
+use crate::device::gradient_ops::GradientOps;
+use crate::device::ops::{Edit, Write};
+use crate::device::site_view::Nobody;
+use crate::error::Result;
+
+/// Neurons by layer.
+pub type NeuronSet = BTreeMap<usize, Vec<u32>>;
+
+/// What an arm does to its neurons, at every token.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// Each becomes a number: one for each neuron of the set, layer by layer.
+    Set(BTreeMap<usize, Vec<f32>>),
+    /// At the answering token of a question of group g, these are added: `[group][layer]`.
+    Shift(Vec<BTreeMap<usize, Vec<f32>>>),
+}
+
+/// One arm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arm {
+    /// Its neurons.
+    pub neurons: NeuronSet,
+    /// What happens to them.
+    pub act: Act,
+}
+
+impl Arm {
+    fn edits(
+        &self,
+        batch: &QuestionBatch,
+        groups: &[Option<u32>],
+    ) -> BTreeMap<crate::id::Site, Vec<Edit>> {
+        let edits = self.neurons.iter().map(|(&layer, neurons)| {
+            let columns = Some(neurons.clone());
+            let edits = match &self.act {
+                Act::Set(values) => {
+                    vec![Edit { columns, tokens: None, write: Write::Set(values[&layer].clone()) }]
+                }
+                Act::Shift(by_group) => (0..)
+                    .zip(by_group)
+                    .map(|(group, values)| {
+                        let rows = batch.rows.iter().zip(groups);
+                        let own = rows.filter(|(_, of)| **of == Some(group)).map(|(row, _)| *row);
+                        let write = Write::Add(values[&layer].clone());
+                        Edit { columns: columns.clone(), tokens: Some(own.collect()), write }
+                    })
+                    .collect(),
+            };
+            (neurons_of(layer), edits)
+        });
+        edits.collect()
+    }
+
+    /// Answers a batch under the arm, and adds the baseline's numbers.
+    pub fn add<O: GradientOps>(
+        &self,
+        run: &mut Differentiable<O>,
+        (questions, groups): (&[Question], &[Option<u32>]),
+        effects: &mut Effects,
+    ) -> Result<()> {
+        let batch = QuestionBatch::new(questions);
+        let (nothing, edits) = (BTreeSet::new(), self.edits(&batch, groups));
+        let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
+        run.run(batch.input(), &mut sites)?;
+        let scores = run.score(&batch.starts, scoring(&batch), None)?;
+        for (score, group) in scores.iter().zip(groups) {
+            effects.add(*group, baseline(score).into_iter());
+        }
+        Ok(())
+    }
+}
