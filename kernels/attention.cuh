@@ -38,6 +38,16 @@ struct alignas(16) AttentionTile {
     u32 sequence;  // its number
 };
 
+// Keys and values of tokens before those of a batch. Keys and queries are then counted from the
+// past's first token, and a tile's `start` is where that would be in the batch (modulo 2^32).
+struct PastArgs {
+    const void* kv;   // [rows, 2 K d]: key heads, then value heads
+    const u32* rows;  // [S, 2] first row and number of rows of each sequence; null: no past
+    u64 stride;
+};
+DEVICE u32 past_start(const PastArgs& past, u32 sequence) { return past.rows[2 * sequence]; }
+DEVICE u32 past_length(const PastArgs& past, u32 sequence) { return past.rows[2 * sequence + 1]; }
+
 // The tile and head of this block.
 struct AttentionWork {
     AttentionTile tile;

@@ -6,6 +6,8 @@
 //   out  [T, (H + 2 K) d] of T   gradient of qkv; every column of a sequence's rows is written
 //   rows [T, H] SoftmaxRow       what the first kernel finds of each query, and the others read
 //
+// Sequences may go on from a past (attention.cuh), which gets no gradient.
+//
 // With P = softmax(S), S = scale q k^T (capped, then biased), O = P v:
 //   dv = P^T dO,  dP = dO v^T,  dS = P (dP - rowsum(P dP)),  dq = scale dS k,  dk = scale dS^T q
 //
@@ -33,6 +35,7 @@ struct alignas(16) SoftmaxRow {
 
 struct AttentionGradArgs {
     AttentionArgs forward;  // its `out` is the gradient of qkv
+    PastArgs past;          // held fixed: it gets no gradient
     const void* g;
     SoftmaxRow* rows;
     u64 g_stride;
@@ -48,25 +51,20 @@ DEVICE HeadRows<T> gradient_rows(const AttentionGradArgs& a, const AttentionTile
     return {g + (u64)head * a.forward.head_width, a.g_stride, tile.length - first,
             a.forward.head_width};
 }
-// The columns of rows from `first` on.
-template <class T> DEVICE HeadRows<T> from_column(const HeadRows<T>& rows, u32 first) {
-    return {rows.at + first, rows.stride, rows.count, rows.width - first};
-}
-
-template <class T> DEVICE void find_rows(const AttentionGradArgs& args) {
-    EL_SHARED(float, panels, [PANEL_FLOATS]);
+template <class T, class SOURCE>
+DEVICE void rows_grad(const AttentionGradArgs& args, const SOURCE& source, float* panels) {
     const AttentionArgs& a = args.forward;
     const Queries<T> queries = queries_of<T>(a);
     const AttentionWork& work = queries.work;
     const HeadRows<T> g = gradient_rows<T>(args, work.tile, work.tile.query, work.head);
-    const u32 value_head = a.heads + a.kv_heads + work.kv_head;
+    const u32 value_head = a.kv_heads + work.kv_head;
     SoftmaxRows rows = no_keys();
     float mean[EACH] = {};
     for (u32 first = queries.keys.begin; first < queries.keys.end; first += SIDE) {
         float scores[EACH][EACH], grads[EACH][EACH], shrink[EACH];
-        score_keys(scores, a, queries, first, panels);
+        score_keys(scores, source, queries, first, panels);
         softmax_simt(rows, scores, shrink);
-        multiply_simt(grads, g, head_rows<T>(a, work.tile, first, value_head), panels);
+        multiply_simt(grads, g, source.rows(work.tile, first, value_head), panels);
         for (u32 i = 0; i < EACH; ++i) {
             float sum = 0.0f;
             for (u32 j = 0; j < EACH; ++j) sum = fmaf(scores[i][j], grads[i][j], sum);
@@ -98,16 +96,15 @@ DEVICE void load_rows(SoftmaxRow (&rows)[EACH], const AttentionGradArgs& a,
 
 // The probabilities of a tile, and the gradients of its scores before scale and cap (without the
 // scale). Begins with a barrier, as multiply_simt does.
-template <class T>
+template <class T, class SOURCE>
 DEVICE void tile_grad(float (&probs)[EACH][EACH], float (&grads)[EACH][EACH],
-                      const AttentionGradArgs& args, const Queries<T>& queries, u32 first,
-                      float* panels) {
+                      const AttentionGradArgs& args, const SOURCE& source,
+                      const Queries<T>& queries, u32 first, float* panels) {
     const AttentionArgs& a = args.forward;
     const AttentionWork& work = queries.work;
-    const u32 key_head = a.heads + work.kv_head;
     multiply_simt(grads, gradient_rows<T>(args, work.tile, work.tile.query, work.head),
-                  head_rows<T>(a, work.tile, first, key_head + a.kv_heads), panels);
-    multiply_simt(probs, queries.rows, head_rows<T>(a, work.tile, first, key_head), panels);
+                  source.rows(work.tile, first, a.kv_heads + work.kv_head), panels);
+    multiply_simt(probs, queries.rows, source.rows(work.tile, first, work.kv_head), panels);
     SoftmaxRow rows[EACH];
     load_rows(rows, args, work);
     for (u32 i = 0; i < EACH; ++i) {
@@ -147,8 +144,9 @@ DEVICE void store_sums(const float (&sums)[GROUPS][EACH][4], const AttentionArgs
     }
 }
 
-template <class T, u32 GROUPS>
-DEVICE void queries_grad(const AttentionGradArgs& args, float* panels, float* weights) {
+template <class T, u32 GROUPS, class SOURCE>
+DEVICE void queries_grad(const AttentionGradArgs& args, const SOURCE& source, float* panels,
+                         float* weights) {
     const AttentionArgs& a = args.forward;
     const Queries<T> queries = queries_of<T>(a);
     const AttentionWork& work = queries.work;
@@ -156,13 +154,13 @@ DEVICE void queries_grad(const AttentionGradArgs& args, float* panels, float* we
     float sums[GROUPS][EACH][4] = {};
     for (u32 first = queries.keys.begin; first < queries.keys.end; first += SIDE) {
         float probs[EACH][EACH], grads[EACH][EACH];
-        tile_grad(probs, grads, args, queries, first, panels);
+        tile_grad(probs, grads, args, source, queries, first, panels);
         for (u32 i = 0; i < EACH; ++i) {
             for (u32 j = 0; j < EACH; ++j) {
                 weights[(y + GRID * i) * WIDE_ROW + x + GRID * j] = grads[i][j];
             }
         }
-        const HeadRows<T> keys = head_rows<T>(a, work.tile, first, a.heads + work.kv_head);
+        const auto keys = source.rows(work.tile, first, work.kv_head);
         multiply_values(sums, weights, from_column(keys, blockIdx.y * PART), panels);
     }
     store_sums<T>(sums, a, work.tile, work.head, a.scale);
@@ -178,10 +176,12 @@ DEVICE void store_turned(float* weights, const float (&tile)[EACH][EACH]) {
     }
 }
 
-// Queries that see some of the keys from `first` on, cut to whole tiles at the front.
-DEVICE KeyRange seeing_queries(const AttentionArgs& a, u32 first, u32 length) {
-    const u32 keys_end = smaller(first + SIDE, length);
-    return {a.causal ? first : 0, smaller(keys_end + a.window - 1, length)};
+// Queries of the batch that see some of a tile of its keys, from the first of a tile on.
+DEVICE KeyRange seeing_queries(const AttentionGradArgs& args, const AttentionTile& keys) {
+    const AttentionArgs& a = args.forward;
+    const u32 before = args.past.rows != nullptr ? past_length(args.past, keys.sequence) : 0;
+    const u32 keys_end = smaller(keys.query + SIDE, keys.length);
+    return {a.causal ? keys.query : before, smaller(keys_end + a.window - 1, keys.length)};
 }
 
 template <class T, u32 GROUPS>
@@ -189,7 +189,8 @@ DEVICE void keys_grad(const AttentionGradArgs& args, float* panels, float* weigh
     const AttentionArgs& a = args.forward;
     const AttentionTile keys = reinterpret_cast<const AttentionTile*>(a.tiles)[blockIdx.x / a.kv_heads];
     const u32 kv_head = blockIdx.x % a.kv_heads, group = a.heads / a.kv_heads;
-    const KeyRange seeing = seeing_queries(a, keys.query, keys.length);
+    const KeyRange seeing = seeing_queries(args, keys);
+    const BatchKeys<T> source = {a};
     float key_sums[GROUPS][EACH][4] = {}, value_sums[GROUPS][EACH][4] = {};
     for (u32 head = kv_head * group; head < (kv_head + 1) * group; ++head) {
 #pragma unroll 1
@@ -197,7 +198,7 @@ DEVICE void keys_grad(const AttentionGradArgs& args, float* panels, float* weigh
             const AttentionTile tile = {keys.start, keys.length, first, keys.sequence};
             const Queries<T> queries = {{tile, head, kv_head}, head_rows<T>(a, tile, first, head), {}};
             float probs[EACH][EACH], grads[EACH][EACH];
-            tile_grad(probs, grads, args, queries, keys.query, panels);
+            tile_grad(probs, grads, args, source, queries, keys.query, panels);
             const HeadRows<T> g = gradient_rows<T>(args, tile, first, head);
             store_turned(weights, probs);
             multiply_values(value_sums, weights, from_column(g, blockIdx.y * PART), panels);
@@ -211,18 +212,24 @@ DEVICE void keys_grad(const AttentionGradArgs& args, float* panels, float* weigh
 }
 
 // Heads, or parts of them, of at most 64 columns, and of at most 128.
-template <class T> DEVICE void find_queries(const AttentionGradArgs& a) {
-    EL_SHARED(float, panels, [PANEL_FLOATS]);
-    EL_SHARED(float, weights, [SIDE * WIDE_ROW]);
+template <class T, template <class> class KEYS>
+DEVICE void find_rows(const AttentionGradArgs& a, const KEYS<T>& source) {
+    EL_SHARED_PACKS(float, panels, [PANEL_FLOATS]);
+    rows_grad<T>(a, source, panels);
+}
+template <class T, template <class> class KEYS>
+DEVICE void find_queries(const AttentionGradArgs& a, const KEYS<T>& source) {
+    EL_SHARED_PACKS(float, panels, [PANEL_FLOATS]);
+    EL_SHARED_PACKS(float, weights, [SIDE * WIDE_ROW]);
     if (a.forward.head_width <= SIDE) {
-        queries_grad<T, 1>(a, panels, weights);
+        queries_grad<T, 1>(a, source, panels, weights);
     } else {
-        queries_grad<T, 2>(a, panels, weights);
+        queries_grad<T, 2>(a, source, panels, weights);
     }
 }
 template <class T> DEVICE void find_keys(const AttentionGradArgs& a) {
-    EL_SHARED(float, panels, [PANEL_FLOATS]);
-    EL_SHARED(float, weights, [SIDE * WIDE_ROW]);
+    EL_SHARED_PACKS(float, panels, [PANEL_FLOATS]);
+    EL_SHARED_PACKS(float, weights, [SIDE * WIDE_ROW]);
     if (a.forward.head_width <= SIDE) {
         keys_grad<T, 1>(a, panels, weights);
     } else {
@@ -230,9 +237,18 @@ template <class T> DEVICE void find_keys(const AttentionGradArgs& a) {
     }
 }
 
-KERNEL_OF(attention_grad_rows_f32, AttentionGradArgs, SIMT_THREADS, 2) { find_rows<float>(a); }
-KERNEL_OF(attention_grad_rows_bf16, AttentionGradArgs, SIMT_THREADS, 2) { find_rows<bf16>(a); }
-KERNEL(attention_grad_queries_f32, AttentionGradArgs, SIMT_THREADS) { find_queries<float>(a); }
-KERNEL(attention_grad_queries_bf16, AttentionGradArgs, SIMT_THREADS) { find_queries<bf16>(a); }
+template <class T> DEVICE BatchKeys<T> own(const AttentionGradArgs& a) { return {a.forward}; }
+template <class T> DEVICE PastKeys<T> all(const AttentionGradArgs& a) { return {a.forward, a.past}; }
+
+KERNEL_OF(attention_grad_rows_f32, AttentionGradArgs, SIMT_THREADS, 2) { find_rows(a, own<float>(a)); }
+KERNEL_OF(attention_grad_rows_bf16, AttentionGradArgs, SIMT_THREADS, 2) { find_rows(a, own<bf16>(a)); }
+KERNEL(attention_grad_queries_f32, AttentionGradArgs, SIMT_THREADS) { find_queries(a, own<float>(a)); }
+KERNEL(attention_grad_queries_bf16, AttentionGradArgs, SIMT_THREADS) { find_queries(a, own<bf16>(a)); }
 KERNEL(attention_grad_keys_f32, AttentionGradArgs, SIMT_THREADS) { find_keys<float>(a); }
 KERNEL(attention_grad_keys_bf16, AttentionGradArgs, SIMT_THREADS) { find_keys<bf16>(a); }
+
+// With a past, whose keys are seen but get no gradient.
+KERNEL(attention_grad_past_rows_f32, AttentionGradArgs, SIMT_THREADS) { find_rows(a, all<float>(a)); }
+KERNEL(attention_grad_past_rows_bf16, AttentionGradArgs, SIMT_THREADS) { find_rows(a, all<bf16>(a)); }
+KERNEL(attention_grad_past_queries_f32, AttentionGradArgs, SIMT_THREADS) { find_queries(a, all<float>(a)); }
+KERNEL(attention_grad_past_queries_bf16, AttentionGradArgs, SIMT_THREADS) { find_queries(a, all<bf16>(a)); }

@@ -23,19 +23,20 @@ template <class T> DEVICE void attend_probs(const AttentionArgs& a) {
     const Queries<T> queries = queries_of<T>(a);
     const AttentionTile& tile = queries.work.tile;
     const KeyRange& keys = queries.keys;
+    const BatchKeys<T> keys_of = {a};
     const u32 y = threadIdx.x / GRID, x = threadIdx.x % GRID;
     SoftmaxRows rows = no_keys();
     float scores[EACH][EACH], shrink[EACH];
 
     for (u32 first = keys.begin; first < keys.end; first += SIDE) {
-        score_keys(scores, a, queries, first, panels);
+        score_keys(scores, keys_of, queries, first, panels);
         softmax_simt(rows, scores, shrink);
     }
 
     T* probs = static_cast<T*>(a.probs) + a.cells[tile.sequence] +
                ((u64)queries.work.head * tile.length + tile.query) * tile.length;
     for (u32 first = keys.begin; first < keys.end; first += SIDE) {
-        score_keys(scores, a, queries, first, panels);
+        score_keys(scores, keys_of, queries, first, panels);
         for (u32 i = 0; i < EACH; ++i) {
             const u32 row = y + GRID * i;
             for (u32 j = 0; j < EACH; ++j) {

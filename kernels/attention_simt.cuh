@@ -20,6 +20,8 @@ template <class T> struct HeadRows {
     const T* at;
     u64 stride;
     u32 count, width;
+
+    DEVICE float value(u32 row, u32 column) const { return to_float(at[row * stride + column]); }
 };
 template <class T>
 DEVICE HeadRows<T> head_rows(const AttentionArgs& a, const AttentionTile& tile, u32 first,
@@ -29,20 +31,57 @@ DEVICE HeadRows<T> head_rows(const AttentionArgs& a, const AttentionTile& tile, 
             a.qkv_stride, tile.length - first, a.head_width};
 }
 
+// Keys or values of a sequence that goes on from a past: its rows, then those of the batch.
+template <class T> struct JoinedRows {
+    HeadRows<T> past, own;
+    u32 count, width;
+
+    DEVICE float value(u32 row, u32 column) const {
+        return row < past.count ? past.value(row, column) : own.value(row - past.count, column);
+    }
+};
+// The columns of rows from `first` on.
+template <class T> DEVICE HeadRows<T> from_column(const HeadRows<T>& rows, u32 first) {
+    return {rows.at + first, rows.stride, rows.count, rows.width - first};
+}
+template <class T> DEVICE JoinedRows<T> from_column(const JoinedRows<T>& rows, u32 first) {
+    return {from_column(rows.past, first), from_column(rows.own, first), rows.count,
+            rows.width - first};
+}
+
+// Where the rows of a key or value head are, of the 2 K of them: in qkv, or partly in a past.
+template <class T> struct BatchKeys {
+    const AttentionArgs& a;
+    DEVICE HeadRows<T> rows(const AttentionTile& tile, u32 first, u32 head) const {
+        return head_rows<T>(a, tile, first, a.heads + head);
+    }
+};
+template <class T> struct PastKeys {
+    const AttentionArgs& a;
+    const PastArgs& past;
+    DEVICE JoinedRows<T> rows(const AttentionTile& tile, u32 first, u32 head) const {
+        const u32 before = past_length(past, tile.sequence);
+        const HeadRows<T> own = head_rows<T>(a, tile, larger(first, before), a.heads + head);
+        const T* kv = static_cast<const T*>(past.kv) + (u64)head * a.head_width;
+        const HeadRows<T> old = {kv + ((u64)past_start(past, tile.sequence) + first) * past.stride,
+                                 past.stride, first < before ? before - first : 0, a.head_width};
+        return {old, own, tile.length - first, a.head_width};
+    }
+};
+
 // COLUMNS columns of SIDE rows, from column `first` on, into shared memory.
-template <u32 COLUMNS, u32 ROW, class T>
-DEVICE void load_panel(float* panel, const HeadRows<T>& rows, u32 first) {
+template <u32 COLUMNS, u32 ROW, class ROWS>
+DEVICE void load_panel(float* panel, const ROWS& rows, u32 first) {
     for (u32 i = threadIdx.x; i < SIDE * COLUMNS; i += SIMT_THREADS) {
         const u32 row = i / COLUMNS, column = i % COLUMNS;
         const bool there = row < rows.count && first + column < rows.width;
-        panel[row * ROW + column] =
-            there ? to_float(rows.at[row * rows.stride + first + column]) : 0.0f;
+        panel[row * ROW + column] = there ? rows.value(row, first + column) : 0.0f;
     }
 }
 
 // scores = q k^T. Begins with a barrier; `panels` is free after the caller's next one.
-template <class T>
-DEVICE void multiply_simt(float (&scores)[EACH][EACH], const HeadRows<T>& q, const HeadRows<T>& k,
+template <class T, class KEYS>
+DEVICE void multiply_simt(float (&scores)[EACH][EACH], const HeadRows<T>& q, const KEYS& k,
                           float* panels) {
     const u32 y = threadIdx.x / GRID, x = threadIdx.x % GRID;
     float* keys = panels + SIDE * PANEL_ROW;
@@ -103,12 +142,12 @@ DEVICE void shape_scores(float (&scores)[EACH][EACH], const AttentionArgs& a,
 }
 
 // The scores of the tile of keys from `first` on. Begins with a barrier, as multiply_simt does.
-template <class T>
-DEVICE void score_keys(float (&scores)[EACH][EACH], const AttentionArgs& a,
-                       const Queries<T>& queries, u32 first, float* panels) {
-    const u32 key_head = a.heads + queries.work.kv_head;
-    multiply_simt(scores, queries.rows, head_rows<T>(a, queries.work.tile, first, key_head), panels);
-    shape_scores(scores, a, queries.work, first);
+template <class T, class SOURCE>
+DEVICE void score_keys(float (&scores)[EACH][EACH], const SOURCE& source, const Queries<T>& queries,
+                       u32 first, float* panels) {
+    const AttentionWork& work = queries.work;
+    multiply_simt(scores, queries.rows, source.rows(work.tile, first, work.kv_head), panels);
+    shape_scores(scores, source.a, work, first);
 }
 
 // The running maximum and sum of a thread's queries; equal on the 16 threads that share them.
@@ -155,9 +194,9 @@ static_assert(SIDE * WIDE_ROW <= PANEL_FLOATS, "a panel holds a tile of values")
 // Adds the weights of a tile, [SIDE, SIDE] in rows of WIDE_ROW, times its rows of values: of the head
 // 64 columns in each of GROUPS groups. Thread (y, x) has the weights' rows y + 16 i and the columns
 // 4 x + e of each group. Begins with a barrier; `weights` and `panel` are free after the caller's next.
-template <u32 GROUPS, class T>
+template <u32 GROUPS, class VALUES>
 DEVICE void multiply_values(float (&sums)[GROUPS][EACH][4], const float* weights,
-                            const HeadRows<T>& values, float* panel) {
+                            const VALUES& values, float* panel) {
     const u32 y = threadIdx.x / GRID, x = threadIdx.x % GRID;
 #pragma unroll
     for (u32 group = 0; group < GROUPS; ++group) {

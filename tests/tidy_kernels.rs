@@ -33,6 +33,7 @@ fn size(ty: &str) -> &'static str {
         "float" | "f32" => "f32",
         "TensorMap" => "map",
         "AttentionArgs" => "attention",
+        "PastArgs" => "past",
         other => panic!("no argument has type {other:?}"),
     }
 }

@@ -186,7 +186,7 @@ impl<O: GradientOps> Head<O> {
                 dense_act: steps.activation.map(|_| piece(hidden)).transpose()?,
                 normed: weights.head.norm.as_ref().map(|_| piece(hidden)).transpose()?,
             },
-            picked: piece(1)?,
+            picked: ops.exact_tensor(room, 1)?,
             reference_hidden: piece(hidden)?,
             logits: piece(classes)?,
             reference: piece(classes)?,

@@ -37,7 +37,8 @@ pub trait SuffixOps: GradientOps {
     );
 
     /// pick_logits: `out[r]` = logit `ids[r]` of row r less that of `others[r]`, without any other:
-    /// `(W[ids[r]] - W[others[r]]) . x[r]` and the same of the bias. `out` has one column.
+    /// `(W[ids[r]] - W[others[r]]) . x[r]` and the same of the bias. `out` is exact, and
+    /// has one column.
     fn pick_logits(
         &self,
         weight: &Self::Matrix,

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use electrode::device::backward::Differentiable;
 use electrode::device::cpu::CpuDevice;
+use electrode::device::cuda::Element;
 use electrode::device::forward::{Limits, SiteWork};
 use electrode::device::gradient_ops::Metric;
 use electrode::device::ops::{Edit, Write};
@@ -23,6 +24,7 @@ use safetensors::SafeTensors;
 use super::fixture::check_all;
 use super::forward::{all, dozen};
 use super::gradients::{Packed, floats};
+use crate::cuda::device;
 
 fn open(folder: &Path) -> Model {
     Model::open_with_config(folder, &folder.join("config.json")).expect("opens")
@@ -181,4 +183,20 @@ fn integrated_gradients_agree_with_autograd() {
 fn a_sweep_from_the_middle_is_the_whole_forward_pass() {
     check_all(&dozen(), |folder| sweeps(CpuDevice, folder));
     check_all(&all(), |folder| sweeps(CpuDevice, folder));
+}
+
+/// Caps and windows, ALiBi, parallel branches with grouped heads, and what has interventions: the
+/// rest is shown by the CPU, and that a GPU does the same operations by `kernels::cuda`.
+const ON_GPU: [&str; 4] = ["gpt2-tied", "gemma2-softcap", "bloom-postln", "phi-qknorm-gqa"];
+
+#[test]
+fn both_agree_on_a_gpu() {
+    let mut folders = dozen();
+    folders.retain(|folder| ON_GPU.iter().any(|name| folder.ends_with(name)));
+    assert_eq!(folders.len(), ON_GPU.len());
+    check_all(&folders, |folder| {
+        let Some(device) = device(Element::F32) else { return };
+        attributions(device.clone(), folder);
+        sweeps(device, folder);
+    });
 }

@@ -8,6 +8,7 @@ use super::context::{Context, args};
 use super::driver::Ptr;
 use super::grid::count;
 use crate::device::ops::{self, ScoreBias};
+use crate::device::suffix_ops::Past;
 
 args! {
     /// See `kernels/attention.cuh`.
@@ -17,6 +18,23 @@ args! {
         heads: u32, kv_heads: u32, head_width: u32,
         causal: u32, window: u32, bias_kind: u32, reach: u32,
         scale: f32, softcap: f32, spare: u32,
+    }
+}
+
+args! {
+    /// See `kernels/attention.cuh`.
+    struct PastArgs {
+        kv: Ptr,
+        rows: Ptr,
+        stride: u64,
+    }
+}
+
+args! {
+    /// See `kernels/attention.cu`.
+    struct AttentionPastArgs {
+        batch: AttentionArgs,
+        past: PastArgs,
     }
 }
 
@@ -58,7 +76,7 @@ pub(super) fn attention(
 ) {
     assert_eq!((out.rows(), out.cols()), (qkv.rows(), args.heads * args.head_width));
     let choice = choose(context.shared_memory(), qkv.element(), args);
-    let tiles = tiles(args, choice.queries);
+    let tiles = tiles(args, None, choice.queries);
     let kernel_args =
         AttentionArgs { tiles: context.upload(&tiles), ..kernel_args(args, (qkv, out)) };
     let grid = [count(tiles.len() * args.heads), 1, 1];
@@ -110,6 +128,46 @@ pub(super) fn kernel_args(
     }
 }
 
+/// See [`crate::device::suffix_ops::SuffixOps::attention_past`]. On the float units for both
+/// types: what goes on from a past is short.
+pub(super) fn attention_past(
+    context: &Context,
+    args: &ops::AttentionArgs<'_, Vector>,
+    past: Past<'_, Tensor>,
+    (qkv, out): (&Tensor, &mut Tensor),
+) {
+    assert_eq!((out.rows(), out.cols()), (qkv.rows(), args.heads * args.head_width));
+    let tiles = tiles(args, Some(past.rows), SIMT_QUERIES);
+    let batch = AttentionArgs { tiles: context.upload(&tiles), ..kernel_args(args, (qkv, out)) };
+    let kernel_args = AttentionPastArgs { batch, past: past_args(context, args, (qkv, past)) };
+    let names = if args.head_width <= 128 {
+        ["attention_past_f32", "attention_past_bf16"]
+    } else {
+        ["attention_past_f32_256", "attention_past_bf16_256"]
+    };
+    let grid = [count(tiles.len() * args.heads), 1, 1];
+    // SAFETY: as above; a sequence's past lies inside the tensor it is kept in.
+    unsafe { context.launch(qkv.element().pick(names), (grid, 0), &kernel_args) };
+}
+
+/// What kernels are told of a past; checks its shape.
+pub(super) fn past_args(
+    context: &Context,
+    args: &ops::AttentionArgs<'_, Vector>,
+    (qkv, past): (&Tensor, Past<'_, Tensor>),
+) -> PastArgs {
+    assert_eq!(past.kv.cols(), 2 * args.kv_heads * args.head_width);
+    assert_eq!(past.kv.element(), qkv.element());
+    assert_eq!(past.rows.len(), args.starts.len() - 1);
+    let inside = |&[start, len]: &[u32; 2]| (start as usize + len as usize) <= past.kv.rows();
+    assert!(past.rows.iter().all(inside), "a past beyond the rows that are kept");
+    PastArgs {
+        kv: past.kv.start(),
+        rows: context.upload(past.rows),
+        stride: past.kv.stride() as u64,
+    }
+}
+
 /// The probabilities, by a kernel of their own: they are asked for rarely.
 fn launch_probs(
     context: &Context,
@@ -123,7 +181,7 @@ fn launch_probs(
         end += (args.heads * length * length) as u64;
     }
     assert_eq!((probs.rows() as u64, probs.cols(), probs.stride()), (end, 1, 1));
-    let tiles = tiles(args, SIMT_QUERIES);
+    let tiles = tiles(args, None, SIMT_QUERIES);
     kernel_args.tiles = context.upload(&tiles);
     kernel_args.cells = context.upload(&cells);
     kernel_args.probs = probs.start();
@@ -168,15 +226,22 @@ fn choose(shared_memory: u32, element: Element, args: &ops::AttentionArgs<'_, Ve
 }
 
 /// Start and length of the sequence, first query, and number of the sequence: the tiles of a
-/// batch, those with most keys first, so that no long one is left to the end.
-pub(super) fn tiles(args: &ops::AttentionArgs<'_, Vector>, queries: usize) -> Vec<[u32; 4]> {
+/// batch, those with most keys first, so that no long one is left to the end. Where a sequence goes on
+/// from a past, all count from the past's first token, and the start is where that would be.
+pub(super) fn tiles(
+    args: &ops::AttentionArgs<'_, Vector>,
+    pasts: Option<&[[u32; 2]]>,
+    queries: usize,
+) -> Vec<[u32; 4]> {
     let mut tiles = Vec::new();
     for (sequence, length) in lengths(args.starts).enumerate() {
-        for first in (0..length).step_by(queries) {
+        let past = pasts.map_or(0, |pasts| pasts[sequence][1]);
+        let start = args.starts[sequence].wrapping_sub(past);
+        let length = past as usize + length;
+        for first in (past as usize..length).step_by(queries) {
             let last = (first + queries).min(length);
             let end = if args.causal { last } else { length };
             let begin = args.window.map_or(0, |window| (first + 1).saturating_sub(window));
-            let start = args.starts[sequence];
             tiles.push((end - begin, [start, count(length), count(first), count(sequence)]));
         }
     }

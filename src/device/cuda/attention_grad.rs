@@ -3,17 +3,21 @@
 
 use std::cmp::Reverse;
 
-use super::attention::{AttentionArgs, SIMT_QUERIES, kernel_args, lengths, tiles};
+use super::attention::{
+    AttentionArgs, PastArgs, SIMT_QUERIES, kernel_args, lengths, past_args, tiles,
+};
 use super::buffer::{Tensor, Vector};
 use super::context::{Context, args};
 use super::driver::Ptr;
 use super::grid::count;
 use crate::device::ops;
+use crate::device::suffix_ops::Past;
 
 args! {
     /// See `kernels/attention_grad.cu`.
     struct AttentionGradArgs {
         forward: AttentionArgs,
+        past: PastArgs,
         g: Ptr,
         rows: Ptr,
         g_stride: u64,
@@ -24,15 +28,17 @@ args! {
 const KEYS: usize = 64;
 /// Columns of a head that a block sums.
 const PART: usize = 128;
+/// Sequences are whole.
+const NO_PAST: PastArgs = PastArgs { kv: Ptr::NULL, rows: Ptr::NULL, stride: 0 };
 /// Bytes of what is kept of a query and head: its largest score, 1 / the sum of its weights, and the
 /// mean of their gradients.
 const SOFTMAX_ROW: usize = 16;
 
-/// See [`crate::device::gradient_ops::GradientOps::attention_grad`].
+/// See [`crate::device::gradient_ops::GradientOps::attention_grad`], and `attention_past_grad`.
 pub(super) fn attention_grad(
     context: &Context,
     args: &ops::AttentionArgs<'_, Vector>,
-    (qkv, g): (&Tensor, &Tensor),
+    (qkv, past, g): (&Tensor, Option<Past<'_, Tensor>>, &Tensor),
     out: &mut Tensor,
 ) {
     assert_eq!((out.rows(), out.cols()), (qkv.rows(), qkv.cols()));
@@ -41,19 +47,31 @@ pub(super) fn attention_grad(
     assert_eq!(args.heads % args.kv_heads, 0, "a group of query heads for each key head");
     let forward = kernel_args(args, (qkv, out));
     let Some(rows) = context.scratch(qkv.rows() * args.heads * SOFTMAX_ROW) else { return };
-    let of_queries = tiles(args, SIMT_QUERIES);
+    let pasts = past.map(|past| past.rows);
+    let query_tiles = tiles(args, pasts, SIMT_QUERIES);
     let mut kernel_args = AttentionGradArgs {
-        forward: AttentionArgs { tiles: context.upload(&of_queries), ..forward },
+        forward: AttentionArgs { tiles: context.upload(&query_tiles), ..forward },
+        past: past.map_or(NO_PAST, |past| past_args(context, args, (qkv, past))),
         g: g.start(),
         rows: rows.start(),
         g_stride: g.stride() as u64,
     };
     let parts = count(args.head_width.div_ceil(PART));
-    let blocks = count(of_queries.len() * args.heads);
-    let of_keys = key_tiles(args);
+    let blocks = count(query_tiles.len() * args.heads);
+    let of_keys = key_tiles(args, pasts);
+    let [of_rows, of_queries] = match past {
+        None => [
+            ["attention_grad_rows_f32", "attention_grad_rows_bf16"],
+            ["attention_grad_queries_f32", "attention_grad_queries_bf16"],
+        ],
+        Some(_) => [
+            ["attention_grad_past_rows_f32", "attention_grad_past_rows_bf16"],
+            ["attention_grad_past_queries_f32", "attention_grad_past_queries_bf16"],
+        ],
+    };
     let launches = [
-        (["attention_grad_rows_f32", "attention_grad_rows_bf16"], [blocks, 1, 1]),
-        (["attention_grad_queries_f32", "attention_grad_queries_bf16"], [blocks, parts, 1]),
+        (of_rows, [blocks, 1, 1]),
+        (of_queries, [blocks, parts, 1]),
         (
             ["attention_grad_keys_f32", "attention_grad_keys_bf16"],
             [count(of_keys.len() * args.kv_heads), parts, 1],
@@ -69,15 +87,18 @@ pub(super) fn attention_grad(
     }
 }
 
-/// Start and length of the sequence, first key, and number of the sequence: the tiles of a batch,
-/// those that most queries see first.
-fn key_tiles(args: &ops::AttentionArgs<'_, Vector>) -> Vec<[u32; 4]> {
+/// Start and length of the sequence, first key, and number of the sequence: the tiles of a batch's own
+/// keys, those that most queries see first. Past tokens count as in [`tiles`].
+fn key_tiles(args: &ops::AttentionArgs<'_, Vector>, pasts: Option<&[[u32; 2]]>) -> Vec<[u32; 4]> {
     let mut tiles = Vec::new();
     for (sequence, length) in lengths(args.starts).enumerate() {
-        for first in (0..length).step_by(KEYS) {
-            let begin = if args.causal { first } else { 0 };
+        let past = pasts.map_or(0, |pasts| pasts[sequence][1]);
+        let start = args.starts[sequence].wrapping_sub(past);
+        let past = past as usize;
+        let length = past + length;
+        for first in (past..length).step_by(KEYS) {
+            let begin = if args.causal { first } else { past };
             let end = args.window.map_or(length, |window| length.min(first + KEYS + window - 1));
-            let start = args.starts[sequence];
             tiles.push((end - begin, [start, count(length), count(first), count(sequence)]));
         }
     }

@@ -45,7 +45,7 @@ impl GradientOps for CudaDevice {
         g: &Tensor,
         out: &mut Tensor,
     ) {
-        attention_grad::attention_grad(&self.context, args, (qkv, g), out);
+        attention_grad::attention_grad(&self.context, args, (qkv, None, g), out);
     }
 
     fn activation_grad(&self, activation: Activation, x: &Tensor, g: &mut Tensor) {

@@ -1,4 +1,4 @@
-//! scatter: rows added to chosen rows of a tensor.
+//! scatter: rows added to, or put in the place of, chosen rows of a tensor.
 #![expect(unsafe_code, reason = "launches kernels")]
 
 use super::buffer::Tensor;
@@ -23,13 +23,27 @@ const AHEAD: usize = 4;
 
 /// See [`crate::device::gradient_ops::GradientOps::scatter`].
 pub(super) fn scatter(context: &Context, rows: &[u32], g: &Tensor, out: &mut Tensor) {
-    assert_eq!((rows.len(), out.cols()), (g.rows(), g.cols()));
-    assert_eq!(g.element(), out.element());
-    let mut once = vec![false; out.rows()];
+    launch(context, ["scatter_f32", "scatter_bf16"], rows, (g, out));
+}
+
+/// See [`crate::device::suffix_ops::SuffixOps::put_rows`].
+pub(super) fn put_rows(context: &Context, rows: &[u32], x: &Tensor, out: &mut Tensor) {
+    launch(context, ["put_rows_f32", "put_rows_bf16"], rows, (x, out));
+}
+
+/// That rows lie within a tensor of so many, none twice.
+pub(super) fn assert_once(rows: &[u32], end: usize) {
+    let mut once = vec![false; end];
     for &row in rows {
-        assert!((row as usize) < out.rows(), "a row beyond the tensor's");
+        assert!((row as usize) < end, "row {row} is beyond the tensor's");
         assert!(!std::mem::replace(&mut once[row as usize], true), "row {row} is listed twice");
     }
+}
+
+fn launch(context: &Context, names: [&'static str; 2], rows: &[u32], (g, out): (&Tensor, &Tensor)) {
+    assert_eq!((rows.len(), out.cols()), (g.rows(), g.cols()));
+    assert_eq!(g.element(), out.element());
+    assert_once(rows, out.rows());
     let args = ScatterArgs {
         rows: context.upload(rows),
         g: g.start(),
@@ -39,7 +53,6 @@ pub(super) fn scatter(context: &Context, rows: &[u32], g: &Tensor, out: &mut Ten
         cols: count(out.cols()),
     };
     let grid = by_rows(rows.len(), packs(out.element(), out.cols()), AHEAD);
-    let name = out.element().pick(["scatter_f32", "scatter_bf16"]);
     // SAFETY: the rows lie within `out` and none is there twice; both tensors outlive the batch.
-    unsafe { context.launch(name, (grid, 0), &args) }
+    unsafe { context.launch(out.element().pick(names), (grid, 0), &args) }
 }

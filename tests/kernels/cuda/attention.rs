@@ -19,15 +19,15 @@ fn rounds_weights(case: &Case, element: Element) -> bool {
 
 /// What attention gives.
 #[derive(Default)]
-struct Outcome {
-    z: Vec<f64>,
+pub(super) struct Outcome {
+    pub(super) z: Vec<f64>,
     probs: Vec<f64>,
     /// Each value of `z` with the absolute values of v: how much a relative error of the weights does.
     spread: Vec<f64>,
 }
 
 /// The definition; `round` is what becomes of every intermediate result.
-fn by_definition(case: &Case, qkv: &[f32], round: fn(f64) -> f64) -> Outcome {
+pub(super) fn by_definition(case: &Case, qkv: &[f32], round: fn(f64) -> f64) -> Outcome {
     let d = case.width;
     let mut outcome = Outcome::default();
     outcome.z.resize(case.tokens() * case.heads * d, 0.0);

@@ -13,7 +13,12 @@ use crate::cuda::device;
 const ELEMENTS: [Element; 2] = [Element::F32, Element::Bf16];
 
 /// The definition; `round` is what becomes of every intermediate result.
-fn by_definition(case: &Case, qkv: &[f32], g: &[f32], round: fn(f64) -> f64) -> Vec<f64> {
+pub(super) fn by_definition(
+    case: &Case,
+    qkv: &[f32],
+    g: &[f32],
+    round: fn(f64) -> f64,
+) -> Vec<f64> {
     let (d, cols, scale) = (case.width, case.cols(), f64::from(case.scale));
     let mut out = vec![0.0; qkv.len()];
     let mut add = |token: usize, head: usize, values: &mut dyn Iterator<Item = f64>| {
@@ -49,7 +54,7 @@ fn by_definition(case: &Case, qkv: &[f32], g: &[f32], round: fn(f64) -> f64) -> 
     out
 }
 
-fn inputs(case: &Case, element: Element) -> [Vec<f32>; 2] {
+pub(super) fn inputs(case: &Case, element: Element) -> [Vec<f32>; 2] {
     let tokens = case.tokens();
     [random(3, tokens * case.cols(), element), random(4, tokens * case.heads * case.width, element)]
 }
@@ -68,9 +73,14 @@ fn check(element: Element, case: &Case) {
     let ours = gradient(&gpu, case, [&qkv, &g]);
     let exact = by_definition(case, &qkv, &g, |x| x);
     let single = by_definition(case, &qkv, &g, |x| f64::from(x as f32));
+    judge((element, case), &ours, [&exact, &single]);
+}
+
+/// Holds queries, keys and values each to the definition, in f64 and in f32.
+pub(super) fn judge((element, case): (Element, &Case), ours: &[f32], wanted: [&[f64]; 2]) {
+    let ours: Vec<f64> = ours.iter().map(|&x| f64::from(x)).collect();
     let half_unit = if element == Element::Bf16 { HALF_UNIT } else { 0.0 };
-    assert_eq!(ours.len(), exact.len());
-    // Queries, keys and values each.
+    assert_eq!(ours.len(), wanted[0].len());
     let ends = [case.heads, case.heads + case.kv_heads, case.heads + 2 * case.kv_heads];
     let part = |i: usize| ends.iter().position(|end| i % case.cols() < end * case.width);
     for (which, name) in ["query", "key", "value"].into_iter().enumerate() {
@@ -78,10 +88,9 @@ fn check(element: Element, case: &Case) {
             let inside = values.iter().enumerate().filter(|(i, _)| part(*i) == Some(which));
             inside.map(|(_, x)| *x).collect()
         };
-        let ours: Vec<f64> = ours.iter().map(|&x| f64::from(x)).collect();
-        let (ours, exact, single) = (of_part(&ours), of_part(&exact), of_part(&single));
+        let [exact, single] = wanted.map(of_part);
         let most = bound(&single, &exact);
-        for (i, (ours, want)) in ours.iter().zip(&exact).enumerate() {
+        for (i, (ours, want)) in of_part(&ours).iter().zip(&exact).enumerate() {
             let error = (ours - want).abs();
             assert!(
                 error <= most + half_unit * want.abs(),

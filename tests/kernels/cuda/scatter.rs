@@ -1,15 +1,16 @@
-//! Rows added to chosen rows.
-//! Oracle: the sum in f32, rounded to the type of the tensors, to the bit.
+//! Rows added to chosen rows, and put in their place.
+//! Oracle: the rows, and the sum in f32, rounded to the type of the tensors, to the bit.
 
 use electrode::device::cuda::Element;
 use electrode::device::gradient_ops::GradientOps;
 use electrode::device::ops::Ops;
+use electrode::device::suffix_ops::SuffixOps;
 
 use super::rows::{SHAPES, assert_bits, assert_refused, kept, random, read, tensor};
 use crate::cuda::{device, on_both};
 
 #[test]
-fn listed_rows_are_added_to_and_others_left() {
+fn listed_rows_are_written_and_others_left() {
     on_both(|gpu, element| {
         for (count, cols) in SHAPES {
             let rows = 2 * count + 3;
@@ -25,6 +26,12 @@ fn listed_rows_are_added_to_and_others_left() {
             let mut out = tensor(gpu, cols, &old);
             gpu.scatter(&listed, &tensor(gpu, cols, &g), &mut out);
             let what = format!("{element:?} [{count}, {cols}]");
+            assert_bits(&read(gpu, &mut out, rows), &want, &what);
+            for (row, g) in listed.iter().zip(g.chunks_exact(cols)) {
+                want[*row as usize * cols..][..cols].copy_from_slice(g);
+            }
+            let mut out = tensor(gpu, cols, &old);
+            gpu.put_rows(&listed, &tensor(gpu, cols, &g), &mut out);
             assert_bits(&read(gpu, &mut out, rows), &want, &what);
         }
     });
