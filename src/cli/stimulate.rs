@@ -18,7 +18,7 @@ pub struct StimulateArgs {
     /// Changes to it: questions.limit=100, methods='["gradact"]'
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Where it runs: auto, cpu
+    /// Where it runs: auto, cpu, cuda, cuda:1; of several GPUs on the first
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// CPU threads; all by default
@@ -71,7 +71,7 @@ pub struct QuestionArgs {
     /// The folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Where it runs: auto, cpu
+    /// Where it runs: auto, cpu, cuda, cuda:1; of several GPUs on the first
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// CPU threads; all by default

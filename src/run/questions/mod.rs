@@ -153,7 +153,8 @@ fn layers(config: &ExperimentConfig, model: &Model) -> Result<Vec<usize>> {
     Ok(layers)
 }
 
-/// Runs everything where the file says; goes on where an earlier attempt in the same folder stopped.
+/// Runs everything where the file says, of several GPUs on the first; goes on where an earlier attempt in
+/// the same folder stopped.
 pub fn stimulate(
     experiment: &Experiment,
     stop: &AtomicBool,
@@ -163,13 +164,8 @@ pub fn stimulate(
         Devices::Cpu => stimulate_on(experiment, CpuDevice, stop, report),
         Devices::Cuda(found) => {
             let gpu = found.first().expect("at least one");
-            let name = devices::device_name(gpu);
-            let remedy = "choose the CPU with --device cpu";
-            Err(Error::config(
-                "device",
-                format!("{name}: experiments run on the CPU so far"),
-                remedy,
-            ))
+            let ops = devices::open(gpu, experiment.config.model.dtype)?;
+            stimulate_on(experiment, ops, stop, report)
         }
     }
 }
