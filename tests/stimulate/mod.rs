@@ -220,7 +220,7 @@ fn integrated_gradients_are_complete() {
 
 #[test]
 fn what_cannot_be_asked_is_refused() {
-    let cases: [(&str, i32, &str); 9] = [
+    let cases: [(&str, i32, &str); 11] = [
         ("neurons.layers=[4]", 2, "layers are 0 to 3"),
         ("questions.wrong=nothing", 65, "no key 'nothing'"),
         ("questions.only={ attractor = \"never\" }", 65, "no question is left"),
@@ -230,6 +230,8 @@ fn what_cannot_be_asked_is_refused() {
         ("methods=[\"patch\"]", 2, "questions.counterfactual"),
         ("judge.sizes=[9999]", 2, "choose 1 to 4096"),
         ("questions.group=template", 2, "two values"),
+        ("judge.random=1000", 2, "at most 100"),
+        ("methods=[\"kn:steps=900000\"]", 2, "choose at most 262144 steps"),
     ];
     let (_temporary, out) = folder();
     for (change, code, part) in cases {

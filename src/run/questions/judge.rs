@@ -14,11 +14,18 @@ use crate::hash::{GAMMA, mix};
 use crate::stimulate::arms::{Act, Arm, NeuronSet};
 use crate::stimulate::read::Questions;
 
+/// Random sets beside each set of a ranking.
+const MOST_DRAWS: u32 = 100;
+
 /// Refuses what cannot be judged.
 pub(super) fn check(config: &JudgeConfig, questions: &Questions, neurons: usize) -> Result<()> {
     if let Some(size) = config.sizes.iter().find(|&&size| size == 0 || size > neurons) {
         let what = format!("a set of {size} neurons");
         return Err(Error::config("judge.sizes", what, format!("choose 1 to {neurons}")));
+    }
+    if config.random > MOST_DRAWS {
+        let what = format!("{} random draws", config.random);
+        return Err(Error::config("judge.random", what, format!("choose at most {MOST_DRAWS}")));
     }
     if config.steer.iter().any(|strength| !strength.is_finite()) {
         return Err(Error::config("judge.steer", "a strength is no number", "write [1, 2, 4]"));

@@ -89,6 +89,7 @@ impl Experiment {
         let tokenizer = open_tokenizer(&model, config.neurons.add_bos)?;
         let questions = read::read(&config.questions, &model, &tokenizer)?;
         let methods = resolve::methods(&config.methods, &questions)?;
+        resolve::tokens_at_once(&methods, &questions, model.spec.attention.causal)?;
         let layers = layers(&config, &model)?;
         judge::check(&config.judge, &questions, layers.len() * model.spec.mlp.width)?;
         if model.spec.classes().is_none() || model.spec.logits_per_sequence() {

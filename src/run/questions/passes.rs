@@ -52,7 +52,9 @@ impl<'a, O: SuffixOps> Passes<'a, O> {
         let lengths = experiment.questions.list.iter().map(|question| question.tokens.len());
         let longest = lengths.max().unwrap_or(1);
         let batch = experiment.config.neurons.batch_tokens.unwrap_or(BATCH_TOKENS);
-        let limits = Limits { tokens: batch.max(longest), sequence: longest };
+        let causal = experiment.model.spec.attention.causal;
+        let at_once = resolve::tokens_at_once(&experiment.methods, &experiment.questions, causal)?;
+        let limits = Limits { tokens: batch.max(longest).max(at_once), sequence: longest };
         let run = Differentiable::new(ops, &experiment.model, limits, (&BTreeSet::new(), true))?;
         Ok(Self { experiment, run, folder, stop, report, tokens: 0 })
     }

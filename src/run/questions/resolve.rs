@@ -7,9 +7,13 @@ use crate::error::{Error, Result};
 use crate::methods::MethodCall;
 use crate::methods::registry::Kind;
 use crate::stimulate::integrated_gradients::{Quadrature, Settings};
+use crate::stimulate::question::Question;
 use crate::stimulate::read::Questions;
 use crate::stimulate::sweep::Where;
 use crate::stimulate::task::{Replacement, Task, Value};
+
+/// Of a batch, whatever a method asks for.
+const MOST_TOKENS: usize = 1 << 18;
 
 /// Parses the methods of an experiment; refuses what its questions cannot feed.
 pub(super) fn methods(texts: &[String], questions: &Questions) -> Result<Vec<MethodCall>> {
@@ -39,6 +43,28 @@ pub(super) fn methods(texts: &[String], questions: &Questions) -> Result<Vec<Met
         }
     }
     Ok(calls)
+}
+
+/// Tokens that a batch needs at least: all steps of a question's path go through the model together.
+pub(super) fn tokens_at_once(
+    calls: &[MethodCall],
+    questions: &Questions,
+    causal: bool,
+) -> Result<usize> {
+    let cost =
+        |question: &Question| question.tokens.len() - if causal { question.at as usize } else { 0 };
+    let longest = questions.list.iter().map(cost).max().unwrap_or(1);
+    let mut most = 1;
+    for call in calls.iter().filter(|call| call.method.name == "kn") {
+        let tokens = call.whole("steps") * longest;
+        if tokens > MOST_TOKENS {
+            let what = format!("{tokens} tokens at once for the steps of one question");
+            let remedy = format!("choose at most {} steps", MOST_TOKENS / longest);
+            return Err(call.wrong(&what, &remedy));
+        }
+        most = most.max(tokens);
+    }
+    Ok(most)
 }
 
 /// What a method does; `means` are the neurons' means by layer, where one asks for them.

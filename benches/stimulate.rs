@@ -1,0 +1,145 @@
+//! Sweeps and attributions, timed as the scripts for other tools time them (`side_by_side.py` runs both);
+//! one JSON line each. Prompts are random ids of one length: speed does not depend on them.
+//!
+//! `w3`: every MLP neuron of one layer set to 0 on all prompts; the loss at every token.
+//! `w4`: integrated gradients of the probability of the last token's answer, every MLP neuron of every
+//! layer.
+//!
+//! `cargo bench --bench stimulate -- w4 --model DIR [--prompts 32] [--seq-len 32] [--steps 20]`
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use clap::Parser;
+use electrode::device::backward::Differentiable;
+use electrode::device::cpu::CpuDevice;
+use electrode::device::forward::{Limits, SiteWork};
+use electrode::device::gradient_ops::Metric;
+use electrode::device::score::Scoring;
+use electrode::device::site_view::Nobody;
+use electrode::device::suffix::Change;
+use electrode::hash::mix;
+use electrode::model::Model;
+use electrode::stimulate::integrated_gradients::{Quadrature, Settings, integrated_gradients};
+use electrode::stimulate::question::{Question, QuestionBatch};
+
+#[derive(Parser)]
+struct Args {
+    workload: String,
+    #[arg(long)]
+    model: String,
+    #[arg(long, default_value_t = 32)]
+    prompts: usize,
+    #[arg(long, default_value_t = 32)]
+    seq_len: usize,
+    #[arg(long, default_value_t = 20)]
+    steps: u32,
+    /// Of w3; the middle one by default.
+    #[arg(long)]
+    layer: Option<usize>,
+    /// Of w3; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    neurons: usize,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    #[arg(long, default_value_t = 3)]
+    repeat: usize,
+    #[arg(long, default_value_t = 4096)]
+    batch_tokens: usize,
+    /// Given by `cargo bench`.
+    #[arg(long)]
+    bench: bool,
+}
+
+fn main() {
+    let args = Args::parse();
+    rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global().expect("threads");
+    let model = Model::open(&args.model).expect("model");
+    let token = |prompt: usize, at: usize| {
+        let word = mix((prompt * 10_007 + at + 1) as u64);
+        u32::try_from(word % (model.spec.vocab as u64 - 20) + 10).expect("an id")
+    };
+    let questions: Vec<Question> = (0..args.prompts)
+        .map(|prompt| Question {
+            tokens: (0..args.seq_len).map(|at| token(prompt, at)).collect(),
+            at: u32::try_from(args.seq_len - 1).expect("short"),
+            target: token(prompt, args.seq_len),
+            foil: None,
+            other: None,
+        })
+        .collect();
+    let batch = QuestionBatch::new(&questions);
+    let limits =
+        Limits { tokens: args.batch_tokens.max(batch.tokens.len()), sequence: args.seq_len };
+    let mut run =
+        Differentiable::new(CpuDevice, &model, limits, (&BTreeSet::new(), true)).expect("fits");
+    let (mut walls, mut check) = (Vec::new(), 0.0);
+    for _ in 0..=args.repeat {
+        let clock = Instant::now();
+        check = match args.workload.as_str() {
+            "w3" => sweep(&mut run, &batch, &args),
+            _ => attribute(&mut run, &batch, args.steps),
+        };
+        walls.push(clock.elapsed().as_secs_f64());
+    }
+    // The first warms up.
+    let mut sorted = walls.split_off(1);
+    sorted.sort_by(f64::total_cmp);
+    let line = serde_json::json!({
+        "workload": args.workload, "impl": "electrode", "threads": args.threads,
+        "wall_s": sorted[sorted.len() / 2], "walls": sorted, "check": check,
+    });
+    #[expect(clippy::print_stdout, reason = "the bench's result")]
+    {
+        println!("{line}");
+    }
+}
+
+/// Sum of the magnitudes of all attributions.
+fn attribute(run: &mut Differentiable<CpuDevice>, batch: &QuestionBatch, steps: u32) -> f64 {
+    let layers: Vec<usize> = (0..run.spec().layers).collect();
+    let held = run.hold(batch.input(), &layers).expect("runs");
+    let settings = Settings { steps, quadrature: Quadrature::Right, metric: Metric::Prob };
+    let mut sum = 0.0;
+    for layer in layers {
+        integrated_gradients(run, (batch, &held), layer, settings, |one| {
+            sum += one.values.iter().map(|x| f64::from(x.abs())).sum::<f64>();
+            Ok(())
+        })
+        .expect("attributes");
+    }
+    sum
+}
+
+/// Mean loss over all arms and tokens.
+fn sweep(run: &mut Differentiable<CpuDevice>, batch: &QuestionBatch, args: &Args) -> f64 {
+    let layer = args.layer.unwrap_or(run.spec().layers / 2);
+    let neurons = match args.neurons {
+        0 => run.spec().mlp.width,
+        some => some,
+    };
+    let held = run.hold(batch.input(), &[layer]).expect("runs");
+    let arms = (run.limits().tokens / batch.tokens.len()).max(1);
+    let all: Vec<u32> = (0..).take(neurons).collect();
+    let (nothing, edits) = (BTreeSet::new(), BTreeMap::new());
+    let (mut sum, mut count) = (0.0, 0);
+    for neurons in all.chunks(arms) {
+        let copies = held.copies(neurons.iter().flat_map(|_| (0..batch.len()).map(|q| (q, 0))));
+        let tokens = copies.tokens.len();
+        let of: Vec<u32> = neurons.iter().flat_map(|&n| vec![n; batch.tokens.len()]).collect();
+        let (scale, shift) = (vec![0.0; tokens], vec![0.0; tokens]);
+        let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
+        let change = Change::Neuron { of: &of, scale: &scale, shift: &shift };
+        run.resume(&held, (layer, &copies), change, &mut sites).expect("runs");
+        let last: BTreeSet<u32> = copies.starts.iter().copied().collect();
+        let rows: Vec<u32> = (0..).take(tokens).filter(|at| !last.contains(&(at + 1))).collect();
+        let next = |&at: &u32| batch.tokens[copies.tokens[at as usize] as usize + 1];
+        let targets: Vec<u32> = rows.iter().map(next).collect();
+        let scoring =
+            Scoring { rows: &rows, targets: &targets, foils: None, reference: None, keep: None };
+        let scores = run.score(&copies.starts, scoring, None).expect("scores");
+        sum -= scores.iter().map(|score| f64::from(score.log_prob)).sum::<f64>();
+        count += scores.len();
+    }
+    sum / f64::from(u32::try_from(count).expect("a bench is small"))
+}
