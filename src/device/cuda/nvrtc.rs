@@ -49,7 +49,12 @@ fn compile_with_remarks(name: &str, source: &str, target: &str) -> Result<(Vec<u
     }
     let text = CString::new(source).expect("kernels hold no NUL");
     let program = result::create_program(&text, None).map_err(|error| failed(name, &error))?;
-    let options = ["--std=c++17".to_owned(), format!("--gpu-architecture={target}")];
+    // Unlike nvcc, NVRTC takes the body of a generic lambda for a function of the host otherwise.
+    let options = [
+        "--std=c++17".to_owned(),
+        "--device-as-default-execution-space".to_owned(),
+        format!("--gpu-architecture={target}"),
+    ];
     // SAFETY: `program` was just made, and is destroyed below, after its last use.
     let compiled = unsafe { result::compile_program(program, &options) };
     // SAFETY: as above.
