@@ -1,5 +1,5 @@
 //! The backward pass: gradients of a number with respect to sites, one program for every
-//! [`ModelSpec`](crate::model::ModelSpec), over any device's [`GradientOps`].
+//! [`ModelSpec`], over any device's [`GradientOps`].
 //!
 //! [`Differentiable::run`] is the forward pass with each layer's buffers kept,
 //! [`Differentiable::score`] the head on chosen rows, [`Differentiable::back`] the way back. A

@@ -27,7 +27,7 @@ pub trait SuffixOps: GradientOps {
     /// scatter: row `rows[r]` of `out` = row r of `x`. No row twice.
     fn put_rows(&self, rows: &[u32], x: &Self::Tensor, out: &mut Self::Tensor);
     /// shift_neurons: what changing one neuron of each row does to what the MLP gives. Row r of
-    /// `out` += ((scale[r] - 1) x + shift[r]) W[:, n], x being neuron n of row `tokens[r]` of `act`.
+    /// `out` += `((scale[r] - 1) x + shift[r]) W[:, n]`, x being neuron n of row `tokens[r]` of `act`.
     fn shift_neurons(
         &self,
         down: &Self::Matrix,

@@ -125,7 +125,7 @@ pub(super) fn small(
 }
 
 multiversion! {
-    /// out[j] = scale * a . b[j] + beta * out[j], the rows of b `apart`.
+    /// `out[j] = scale * a . b[j] + beta * out[j]`, the rows of b `apart`.
     fn dots(factors: (f32, f32), a: &[f32], b: &[f32], apart: usize, out: &mut [f32]) {
         let (scale, beta) = factors;
         for (j, out) in out.iter_mut().enumerate() {
@@ -140,7 +140,7 @@ multiversion! {
         }
     }
 
-    /// out = scale * sum_k a[k] b[k] + beta * out, the rows of b `apart`.
+    /// `out = scale * sum_k a[k] b[k] + beta * out`, the rows of b `apart`.
     fn combination(factors: (f32, f32), a: &[f32], b: &[f32], apart: usize, out: &mut [f32]) {
         let (scale, beta) = factors;
         if beta == 0.0 {
