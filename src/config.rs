@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::source::Source;
 use crate::corpus::config::{ConceptConfig, CorpusConfig};
 use crate::error::{Error, Result};
 
@@ -46,6 +47,26 @@ pub struct RunConfig {
     pub device: DeviceConfig,
 }
 
+/// Reads a file, sets the `key=value` overrides over it, and holds it against its table of keys. What
+/// comes with it says where each key stands.
+pub(crate) fn load<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    overrides: &[String],
+    keys: &'static [keys::Key],
+) -> Result<(T, Source)> {
+    let mut source = Source::read(path, keys)?;
+    for argument in overrides {
+        source.set(argument)?;
+    }
+    check::keys(&source)?;
+    // The table of keys has passed it, so this fails only where table and types disagree.
+    let read = source.values.clone().try_into().map_err(|error: toml::de::Error| {
+        let what = error.message().replace('\n', ", ");
+        Error::config(path.display().to_string(), what, "see README.md for its keys")
+    })?;
+    Ok((read, source))
+}
+
 /// What does not decide any number of a result.
 const OUTSIDE_IDENTITY: [&str; 4] = ["name", "out", "device", "statistics.batch_tokens"];
 
@@ -54,16 +75,7 @@ impl RunConfig {
     ///
     /// The right side of an override is a TOML value where it parses as one, else a text.
     pub fn load(path: impl AsRef<Path>, overrides: &[String]) -> Result<Self> {
-        let mut source = source::Source::read(path.as_ref())?;
-        for argument in overrides {
-            source.set(argument)?;
-        }
-        check::keys(&source)?;
-        // The table of keys has passed it, so this fails only where table and types disagree.
-        let run: Self = source.values.clone().try_into().map_err(|error: toml::de::Error| {
-            let what = error.message().replace('\n', ", ");
-            Error::config(path.as_ref().display().to_string(), what, "see README.md, Run files")
-        })?;
+        let (run, source) = load(path.as_ref(), overrides, keys::KEYS)?;
         check::together(&source, &run)?;
         Ok(run)
     }

@@ -67,3 +67,36 @@ pub fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
+
+/// A permutation that leaves nothing in its place (of more than one), the same for a seed on every
+/// machine: one cycle through all (Sattolo 1986).
+pub fn derangement(n: usize, seed: u64) -> Vec<usize> {
+    let hash = |x: u64| mix(x.wrapping_add(GAMMA));
+    let mut order: Vec<usize> = (0..n).collect();
+    for i in (1..n).rev() {
+        let bits = hash(seed ^ hash(i as u64));
+        #[expect(clippy::cast_possible_truncation, reason = "it is below i")]
+        let below = ((u128::from(bits) * i as u128) >> 64) as usize;
+        order.swap(i, below);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_stays_in_its_place() {
+        for n in 2..40 {
+            for seed in 0..20 {
+                let order = derangement(n, seed);
+                assert!(order.iter().enumerate().all(|(i, &other)| i != other));
+                let mut sorted = order.clone();
+                sorted.sort_unstable();
+                assert!(sorted.into_iter().eq(0..n));
+            }
+        }
+        assert_ne!(derangement(30, 1), derangement(30, 2));
+    }
+}

@@ -8,6 +8,7 @@ use super::intervention::{Arm, Donors, EditSpec, Intervention, Positions, Writin
 use super::patch::{Patches, Wanted};
 use crate::device::edit::{Edit, Write};
 use crate::error::{Error, Result};
+use crate::hash::derangement;
 use crate::id::Site;
 use crate::model::ModelSpec;
 
@@ -288,44 +289,4 @@ impl EditSpec {
 fn listed(tokens: &Option<Vec<u32>>, grid: &Grid, per_sequence: bool) -> Vec<u32> {
     let all = if per_sequence { u32::try_from(grid.rows).expect("few") } else { grid.tokens() };
     tokens.clone().unwrap_or_else(|| (0..all).collect())
-}
-
-/// A permutation that leaves nothing in its place, the same for a seed on every machine: one cycle
-/// through all (Sattolo 1986).
-fn derangement(n: usize, seed: u64) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..n).collect();
-    for i in (1..n).rev() {
-        let bits = hash(seed ^ hash(i as u64));
-        #[expect(clippy::cast_possible_truncation, reason = "it is below i")]
-        let below = ((u128::from(bits) * i as u128) >> 64) as usize;
-        order.swap(i, below);
-    }
-    order
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-fn hash(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_stays_in_its_place() {
-        for n in 2..40 {
-            for seed in 0..20 {
-                let order = derangement(n, seed);
-                assert!(order.iter().enumerate().all(|(i, &other)| i != other));
-                let mut sorted = order.clone();
-                sorted.sort_unstable();
-                assert!(sorted.into_iter().eq(0..n));
-            }
-        }
-        assert_ne!(derangement(30, 1), derangement(30, 2));
-    }
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use toml::{Table, Value};
 
-use super::keys::{KEYS, Key, Kind};
+use super::keys::{Key, Kind};
 use super::source::{Source, join, schema_path};
 use super::{Policy, Pool, RunConfig};
 use crate::corpus::config::Format;
 use crate::error::{Error, Result, did_you_mean};
 
 /// Where the whole reference stands.
-const REFERENCE: &str = "see the configuration reference in README.md";
+const REFERENCE: &str = "see the reference of its keys in README.md";
 
 /// Every key is known, present if it must be, of its type and in its range.
 pub(super) fn keys(source: &Source) -> Result<()> {
@@ -20,7 +20,7 @@ pub(super) fn keys(source: &Source) -> Result<()> {
 
 fn table(source: &Source, path: &str, values: &Table) -> Result<()> {
     let here = schema_path(path);
-    let names = children(&here);
+    let names = children(source.keys, &here);
     for (name, value) in values {
         let path = join(path, name);
         if !names.contains(name.as_str()) {
@@ -28,15 +28,15 @@ fn table(source: &Source, path: &str, values: &Table) -> Result<()> {
         }
         entry(source, &path, value)?;
     }
-    for key in KEYS.iter().filter(|key| key.required) {
+    for key in source.keys.iter().filter(|key| key.required) {
         missing(source, path, &here, values, key)?;
     }
     Ok(())
 }
 
 /// The names that may stand in the table at `here`, a path of the table of keys.
-fn children(here: &str) -> BTreeSet<&'static str> {
-    KEYS.iter()
+fn children(keys: &'static [Key], here: &str) -> BTreeSet<&'static str> {
+    keys.iter()
         .filter_map(|key| {
             let rest = match here {
                 "" => key.path,
@@ -77,12 +77,12 @@ fn missing(source: &Source, path: &str, here: &str, values: &Table, key: &Key) -
 
 fn entry(source: &Source, path: &str, value: &Value) -> Result<()> {
     let schema = schema_path(path);
-    if let Some(key) = KEYS.iter().find(|key| key.path == schema) {
+    if let Some(key) = source.keys.iter().find(|key| key.path == schema) {
         return check_value(source, path, key, value);
     }
     let list = format!("{schema}[].");
     match value {
-        Value::Array(items) if KEYS.iter().any(|key| key.path.starts_with(&list)) => {
+        Value::Array(items) if source.keys.iter().any(|key| key.path.starts_with(&list)) => {
             for (i, item) in items.iter().enumerate() {
                 let path = join(path, &i.to_string());
                 let Value::Table(inner) = item else {
@@ -92,7 +92,7 @@ fn entry(source: &Source, path: &str, value: &Value) -> Result<()> {
             }
             Ok(())
         }
-        _ if KEYS.iter().any(|key| key.path.starts_with(&list)) => {
+        _ if source.keys.iter().any(|key| key.path.starts_with(&list)) => {
             Err(not_tables(source, path, &schema))
         }
         Value::Table(inner) => table(source, path, inner),
@@ -115,13 +115,20 @@ fn check_value(source: &Source, path: &str, key: &Key, value: &Value) -> Result<
         (Kind::Choice(words), Value::String(word)) => words.contains(&word.as_str()),
         (Kind::Integer(low, high), Value::Integer(n)) => (low..=high).contains(n),
         (Kind::ZeroOr(low, high), Value::Integer(n)) => *n == 0 || (low..=high).contains(n),
-        (Kind::Number(low, high), Value::Float(x)) => (low..=high).contains(x),
-        // Written as 0 or 1; larger whole numbers are out of every range there is.
-        (Kind::Number(low, high), Value::Integer(n)) => {
-            i32::try_from(*n).is_ok_and(|n| (low..=high).contains(&f64::from(n)))
+        (Kind::Number(low, high), value) => {
+            number(value).is_some_and(|x| (low..=high).contains(&x))
         }
         (Kind::Flag, Value::Boolean(_)) => true,
         (Kind::Texts(least), Value::Array(items)) => items.len() >= least && texts(items),
+        (Kind::Integers(low, high), Value::Array(items)) => {
+            items.iter().all(|item| item.as_integer().is_some_and(|n| (low..=high).contains(&n)))
+        }
+        (Kind::Numbers(low, high), Value::Array(items)) => {
+            items.iter().all(|item| number(item).is_some_and(|x| (low..=high).contains(&x)))
+        }
+        (Kind::TextByName, Value::Table(entries)) => {
+            entries.values().all(|entry| entry.as_str().is_some_and(is_text))
+        }
         (Kind::TextsByName, Value::Table(columns)) => {
             columns.values().all(|column| matches!(column, Value::Array(items) if texts(items)))
         }
@@ -136,6 +143,15 @@ fn check_value(source: &Source, path: &str, key: &Key, value: &Value) -> Result<
     };
     let what = format!("{} does not fit: {}{near}", shown(value), key.meaning);
     Err(Error::config(source.place(path), what, format!("give {}", key.kind.expected())))
+}
+
+/// A number, also one written as 0 or 1; larger whole numbers are out of every range there is.
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Float(x) => Some(*x),
+        Value::Integer(n) => i32::try_from(*n).ok().map(f64::from),
+        _ => None,
+    }
 }
 
 /// Control characters have no place in names and paths, and would break messages and manifests.

@@ -31,6 +31,12 @@ pub enum Kind {
     Flag,
     /// A list of at least this many texts.
     Texts(usize),
+    /// A list of whole numbers of this range.
+    Integers(i64, i64),
+    /// A list of numbers of this range.
+    Numbers(f64, f64),
+    /// A table whose values are texts.
+    TextByName,
     /// A table whose values are lists of texts.
     TextsByName,
 }
@@ -47,30 +53,57 @@ impl Kind {
             Self::Flag => "true or false".to_owned(),
             Self::Texts(0) => "a list of texts".to_owned(),
             Self::Texts(_) => "a list of at least one text".to_owned(),
+            Self::Integers(low, high) => format!("a list of whole numbers from {low} to {high}"),
+            Self::Numbers(low, high) => format!("a list of numbers from {low} to {high}"),
+            Self::TextByName => "a table of texts".to_owned(),
             Self::TextsByName => "a table of lists of texts".to_owned(),
         }
     }
 }
 
 /// The largest count TOML can hold: its integers are signed.
-const ANY: i64 = i64::MAX;
+pub(crate) const ANY: i64 = i64::MAX;
 /// Tokens, rows and neurons are indexed by 32 bits.
-const INDEX: i64 = u32::MAX as i64;
+pub(crate) const INDEX: i64 = u32::MAX as i64;
 
-const fn required(path: &'static str, kind: Kind, meaning: &'static str) -> Key {
+pub(crate) const fn required(path: &'static str, kind: Kind, meaning: &'static str) -> Key {
     Key { path, kind, required: true, meaning }
 }
 
-const fn optional(path: &'static str, kind: Kind, meaning: &'static str) -> Key {
+pub(crate) const fn optional(path: &'static str, kind: Kind, meaning: &'static str) -> Key {
     Key { path, kind, required: false, meaning }
 }
 
+/// Keys that every kind of file has.
+pub(crate) const NAME: Key = required("name", Kind::Text, "title of the report");
+pub(crate) const OUT: Key =
+    required("out", Kind::Text, "the run folder; not part of the run's identity");
+pub(crate) const MODEL_PATH: Key =
+    required("model.path", Kind::Text, "folder with `config.json`, or `org/name` in the Hub cache");
+pub(crate) const MODEL_DTYPE: Key =
+    optional("model.dtype", Kind::Choice(&["f32", "bf16"]), "of the forward pass (`f32`)");
+pub(crate) const DEVICE_NAME: Key = optional(
+    "device.name",
+    Kind::Text,
+    "`auto`, `cpu`, `cuda` (every GPU) or `cuda:0,2`; how many is not part of the identity",
+);
+pub(crate) const DEVICE_THREADS: Key = optional(
+    "device.threads",
+    Kind::Integer(1, 4096),
+    "CPU threads; not part of the identity",
+);
+pub(crate) const DEVICE_COMMIT_SECONDS: Key = optional(
+    "device.commit_seconds",
+    Kind::Integer(0, 86_400),
+    "seconds between two states on disk, 0: after every block (20); not part of the identity",
+);
+
 /// All keys, in the order of the reference.
 pub const KEYS: &[Key] = &[
-    required("name", Kind::Text, "title of the report"),
-    required("out", Kind::Text, "the run folder; not part of the run's identity"),
-    required("model.path", Kind::Text, "folder with `config.json`, or `org/name` in the Hub cache"),
-    optional("model.dtype", Kind::Choice(&["f32", "bf16"]), "of the forward pass (`f32`)"),
+    NAME,
+    OUT,
+    MODEL_PATH,
+    MODEL_DTYPE,
     required("corpus.files", Kind::Texts(1), "files, folders and globs, read in this order"),
     optional(
         "corpus.format",
@@ -157,23 +190,15 @@ pub const KEYS: &[Key] = &[
     ),
     optional("output.pages", Kind::Integer(0, 1000), "neuron pages per concept and method (3)"),
     optional("output.window", Kind::Integer(0, 1000), "words of context on each side (16)"),
-    optional(
-        "device.name",
-        Kind::Text,
-        "`auto`, `cpu`, `cuda` (every GPU) or `cuda:0,2`; how many is not part of the identity",
-    ),
-    optional("device.threads", Kind::Integer(1, 4096), "CPU threads; not part of the identity"),
-    optional(
-        "device.commit_seconds",
-        Kind::Integer(0, 86_400),
-        "seconds between two states on disk, 0: after every block (20); not part of the identity",
-    ),
+    DEVICE_NAME,
+    DEVICE_THREADS,
+    DEVICE_COMMIT_SECONDS,
 ];
 
-/// The reference of all keys as a table in Markdown, as it stands in the README.
-pub fn reference() -> String {
+/// The reference of keys as a table in Markdown, as it stands in the README.
+pub fn reference(keys: &[Key]) -> String {
     let mut out = String::from("| key | value | meaning (default) |\n|---|---|---|\n");
-    for key in KEYS {
+    for key in keys {
         let meaning = if key.required {
             format!("**required**: {}", key.meaning)
         } else {

@@ -6,15 +6,17 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::keys::{KEYS, Kind};
+use super::keys::{Key, Kind};
 use crate::error::{Error, Result};
 
 /// Run files are written by people; anything larger is some other file.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Values, and where they stand.
-pub(super) struct Source {
+pub(crate) struct Source {
     file: String,
+    /// What may stand in it.
+    pub(super) keys: &'static [Key],
     /// What will be checked and read.
     pub(super) values: Table,
     /// Dotted path (`concepts.0.column`) to its line, or to the argument that set it.
@@ -27,8 +29,8 @@ enum Origin {
 }
 
 impl Source {
-    /// Reads a run file.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    /// Reads a file of these keys.
+    pub(super) fn read(path: &Path, keys: &'static [Key]) -> Result<Self> {
         let size = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
         let file = path.display().to_string();
         if size > MAX_BYTES {
@@ -43,10 +45,10 @@ impl Source {
             let at = error.utf8_error().valid_up_to();
             Error::config(&file, format!("byte {at} is not UTF-8"), "save the run file as UTF-8")
         })?;
-        Self::parse(file, &text)
+        Self::parse(file, &text, keys)
     }
 
-    fn parse(file: String, text: &str) -> Result<Self> {
+    fn parse(file: String, text: &str, keys: &'static [Key]) -> Result<Self> {
         let line_of = |byte: usize| text.as_bytes()[..byte].iter().filter(|b| **b == b'\n').count();
         let broken = |error: toml::de::Error| {
             let line = error.span().map_or(0, |span| line_of(span.start.min(text.len()))) + 1;
@@ -63,11 +65,11 @@ impl Source {
         };
         note_lines("", tree.get_ref(), &mut note);
         let values = text.parse::<Table>().map_err(broken)?;
-        Ok(Self { file, values, origins })
+        Ok(Self { file, keys, values, origins })
     }
 
     /// Where a key stands, for people: `file:line: key`, or the argument that set it.
-    pub(super) fn place(&self, path: &str) -> String {
+    pub(crate) fn place(&self, path: &str) -> String {
         let mut known = path;
         loop {
             match self.origins.get(known) {
@@ -94,7 +96,7 @@ impl Source {
             let remedy = "write the key as in the run file, for instance corpus.max_documents=100";
             return Err(Error::config(place(), "part of the key is empty", remedy));
         }
-        let value = value_of(path, text.trim()).ok_or_else(|| {
+        let value = self.value_of(path, text.trim()).ok_or_else(|| {
             let remedy = "close every quote and bracket, and keep the shell from taking them";
             Error::config(place(), format!("{path}: not a TOML value"), remedy)
         })?;
@@ -106,6 +108,24 @@ impl Source {
         self.origins.retain(|key, _| !key.starts_with(&below));
         self.origins.insert(path.to_owned(), Origin::Argument(argument.to_owned()));
         Ok(())
+    }
+
+    /// The right side of an override: a TOML value if it is one, else a text. Where the key wants a
+    /// text, a bare number or word is that text, so that `name=2024` needs no quotes for the shell.
+    fn value_of(&self, path: &str, text: &str) -> Option<Value> {
+        let schema = schema_path(path);
+        let text_key = |key: &Key| matches!(key.kind, Kind::Text | Kind::Choice(_) | Kind::TextByName);
+        let is_it = |key: &Key| match key.kind {
+            Kind::TextByName => schema.starts_with(key.path) && schema != key.path,
+            _ => key.path == schema,
+        };
+        let wants_text = self.keys.iter().any(|key| text_key(key) && is_it(key));
+        match text.parse::<Value>() {
+            Ok(value @ (Value::String(_) | Value::Array(_) | Value::Table(_))) => Some(value),
+            Ok(value) if !wants_text => Some(value),
+            Err(_) if text.starts_with(['[', '{', '"', '\'']) => None,
+            _ => Some(Value::String(text.to_owned())),
+        }
     }
 }
 
@@ -146,21 +166,6 @@ pub(super) fn schema_path(path: &str) -> String {
         }
     }
     out
-}
-
-/// The right side of an override: a TOML value if it is one, else a text. Where the key wants a
-/// text, a bare number or word is that text, so that `name=2024` needs no quotes for the shell.
-fn value_of(path: &str, text: &str) -> Option<Value> {
-    let schema = schema_path(path);
-    let wants_text = KEYS
-        .iter()
-        .any(|key| key.path == schema && matches!(key.kind, Kind::Text | Kind::Choice(_)));
-    match text.parse::<Value>() {
-        Ok(value @ (Value::String(_) | Value::Array(_) | Value::Table(_))) => Some(value),
-        Ok(value) if !wants_text => Some(value),
-        Err(_) if text.starts_with(['[', '{', '"', '\'']) => None,
-        _ => Some(Value::String(text.to_owned())),
-    }
 }
 
 /// Puts a value at a dotted path, making the tables on the way.

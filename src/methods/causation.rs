@@ -1,7 +1,7 @@
 //! The table of causal methods. What they do to a model stands in `stimulate/`; here is what they are
 //! called, what they take and where they come from.
 
-use super::method::{Family, Kind, Method, PLAIN, Param, Takes, share, whole};
+use super::method::{Causal, Family, Kind, Method, PLAIN, Param, Takes, share, whole};
 
 /// What is measured of an answer, where a gradient is needed.
 const METRIC: Param = Param {
@@ -28,7 +28,6 @@ const CAUSAL: Method = Method {
     family: Family::Causation,
     needs_labels: false,
     test: "t of the mean over questions",
-    kind: Kind::Causal,
     ..PLAIN
 };
 
@@ -50,6 +49,7 @@ pub const CAUSATION: &[Method] = &[
             VALUE,
             whole("seed", 0, "0", "of resample"),
         ],
+        kind: Kind::Causal(Causal::Ablate),
         ..CAUSAL
     },
     Method {
@@ -58,6 +58,7 @@ pub const CAUSATION: &[Method] = &[
         formula: "natural indirect effect |m(x with x_n := x_n of the other prompt) - m(x)|",
         paper: "Vig et al. 2020, arXiv 2004.12265",
         params: &[PLACE, VALUE],
+        kind: Kind::Causal(Causal::Patch),
         ..CAUSAL
     },
     Method {
@@ -66,6 +67,7 @@ pub const CAUSATION: &[Method] = &[
         formula: "|Σ_t (x_n of the other prompt - x_n) dm/dx_n|, at the clean prompt",
         paper: "Nanda 2023, Attribution patching",
         params: &[METRIC],
+        kind: Kind::Causal(Causal::AttributionPatch),
         ..CAUSAL
     },
     Method {
@@ -82,6 +84,7 @@ pub const CAUSATION: &[Method] = &[
                 meaning: "magnitude of each question's sum, or the sum itself",
             },
         ],
+        kind: Kind::Causal(Causal::GradientActivation),
         ..CAUSAL
     },
     Method {
@@ -101,6 +104,7 @@ pub const CAUSATION: &[Method] = &[
             share("t", "0.2", "of the question's largest attribution, to be in its coarse set"),
             share("p", "0.7", "of a group's questions, at least 3, to be in its refined set"),
         ],
+        kind: Kind::Causal(Causal::Knowledge),
         ..CAUSAL
     },
 ];

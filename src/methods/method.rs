@@ -79,7 +79,22 @@ pub enum Kind {
     /// Over all neurons at once.
     Whole(fn(&MethodCall, &dyn Source) -> Result<Ranking>),
     /// Over questions, by changing or differentiating the model.
-    Causal,
+    Causal(Causal),
+}
+
+/// What a causal method does to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Causal {
+    /// Replaces neurons one at a time.
+    Ablate,
+    /// Replaces neurons by those of a second prompt, one at a time.
+    Patch,
+    /// The same to first order.
+    AttributionPatch,
+    /// Gradient times activation.
+    GradientActivation,
+    /// Integrated gradients at the answer.
+    Knowledge,
 }
 
 /// One method.

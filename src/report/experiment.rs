@@ -5,12 +5,10 @@ mod plot;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use self::plot::{Line, Point, plot};
-use super::REPORT;
 use super::html::{STYLE, escape};
-use crate::artifact::atomic::write_bytes_atomic;
 use crate::artifact::effects::{CURVES, CurveRow, EFFECTS, EffectRow, read_curves, read_effects};
 use crate::artifact::manifest::Manifest;
 use crate::error::Result;
@@ -18,17 +16,15 @@ use crate::error::Result;
 /// Neurons listed for each method.
 const LISTED: i32 = 25;
 
-/// Writes `report.html` in the folder of an experiment, and returns its path.
-pub fn build(folder: &Path) -> Result<PathBuf> {
+/// The page of the experiment in a folder.
+pub(super) fn page(folder: &Path) -> Result<String> {
     let manifest = Manifest::read(folder)?;
     let effects = read_effects(&folder.join(EFFECTS))?;
     let curves = read_curves(&folder.join(CURVES))?;
-    let path = folder.join(REPORT);
-    write_bytes_atomic(&path, page(&manifest, &effects, &curves).as_bytes())?;
-    Ok(path)
+    Ok(draw(&manifest, &effects, &curves))
 }
 
-fn page(manifest: &Manifest, effects: &[EffectRow], curves: &[CurveRow]) -> String {
+fn draw(manifest: &Manifest, effects: &[EffectRow], curves: &[CurveRow]) -> String {
     let name = manifest.config["name"].as_str().unwrap_or("experiment");
     let mut body = String::new();
     facts(&mut body, manifest, curves);

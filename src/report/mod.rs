@@ -2,7 +2,7 @@
 //! run folder alone. It may be deleted; it is always remade. Counts and overlaps of listed neurons
 //! are its only arithmetic.
 
-pub mod experiment;
+mod experiment;
 mod gather;
 mod html;
 mod pages;
@@ -11,15 +11,20 @@ mod short;
 use std::path::{Path, PathBuf};
 
 use crate::artifact::atomic::write_bytes_atomic;
+use crate::artifact::effects::EFFECTS;
 use crate::error::Result;
 
 /// File name in a run folder.
 pub const REPORT: &str = "report.html";
 
-/// Writes `report.html` in `run_folder` from its manifest and tables, and returns its path.
+/// Writes `report.html` in `run_folder` from its manifest and tables, and returns its path. The tables
+/// that are there say whether it was a run over a corpus or an experiment.
 pub fn build(run_folder: &Path) -> Result<PathBuf> {
-    let data = gather::gather(run_folder)?;
+    let page = match run_folder.join(EFFECTS).exists() {
+        true => experiment::page(run_folder)?,
+        false => html::page(&gather::gather(run_folder)?),
+    };
     let path = run_folder.join(REPORT);
-    write_bytes_atomic(&path, html::page(&data).as_bytes())?;
+    write_bytes_atomic(&path, page.as_bytes())?;
     Ok(path)
 }

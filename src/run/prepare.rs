@@ -145,6 +145,9 @@ fn parse_methods(config: &RunConfig) -> Result<Vec<MethodCall>> {
             let what = format!("'{}' is listed twice", config.methods[i]);
             return Err(Error::config("methods", what, "list each method once"));
         }
+        if matches!(call.method.kind, Kind::Causal(_)) {
+            return Err(call.needs_a_model());
+        }
         if !call.needs_labels() && call.has_settings() {
             // Their material is collected during the pass, by settings of its own.
             let what = format!("method '{name}' takes no settings in a run");
@@ -155,9 +158,6 @@ fn parse_methods(config: &RunConfig) -> Result<Vec<MethodCall>> {
         if call.needs_labels() && config.concepts.is_empty() {
             let what = format!("method '{name}' needs labels, and the run has no [[concepts]]");
             return Err(Error::config("methods", what, "add [[concepts]] column = \"upos\""));
-        }
-        if matches!(call.method.kind, Kind::Causal) {
-            return Err(call.needs_a_model());
         }
         if call.method.needs_matrix {
             return Err(call.needs_a_matrix());

@@ -11,8 +11,10 @@ use crate::artifact::manifest::{
     Program, SiteFacts, Timings, hash_json,
 };
 use crate::artifact::tables::{CONTEXTS, HISTOGRAMS, NEURONS, RANKINGS, TOP_WORDS};
+use crate::config::ModelConfig;
 use crate::corpus::block::Counts;
 use crate::error::Result;
+use crate::model::Model;
 
 /// Writes the manifest of a finished run.
 pub(super) fn write_manifest(
@@ -80,23 +82,32 @@ fn timings(folder: &RunFolder, facts: &PassFacts) -> Timings {
 }
 
 fn model(prepared: &Prepared, summaries: &[SiteSummary]) -> Result<ModelFacts> {
-    let spec = &prepared.model.spec;
-    let files = prepared.model_files.iter().map(|(name, bytes, hash)| FileFacts {
+    let neurons = summaries.iter().map(|summary| summary.neurons as u64).sum();
+    model_facts((&prepared.model, &prepared.model_files), &prepared.config.model, neurons)
+}
+
+/// Which model, of which so many neurons were asked.
+pub(super) fn model_facts(
+    (model, files): (&Model, &[(String, u64, String)]),
+    config: &ModelConfig,
+    neurons: u64,
+) -> Result<ModelFacts> {
+    let facts = files.iter().map(|(name, bytes, hash)| FileFacts {
         name: name.clone(),
         bytes: *bytes,
         sha256: Some(hash.clone()),
         blake3: None,
     });
-    let tokenizer = prepared.model_files.iter().find(|(name, ..)| name == "tokenizer.json");
+    let tokenizer = files.iter().find(|(name, ..)| name == "tokenizer.json");
     Ok(ModelFacts {
-        path: prepared.config.model.path.clone(),
-        files: files.collect(),
-        dtype: format!("{:?}", prepared.config.model.dtype).to_lowercase(),
-        architecture: spec.architecture.clone(),
-        layers: spec.layers as u64,
-        width: spec.width as u64,
-        neurons: summaries.iter().map(|summary| summary.neurons as u64).sum(),
-        parameters: prepared.model.cost(1)?.parameters,
+        path: config.path.clone(),
+        files: facts.collect(),
+        dtype: format!("{:?}", config.dtype).to_lowercase(),
+        architecture: model.spec.architecture.clone(),
+        layers: model.spec.layers as u64,
+        width: model.spec.width as u64,
+        neurons,
+        parameters: model.cost(1)?.parameters,
         tokenizer_hash: tokenizer.map(|(_, _, hash)| hash.clone()),
     })
 }

@@ -1,7 +1,6 @@
 //! A question to a language model: a prompt, where it answers, and what is right and wrong there.
 
 use crate::device::forward::ForwardInput;
-use crate::device::score::Score;
 
 /// One prompt with its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,10 +97,4 @@ pub fn batches(questions: &[Question], tokens: usize) -> Vec<std::ops::Range<usi
         cuts.push(first..questions.len());
     }
     cuts
-}
-
-/// Mean of a number over scores, in f64.
-pub fn mean_score(scores: &[Score], number: impl Fn(&Score) -> f64) -> f64 {
-    let sum: f64 = scores.iter().map(number).sum();
-    if scores.is_empty() { 0.0 } else { sum / scores.len() as f64 }
 }

@@ -11,7 +11,7 @@ use crate::device::score::Score;
 use crate::device::suffix::Held;
 use crate::device::suffix_ops::SuffixOps;
 use crate::error::Result;
-use crate::hash::{GAMMA, mix};
+use crate::hash::derangement;
 
 /// What a question's answer is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,18 +304,4 @@ impl<O: SuffixOps> Work<'_, O> {
         }
         Ok(())
     }
-}
-
-/// A permutation without fixed points (of more than one), the same for the same seed: Sattolo's
-/// single cycle, drawn from SplitMix64.
-fn derangement(count: usize, seed: u64) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..count).collect();
-    let mut state = seed;
-    for at in (1..count).rev() {
-        state = state.wrapping_add(GAMMA);
-        // Below 2^32 places, the bias of the remainder is below 2^-32.
-        let other = usize::try_from(mix(state) % at as u64).expect("below a usize");
-        places.swap(at, other);
-    }
-    places
 }

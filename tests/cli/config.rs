@@ -274,6 +274,6 @@ proptest! {
 #[test]
 fn the_readme_lists_every_key() {
     let readme = include_str!("../../README.md");
-    let reference = electrode::config::keys::reference();
+    let reference = electrode::config::keys::reference(KEYS);
     assert!(readme.contains(&reference), "put this into README.md, Run files:\n{reference}");
 }

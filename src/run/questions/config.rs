@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{DeviceConfig, ModelConfig};
-use crate::error::{Error, Result};
+use super::keys::KEYS;
+use crate::config::{self, DeviceConfig, ModelConfig};
+use crate::error::Result;
 use crate::stimulate::read::QuestionConfig;
 
 /// See the module.
@@ -89,15 +90,7 @@ impl ExperimentConfig {
     /// Reads a file and sets `key=value` overrides over it: dotted keys, TOML values where they parse
     /// as such.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-        let place = path.display().to_string();
-        let wrong = |what: String| Error::config(&place, what.replace('\n', ", "), REMEDY);
-        let mut table: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
-        for argument in overrides {
-            set(&mut table, argument)?;
-        }
-        table.try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))
+        Ok(config::load(path, overrides, KEYS)?.0)
     }
 
     /// Everything that decides what comes out.
@@ -109,26 +102,4 @@ impl ExperimentConfig {
         }
         crate::artifact::manifest::sorted(&value)
     }
-}
-
-const REMEDY: &str = "see configs/experiments/agreement.toml for every key";
-
-fn set(table: &mut toml::Table, argument: &str) -> Result<()> {
-    let wrong =
-        |what: &str| Error::config(format!("override '{argument}'"), what, "write KEY=VALUE");
-    let (key, text) = argument.split_once('=').ok_or_else(|| wrong("no '='"))?;
-    let value = format!("x = {text}")
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|mut table| table.remove("x"))
-        .unwrap_or_else(|| toml::Value::String(text.to_owned()));
-    let mut parts: Vec<&str> = key.split('.').collect();
-    let last = parts.pop().filter(|key| !key.is_empty()).ok_or_else(|| wrong("no key"))?;
-    let mut at = table;
-    for part in parts {
-        let entry = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        at = entry.as_table_mut().ok_or_else(|| wrong("the key goes through a value"))?;
-    }
-    at.insert(last.to_owned(), value);
-    Ok(())
 }

@@ -7,7 +7,7 @@
 
 pub mod config;
 mod judge;
-mod page;
+pub mod keys;
 mod passes;
 mod ranking;
 mod resolve;
@@ -20,13 +20,15 @@ use std::time::Instant;
 pub use config::ExperimentConfig;
 
 use self::passes::Passes;
+pub use self::resolve::Chosen;
 use super::devices::Devices;
 use super::folder::RunFolder;
+use super::provenance::model_facts;
 use super::{Report, devices};
 use crate::artifact::effects::{CURVES, EFFECTS, write_curves, write_effects};
 use crate::artifact::machine::{Machine, environment, peak_memory, utc_now};
 use crate::artifact::manifest::{
-    CorpusFacts, FORMAT, FileFacts, LabelFacts, Manifest, ModelFacts, PlanFacts, Program,
+    CorpusFacts, FORMAT, FileFacts, LabelFacts, Manifest, PlanFacts, Program,
     SiteFacts, Timings, hash_json,
 };
 use crate::device::cpu::CpuDevice;
@@ -35,8 +37,8 @@ use crate::engine::segment::RunId;
 use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
 use crate::hash::blake3_of_file;
-use crate::methods::MethodCall;
 use crate::model::Model;
+use crate::report;
 use crate::stimulate::gradients::neurons_of;
 use crate::stimulate::read::{self, Questions};
 
@@ -54,7 +56,7 @@ pub struct Experiment {
     /// What it is asked.
     pub questions: Questions,
     /// Its methods, parsed.
-    pub methods: Vec<MethodCall>,
+    pub methods: Vec<Chosen>,
     /// Layers whose neurons are asked.
     pub layers: Vec<usize>,
     /// Hash of everything that may change a number.
@@ -159,14 +161,14 @@ fn layers(config: &ExperimentConfig, model: &Model) -> Result<Vec<usize>> {
 pub fn stimulate(
     experiment: &Experiment,
     stop: &AtomicBool,
-    report: Report<'_>,
+    progress: Report<'_>,
 ) -> Result<Answered> {
     match &experiment.devices {
-        Devices::Cpu => stimulate_on(experiment, CpuDevice, stop, report),
+        Devices::Cpu => stimulate_on(experiment, CpuDevice, stop, progress),
         Devices::Cuda(found) => {
             let gpu = found.first().expect("at least one");
             let ops = devices::open(gpu, experiment.config.model.dtype)?;
-            stimulate_on(experiment, ops, stop, report)
+            stimulate_on(experiment, ops, stop, progress)
         }
     }
 }
@@ -176,11 +178,11 @@ pub fn stimulate_on<O: SuffixOps>(
     experiment: &Experiment,
     ops: O,
     stop: &AtomicBool,
-    report: Report<'_>,
+    progress: Report<'_>,
 ) -> Result<Answered> {
     let folder = RunFolder::open_at(experiment.config.out.clone(), experiment.run_id_hex())?;
     let (start, clock) = (utc_now(), Instant::now());
-    let mut passes = Passes::new(experiment, ops, &folder, (stop, report))?;
+    let mut passes = Passes::new(experiment, ops, &folder, (stop, progress))?;
     folder.own()?;
     let survey = passes.survey()?;
     let means = survey.as_ref().map(|survey| Arc::clone(&survey.means));
@@ -200,7 +202,7 @@ pub fn stimulate_on<O: SuffixOps>(
         peak_memory_bytes: peak_memory(),
     };
     manifest(experiment, &folder, (&state.counts, timings))?;
-    let page = page::build(folder.path())?;
+    let page = report::build(folder.path())?;
     let accuracy = if experiment.questions.list[0].foil.is_some() { 3 } else { 2 };
     Ok(Answered {
         folder: folder.path().to_path_buf(),
@@ -219,12 +221,8 @@ fn manifest(
 ) -> Result<()> {
     let config = serde_json::to_value(&experiment.config).expect("plain data");
     let spec = &experiment.model.spec;
-    let files = experiment.model_files.iter().map(|(name, bytes, hash)| FileFacts {
-        name: name.clone(),
-        bytes: *bytes,
-        sha256: Some(hash.clone()),
-        blake3: None,
-    });
+    let neurons = (experiment.layers.len() * spec.mlp.width) as u64;
+    let model = (&experiment.model, &experiment.model_files[..]);
     let blocks = u64::from(experiment.blocks());
     let outputs = [EFFECTS, CURVES].map(|name| FileFacts::output(folder.path(), name));
     Manifest {
@@ -233,17 +231,7 @@ fn manifest(
         electrode: Program::default(),
         config_hash: hash_json(&experiment.config.identity()),
         config,
-        model: ModelFacts {
-            path: experiment.config.model.path.clone(),
-            files: files.collect(),
-            dtype: format!("{:?}", experiment.config.model.dtype).to_lowercase(),
-            architecture: spec.architecture.clone(),
-            layers: spec.layers as u64,
-            width: spec.width as u64,
-            neurons: (experiment.layers.len() * spec.mlp.width) as u64,
-            parameters: experiment.model.cost(1)?.parameters,
-            tokenizer_hash: None,
-        },
+        model: model_facts(model, &experiment.config.model, neurons)?,
         corpus: CorpusFacts { files: experiment.question_files.clone(), counts: *counts },
         labels: Vec::<LabelFacts>::new(),
         sites: experiment

@@ -42,7 +42,7 @@ pub(super) struct Ranked {
 /// Every method's ranking for all questions and for each group.
 pub(super) fn rank(experiment: &Experiment, tasks: &Tasks, state: &EffectState) -> Vec<Ranking> {
     let mut rankings = Vec::new();
-    for (index, call) in experiment.methods.iter().enumerate() {
+    for (index, chosen) in experiment.methods.iter().enumerate() {
         let first = tasks.first_measure(index);
         let layers = tasks.layers.len();
         let values = &state.measures[first..first + layers];
@@ -50,9 +50,9 @@ pub(super) fn rank(experiment: &Experiment, tasks: &Tasks, state: &EffectState) 
             Task::Knowledge { .. } => Some(&state.measures[first + layers..first + 2 * layers]),
             _ => None,
         };
-        let sets = counts.map(|counts| refined(counts, call.number("p")));
+        let sets = counts.map(|counts| refined(counts, chosen.call.number("p")));
         for group in 0..values[0].groups() {
-            let mut ranking = one(values, group, |mean| importance(call, mean));
+            let mut ranking = one(values, group, |mean| importance(chosen, mean));
             if let (Some(counts), Some(sets)) = (counts, &sets) {
                 for neuron in &mut ranking {
                     let (layer, column) = neuron.place;
@@ -60,7 +60,7 @@ pub(super) fn rank(experiment: &Experiment, tasks: &Tasks, state: &EffectState) 
                     neuron.selected = sets[group].contains(&neuron.place);
                 }
             }
-            rankings.push(Ranking { method: call.to_string(), group, neurons: ranking });
+            rankings.push(Ranking { method: chosen.call.to_string(), group, neurons: ranking });
         }
     }
     rankings

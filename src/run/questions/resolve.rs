@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::device::gradient_ops::Metric;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::methods::MethodCall;
-use crate::methods::registry::Kind;
+use crate::methods::registry::{Causal, Kind};
 use crate::stimulate::integrated_gradients::{Quadrature, Settings};
 use crate::stimulate::question::Question;
 use crate::stimulate::read::Questions;
@@ -15,19 +15,25 @@ use crate::stimulate::task::{Replacement, Task, Value};
 /// Of a batch, whatever a method asks for.
 const MOST_TOKENS: usize = 1 << 18;
 
+/// A method of an experiment.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// As the user wrote it.
+    pub call: MethodCall,
+    /// What it does.
+    pub causal: Causal,
+}
+
 /// Parses the methods of an experiment; refuses what its questions cannot feed.
-pub(super) fn methods(texts: &[String], questions: &Questions) -> Result<Vec<MethodCall>> {
-    let calls: Vec<MethodCall> =
-        texts.iter().map(|text| MethodCall::parse(text)).collect::<Result<_>>()?;
-    if calls.is_empty() {
-        return Err(Error::config("methods", "none is listed", "write methods = [\"gradact\"]"));
-    }
+pub(super) fn methods(texts: &[String], questions: &Questions) -> Result<Vec<Chosen>> {
+    let mut chosen = Vec::with_capacity(texts.len());
     let first = questions.list.first().expect("there are questions");
-    for (at, call) in calls.iter().enumerate() {
-        if !matches!(call.method.kind, Kind::Causal) {
+    for (at, text) in texts.iter().enumerate() {
+        let call = MethodCall::parse(text)?;
+        let Kind::Causal(causal) = call.method.kind else {
             let remedy = "use `electrode run` for methods over a corpus";
             return Err(call.wrong("does not ask the model questions", remedy));
-        }
+        };
         if texts[..at].contains(&texts[at]) {
             return Err(call.wrong("is listed twice", "list each method once"));
         }
@@ -37,17 +43,19 @@ pub(super) fn methods(texts: &[String], questions: &Questions) -> Result<Vec<Met
                           metric=log_prob";
             return Err(call.wrong("compares with a wrong answer, and there are none", remedy));
         }
-        if matches!(call.method.name, "patch" | "attrpatch") && first.other.is_none() {
+        let patches = matches!(causal, Causal::Patch | Causal::AttributionPatch);
+        if patches && first.other.is_none() {
             let remedy = "name the key of the second prompts as questions.counterfactual";
             return Err(call.wrong("needs a counterfactual prompt, and there are none", remedy));
         }
+        chosen.push(Chosen { call, causal });
     }
-    Ok(calls)
+    Ok(chosen)
 }
 
 /// Tokens that a batch needs at least: all steps of a question's path go through the model together.
 pub(super) fn tokens_at_once(
-    calls: &[MethodCall],
+    methods: &[Chosen],
     questions: &Questions,
     causal: bool,
 ) -> Result<usize> {
@@ -55,7 +63,7 @@ pub(super) fn tokens_at_once(
         |question: &Question| question.tokens.len() - if causal { question.at as usize } else { 0 };
     let longest = questions.list.iter().map(cost).max().unwrap_or(1);
     let mut most = 1;
-    for call in calls.iter().filter(|call| call.method.name == "kn") {
+    for Chosen { call, .. } in methods.iter().filter(|of| of.causal == Causal::Knowledge) {
         let tokens = call.whole("steps") * longest;
         if tokens > MOST_TOKENS {
             let what = format!("{tokens} tokens at once for the steps of one question");
@@ -68,7 +76,7 @@ pub(super) fn tokens_at_once(
 }
 
 /// What a method does; `means` are the neurons' means by layer, where one asks for them.
-pub(super) fn task(call: &MethodCall, means: Option<&Arc<Vec<Vec<f32>>>>) -> Task {
+pub(super) fn task(Chosen { call, causal }: &Chosen, means: Option<&Arc<Vec<Vec<f32>>>>) -> Task {
     let place = || match call.text("where").as_str() {
         "answer" => Where::Answer,
         _ => Where::Everywhere,
@@ -78,8 +86,8 @@ pub(super) fn task(call: &MethodCall, means: Option<&Arc<Vec<Vec<f32>>>>) -> Tas
         "accuracy" => Value::Accuracy,
         name => Value::Of(self::metric(name)),
     };
-    match call.method.name {
-        "ablate" => {
+    match causal {
+        Causal::Ablate => {
             let replacement = match call.text("how").as_str() {
                 "mean" => Replacement::Mean(Arc::clone(means.expect("they were taken"))),
                 "resample" => Replacement::Resample(call.whole("seed") as u64),
@@ -87,15 +95,15 @@ pub(super) fn task(call: &MethodCall, means: Option<&Arc<Vec<Vec<f32>>>>) -> Tas
             };
             Task::Ablation { replacement, place: place(), value: value() }
         }
-        "patch" => {
+        Causal::Patch => {
             let replacement = Replacement::Counterfactual;
             Task::Ablation { replacement, place: place(), value: value() }
         }
-        "attrpatch" => Task::AttributionPatching { metric: metric() },
-        "gradact" => {
+        Causal::AttributionPatch => Task::AttributionPatching { metric: metric() },
+        Causal::GradientActivation => {
             Task::GradientActivation { metric: metric(), absolute: call.text("mode") == "abs" }
         }
-        "kn" => {
+        Causal::Knowledge => {
             let quadrature = match call.text("rule").as_str() {
                 "right" => Quadrature::Right,
                 "left" => Quadrature::Left,
@@ -108,7 +116,6 @@ pub(super) fn task(call: &MethodCall, means: Option<&Arc<Vec<Vec<f32>>>>) -> Tas
             let settings = Settings { steps, quadrature, metric: metric() };
             Task::Knowledge { settings, threshold }
         }
-        name => unreachable!("'{name}' is in the table of causal methods and has no work"),
     }
 }
 
@@ -122,17 +129,17 @@ fn metric(name: &str) -> Metric {
 }
 
 /// Whether a method needs the neurons' means.
-pub(super) fn needs_means(call: &MethodCall) -> bool {
-    call.method.name == "ablate" && call.text("how") == "mean"
+pub(super) fn needs_means(Chosen { call, causal }: &Chosen) -> bool {
+    *causal == Causal::Ablate && call.text("how") == "mean"
 }
 
 /// The importance of a neuron from the mean of its numbers: larger is more important.
-pub(super) fn importance(call: &MethodCall, mean: f64) -> f64 {
-    match call.method.name {
+pub(super) fn importance(Chosen { call, causal }: &Chosen, mean: f64) -> f64 {
+    match causal {
         // What the answer loses.
-        "ablate" if call.text("metric") == "loss" => mean,
-        "ablate" => -mean,
-        "kn" => mean,
-        _ => mean.abs(),
+        Causal::Ablate if call.text("metric") == "loss" => mean,
+        Causal::Ablate => -mean,
+        Causal::Knowledge => mean,
+        Causal::Patch | Causal::AttributionPatch | Causal::GradientActivation => mean.abs(),
     }
 }
