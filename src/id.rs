@@ -26,7 +26,8 @@ pub enum SiteKind {
     ResidMid,
     /// Argument of the MLP's nonlinearity, `[T, F]`.
     MlpPre,
-    /// After the nonlinearity, before the product with `mlp_up` in gated MLPs, `[T, F]`.
+    /// After the nonlinearity, before the product with `mlp_up` in gated MLPs, `[T, F]`; in others the
+    /// same as `mlp_act`.
     MlpGate,
     /// The linear branch of a gated MLP, `[T, F]`.
     MlpUp,
@@ -188,6 +189,20 @@ pub struct NeuronId {
 impl fmt::Display for NeuronId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.site, self.index)
+    }
+}
+
+impl FromStr for NeuronId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let parts = text.rsplit_once('.');
+        let index = parts.and_then(|(_, index)| index.parse::<u32>().ok());
+        let (Some((site, _)), Some(index)) = (parts, index) else {
+            let remedy = "write its site and its column: layers.3.mlp_act.17";
+            return Err(Error::config(format!("neuron '{text}'"), "no neuron's name", remedy));
+        };
+        Ok(Self { site: site.parse()?, index })
     }
 }
 

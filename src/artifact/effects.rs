@@ -11,6 +11,9 @@ pub const EFFECTS: &str = "effects.parquet";
 /// File name of the table of [`CurveRow`].
 pub const CURVES: &str = "curves.parquet";
 
+/// File name of the table of [`SetRow`].
+pub const SETS: &str = "sets.parquet";
+
 /// `effects.parquet`: one row per (method, group of questions, neuron), most important first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EffectRow {
@@ -51,9 +54,10 @@ pub struct EffectRow {
 pub struct CurveRow {
     /// Method whose ranking chose the neurons; `none` for the untouched model.
     pub method: String,
-    /// `top`, `random`, or empty.
+    /// `top`, `bottom`, `random`, `set`, `greedy`, or empty.
     pub order: String,
-    /// `zero`, `mean`, `steer`, or empty.
+    /// `zero`, `mean`: the set is taken away; `keep-zero`, `keep-mean`: everything else; `steer`; or
+    /// empty.
     pub act: String,
     /// Draw of a random order, from 0.
     pub draw: i32,
@@ -79,6 +83,42 @@ pub struct CurveRow {
     pub logit_difference: f64,
     /// Its standard error.
     pub logit_difference_error: f64,
+}
+
+/// `sets.parquet`: what a set of neurons is worth, from the curves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetRow {
+    /// Method whose ranking chose the neurons, or the name of a set.
+    pub method: String,
+    /// `top`, `set` or `greedy`.
+    pub order: String,
+    /// Key by which questions are grouped; empty without groups.
+    pub label: String,
+    /// The group; `*` for all questions.
+    pub concept: String,
+    /// Neurons of the set.
+    pub size: i32,
+    /// 1 - accuracy without the set / accuracy of the untouched model.
+    pub necessity: Option<f64>,
+    /// Accuracy with the set alone / accuracy of the untouched model (`judge.keep`).
+    pub sufficiency: Option<f64>,
+    /// Harmonic mean of both; 0 where one is not positive.
+    pub pnps: Option<f64>,
+    /// Area between the curves of bottom and top up to this size, over the share of neurons taken
+    /// away (`judge.bottom`).
+    pub area: Option<f64>,
+    /// The neurons, as `layers.3.mlp_act.17`; empty in rows of groups.
+    pub neurons: Vec<String>,
+}
+
+/// Writes `sets.parquet`; returns its number of rows.
+pub fn write_sets(path: &Path, run_id: &str, rows: impl Iterator<Item = SetRow>) -> Result<u64> {
+    write_table(path, run_id, rows)
+}
+
+/// Reads `sets.parquet`.
+pub fn read_sets(path: &Path) -> Result<Vec<SetRow>> {
+    read_table(path)
 }
 
 /// Writes `effects.parquet`; returns its number of rows.
@@ -225,6 +265,51 @@ impl Record for CurveRow {
             log_prob_error: source.one()?,
             logit_difference: source.one()?,
             logit_difference_error: source.one()?,
+        })
+    }
+}
+
+impl Record for SetRow {
+    fn fields() -> Vec<Field> {
+        vec![
+            Field::new("method", Kind::Text, Shape::One),
+            Field::new("order", Kind::Text, Shape::One),
+            Field::new("label", Kind::Text, Shape::One),
+            Field::new("concept", Kind::Text, Shape::One),
+            Field::new("size", Kind::I32, Shape::One),
+            Field::new("necessity", Kind::F64, Shape::Maybe),
+            Field::new("sufficiency", Kind::F64, Shape::Maybe),
+            Field::new("pnps", Kind::F64, Shape::Maybe),
+            Field::new("area", Kind::F64, Shape::Maybe),
+            Field::new("neurons", Kind::Text, Shape::Many),
+        ]
+    }
+
+    fn put(self, sink: &mut Sink<'_>) {
+        sink.text(self.method);
+        sink.text(self.order);
+        sink.text(self.label);
+        sink.text(self.concept);
+        sink.one(self.size);
+        sink.maybe(self.necessity);
+        sink.maybe(self.sufficiency);
+        sink.maybe(self.pnps);
+        sink.maybe(self.area);
+        sink.texts(self.neurons);
+    }
+
+    fn get(source: &mut Source<'_>) -> std::result::Result<Self, String> {
+        Ok(Self {
+            method: source.text()?,
+            order: source.text()?,
+            label: source.text()?,
+            concept: source.text()?,
+            size: source.one()?,
+            necessity: source.maybe()?,
+            sufficiency: source.maybe()?,
+            pnps: source.maybe()?,
+            area: source.maybe()?,
+            neurons: source.texts()?,
         })
     }
 }

@@ -125,7 +125,7 @@ pub fn has_gradient(site: Site) -> bool {
 }
 
 /// Whether a site's values are there on the way back.
-fn keeps_values(site: Site) -> bool {
+pub fn keeps_values(site: Site) -> bool {
     use SiteKind::{HeadOut, MlpAct, MlpGate, MlpPre, MlpUp};
     matches!(site.kind, HeadOut | MlpPre | MlpGate | MlpUp | MlpAct)
 }
@@ -243,6 +243,11 @@ impl<O: GradientOps> Differentiable<O> {
     /// No gradient yet, of so many tokens.
     pub(super) fn start(&mut self, tokens: usize) {
         self.g.set_rows(&self.forward.ops, tokens);
+        self.forget_gradients();
+    }
+
+    /// As after a run: another number of the batch that was run last can be scored and taken back.
+    pub fn forget_gradients(&mut self) {
         self.scored = false;
         self.forward.ops.edit(&Edit::zero(), &mut self.g.x);
         self.forward.ops.edit(&Edit::zero(), &mut self.g.h);

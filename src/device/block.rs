@@ -305,6 +305,8 @@ impl<'a, O: Ops> Block<'a, O> {
                 let then = Epilogue::Multiply(gate_values);
                 ops.linear(&weights.up, h, then, &mut own.act);
             }
+        } else {
+            sites.site(ops, gate, &mut own.act)?;
         }
         sites.site(ops, act, &mut own.act)?;
         self.leave(Branch::Mlp, sites, into_stream)

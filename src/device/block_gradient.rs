@@ -193,6 +193,7 @@ impl<'a, O: GradientOps> BlockGradient<'a, O> {
         }
         let (Some(g_gate), Some(gate_values), Some(up_values)) = (&mut g.gate, &own.gate, kept_up)
         else {
+            work.site(ops, gate, (&mut g.act, Some(&own.act)))?;
             ops.activation_grad(activation, &own.pre, &mut g.act);
             work.site(ops, pre, (&mut g.act, Some(&own.pre)))?;
             ops.linear(&weights.up, &g.act, Epilogue::Store, &mut g.h);

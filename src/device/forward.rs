@@ -87,8 +87,11 @@ impl<O: Ops> SiteWork<'_, O> {
 
     /// Applies the edits of a site, then shows it if it is wanted.
     pub(super) fn site(&mut self, ops: &O, site: Site, values: &mut O::Tensor) -> Result<()> {
-        for edit in self.edits.get(&site).into_iter().flatten() {
-            ops.edit(edit, values);
+        if let Some(edits) = self.edits.get(&site) {
+            if self.wanted.contains(&site) {
+                self.visitor.visit_unedited(ops, &SiteView { site, values })?;
+            }
+            edits.iter().for_each(|edit| ops.edit(edit, values));
         }
         if self.wanted.contains(&site) {
             self.visitor.visit(ops, &SiteView { site, values })?;

@@ -20,6 +20,11 @@ pub struct SiteView<'a, O: Ops> {
 pub trait SiteVisitor<O: Ops> {
     /// Reads one site.
     fn visit(&mut self, ops: &O, view: &SiteView<'_, O>) -> Result<()>;
+
+    /// Reads one site that is edited, before that: only of sites that have edits.
+    fn visit_unedited(&mut self, _ops: &O, _view: &SiteView<'_, O>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Reads nothing.

@@ -1,7 +1,7 @@
 //! The table of causal methods. What they do to a model stands in `stimulate/`; here is what they are
 //! called, what they take and where they come from.
 
-use super::method::{Causal, Family, Kind, Method, PLAIN, Param, Takes, share, whole};
+use super::method::{Causal, Family, Kind, Method, PLAIN, Param, Takes, positive, share, whole};
 
 /// What is measured of an answer, where a gradient is needed.
 const METRIC: Param = Param {
@@ -17,12 +17,29 @@ const VALUE: Param = Param {
     ..METRIC
 };
 
+const HOW: Param = Param {
+    name: "how",
+    takes: Takes::OneOf(&["zero", "mean", "resample"]),
+    default: "zero",
+    meaning: "what the neuron becomes: 0, its mean, or its value at another token",
+};
+
+const SEED: Param = whole("seed", 0, "0", "of resample");
+
 const PLACE: Param = Param {
     name: "where",
     takes: Takes::OneOf(&["everywhere", "answer"]),
     default: "everywhere",
     meaning: "at every token, or only where the model answers",
 };
+
+/// Which neurons are replaced one by one.
+const TOP: Param = whole(
+    "top",
+    0,
+    "0",
+    "only so many of the largest effects to first order (its own gradient), 0 for all neurons",
+);
 
 const CAUSAL: Method = Method {
     family: Family::Causation,
@@ -39,17 +56,22 @@ pub const CAUSATION: &[Method] = &[
         formula: "m(x) - m(x̃) (loss: the other way round), x̃_n = 0, its mean, or its value elsewhere",
         paper: "Bau et al. 2019, arXiv 1811.01157; Lakretz et al. 2019, arXiv 1903.07435",
         params: &[
-            Param {
-                name: "how",
-                takes: Takes::OneOf(&["zero", "mean", "resample"]),
-                default: "zero",
-                meaning: "what the neuron becomes: 0, its mean, or its value at another token",
-            },
+            HOW,
             PLACE,
             VALUE,
-            whole("seed", 0, "0", "of resample"),
+            SEED,
+            TOP,
         ],
         kind: Kind::Causal(Causal::Ablate),
+        ..CAUSAL
+    },
+    Method {
+        name: "lakretz",
+        summary: "units whose ablation alone costs the model its agreement",
+        formula: "share of questions answered right, less the share without the neuron; set: above t",
+        paper: "Lakretz et al. 2019, arXiv 1903.07435",
+        params: &[HOW, PLACE, share("t", "0.1", "of the questions lost, to be in the set"), SEED],
+        kind: Kind::Causal(Causal::Agreement),
         ..CAUSAL
     },
     Method {
@@ -57,7 +79,7 @@ pub const CAUSATION: &[Method] = &[
         summary: "what the neuron carries from a counterfactual prompt",
         formula: "natural indirect effect |m(x with x_n := x_n of the other prompt) - m(x)|",
         paper: "Vig et al. 2020, arXiv 2004.12265",
-        params: &[PLACE, VALUE],
+        params: &[PLACE, VALUE, TOP],
         kind: Kind::Causal(Causal::Patch),
         ..CAUSAL
     },
@@ -65,24 +87,29 @@ pub const CAUSATION: &[Method] = &[
         name: "attrpatch",
         summary: "patch to first order, all neurons at once",
         formula: "|Σ_t (x_n of the other prompt - x_n) dm/dx_n|, at the clean prompt",
-        paper: "Nanda 2023, Attribution patching",
-        params: &[METRIC],
+        paper: "Nanda 2023, Attribution patching; steps: Hanna et al. 2024, arXiv 2403.17806",
+        params: &[
+            METRIC,
+            whole("steps", 1, "1", "inputs between counterfactual and clean to average over"),
+        ],
         kind: Kind::Causal(Causal::AttributionPatch),
         ..CAUSAL
     },
     Method {
         name: "gradact",
         summary: "gradient times activation: the drop to first order if the neuron were 0",
-        formula: "mean over questions of |Σ_t x_n dm/dx_n|; signed, |mean of the sum|",
-        paper: "Leng & Xiong 2024, arXiv 2407.06488",
+        formula: "mean over questions of |s|, s = Σ_t x_n dm/dx_n; signed, |mean of s|; magnitude, mean \
+                  of |x_n dm/dx_n| over tokens; fisher, mean of s²",
+        paper: "Leng & Xiong 2024, arXiv 2407.06488; fisher: Molchanov et al. 2017, arXiv 1611.06440",
         params: &[
             METRIC,
             Param {
                 name: "mode",
-                takes: Takes::OneOf(&["abs", "signed"]),
+                takes: Takes::OneOf(&["abs", "signed", "magnitude", "fisher"]),
                 default: "abs",
-                meaning: "magnitude of each question's sum, or the sum itself",
+                meaning: "what is made of the products, see the formula",
             },
+            PLACE,
         ],
         kind: Kind::Causal(Causal::GradientActivation),
         ..CAUSAL
@@ -105,6 +132,41 @@ pub const CAUSATION: &[Method] = &[
             share("p", "0.7", "of a group's questions, at least 3, to be in its refined set"),
         ],
         kind: Kind::Causal(Causal::Knowledge),
+        ..CAUSAL
+    },
+    Method {
+        name: "diffmask",
+        summary: "the fewest neurons that suffice, or that turn the answer, by gates learned together",
+        formula: "min Σ_n P(z_n ≠ 0) s.t. KL(p || p̃) <= eps (keep), or logit(right) - logit(wrong) <= \
+                  -margin (flip); x̃ = z x + (1 - z) b, z hard concrete; score P(z_n ≠ 0)",
+        paper: "De Cao et al. 2020, arXiv 2004.14992; 2022, arXiv 2104.08646",
+        test: "",
+        params: &[
+            Param {
+                name: "mode",
+                takes: Takes::OneOf(&["keep", "flip"]),
+                default: "keep",
+                meaning: "the smallest set with which alone answers stay, or without which they turn",
+            },
+            Param {
+                name: "towards",
+                takes: Takes::OneOf(&["mean", "zero", "learn"]),
+                default: "mean",
+                meaning: "what gated neurons become: their means, 0, or values learned with the gates",
+            },
+            positive("eps", "0.1", "how far answers may miss, mean over questions"),
+            Param {
+                name: "margin",
+                takes: Takes::Number { low: 0.0, high: 1e6 },
+                default: "0",
+                meaning: "flip: by how much the wrong answer must win",
+            },
+            whole("steps", 1, "300", "of the search, each over all questions"),
+            positive("rate", "0.05", "of the gates' logits (Adam)"),
+            PLACE,
+            whole("seed", 0, "0", "of the draws"),
+        ],
+        kind: Kind::Causal(Causal::Mask),
         ..CAUSAL
     },
 ];

@@ -87,6 +87,8 @@ pub enum Kind {
 pub enum Causal {
     /// Replaces neurons one at a time.
     Ablate,
+    /// The same, and asks how many answers that costs.
+    Agreement,
     /// Replaces neurons by those of a second prompt, one at a time.
     Patch,
     /// The same to first order.
@@ -95,6 +97,8 @@ pub enum Causal {
     GradientActivation,
     /// Integrated gradients at the answer.
     Knowledge,
+    /// Gates on all neurons, learned.
+    Mask,
 }
 
 /// One method.
@@ -149,6 +153,14 @@ pub(super) const fn whole(
     meaning: &'static str,
 ) -> Param {
     Param { name, takes: Takes::Whole { low }, default, meaning }
+}
+
+pub(super) const fn positive(
+    name: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Param {
+    Param { name, takes: Takes::Number { low: 1e-6, high: 1e6 }, default, meaning }
 }
 
 pub(super) const STD: Param = flag("std", "false", "divide by the standard deviation");

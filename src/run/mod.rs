@@ -6,6 +6,7 @@ pub mod devices;
 mod document_units;
 mod folder;
 mod memory;
+pub mod order;
 mod prepare;
 mod provenance;
 pub mod questions;

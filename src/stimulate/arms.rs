@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::gradients::{neurons_of, scoring};
+use super::neurons::site_of;
 use super::question::{Question, QuestionBatch};
 use super::task::baseline;
 use crate::accumulate::effects::Effects;
@@ -13,6 +13,7 @@ use crate::device::gradient_ops::GradientOps;
 use crate::device::ops::{Edit, Write};
 use crate::device::site_view::Nobody;
 use crate::error::Result;
+use crate::id::SiteKind;
 
 /// Neurons by layer.
 pub type NeuronSet = BTreeMap<usize, Vec<u32>>;
@@ -29,6 +30,8 @@ pub enum Act {
 /// One arm.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arm {
+    /// Of what its neurons are columns.
+    pub kind: SiteKind,
     /// Its neurons.
     pub neurons: NeuronSet,
     /// What happens to them.
@@ -57,7 +60,7 @@ impl Arm {
                     })
                     .collect(),
             };
-            (neurons_of(layer), edits)
+            (site_of(self.kind, layer), edits)
         });
         edits.collect()
     }
@@ -73,7 +76,7 @@ impl Arm {
         let (nothing, edits) = (BTreeSet::new(), self.edits(&batch, groups));
         let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
         run.run(batch.input(), &mut sites)?;
-        let scores = run.score(&batch.starts, scoring(&batch), None)?;
+        let scores = run.score(&batch.starts, batch.scoring(), None)?;
         for (score, group) in scores.iter().zip(groups) {
             effects.add(*group, baseline(score).into_iter());
         }

@@ -2,8 +2,13 @@
 //! model that answers questions, batch by batch, on one device.
 
 pub mod arms;
+pub mod diffmask;
 pub mod gradients;
+pub mod hard_concrete;
 pub mod integrated_gradients;
+pub mod masks;
+pub mod neurons;
+pub mod plain_sweep;
 pub mod question;
 pub mod read;
 pub mod sweep;

@@ -1,6 +1,7 @@
 //! A question to a language model: a prompt, where it answers, and what is right and wrong there.
 
 use crate::device::forward::ForwardInput;
+use crate::device::score::Scoring;
 
 /// One prompt with its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,29 @@ pub struct Question {
     pub foil: Option<u32>,
     /// A prompt of as many tokens that asks for the wrong one.
     pub other: Option<Vec<u32>>,
+}
+
+/// Where neurons are changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Where {
+    /// At every token.
+    #[default]
+    Everywhere,
+    /// At the answering token alone.
+    Answer,
+}
+
+impl Where {
+    /// Each question, from the first token that changes.
+    pub(super) fn copies(
+        self,
+        batch: &QuestionBatch,
+    ) -> impl Iterator<Item = (usize, usize)> + '_ {
+        (0..batch.len()).map(move |question| match self {
+            Self::Everywhere => (question, 0),
+            Self::Answer => (question, batch.at(question)),
+        })
+    }
 }
 
 /// Questions of one forward pass, packed end to end.
@@ -65,6 +89,17 @@ impl QuestionBatch {
             starts: &self.starts,
             token_types: self.token_types.as_deref(),
             positions: None,
+        }
+    }
+
+    /// Every question's answer, and nothing kept.
+    pub fn scoring<T>(&self) -> Scoring<'_, T> {
+        Scoring {
+            rows: &self.rows,
+            targets: &self.targets,
+            foils: self.foils.as_deref(),
+            reference: None,
+            keep: None,
         }
     }
 

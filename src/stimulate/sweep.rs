@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use super::question::Where;
 use super::question::QuestionBatch;
 use crate::device::backward::Differentiable;
 use crate::device::forward::SiteWork;
@@ -25,26 +26,6 @@ impl Becomes {
     /// This, whatever it was.
     pub fn value(shift: f32) -> Self {
         Self { scale: 0.0, shift }
-    }
-}
-
-/// Where neurons are changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Where {
-    /// At every token.
-    #[default]
-    Everywhere,
-    /// At the answering token alone.
-    Answer,
-}
-
-impl Where {
-    /// Each question, from the first token that changes.
-    fn copies(self, batch: &QuestionBatch) -> impl Iterator<Item = (usize, usize)> + '_ {
-        (0..batch.len()).map(move |question| match self {
-            Self::Everywhere => (question, 0),
-            Self::Answer => (question, batch.at(question)),
-        })
     }
 }
 

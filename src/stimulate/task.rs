@@ -1,9 +1,13 @@
 //! What is asked of every neuron, question by question: the causal methods as work on a batch.
 
-use super::gradients::{Activations, activations, gradient_products};
+use std::sync::Arc;
+
+use super::gradients::{BySequence, Over, Products, Times, gradient_products, path_products};
 use super::integrated_gradients::{Settings, integrated_gradients};
-use super::question::{Question, QuestionBatch};
-use super::sweep::{Becomes, Where, sweep};
+use super::neurons::{Activations, Neurons, activations};
+use super::plain_sweep::plain_sweep;
+use super::question::{Question, QuestionBatch, Where};
+use super::sweep::{Becomes, sweep};
 use crate::accumulate::effects::{EffectPlan, EffectState, Effects};
 use crate::device::backward::Differentiable;
 use crate::device::gradient_ops::Metric;
@@ -12,6 +16,7 @@ use crate::device::suffix::Held;
 use crate::device::suffix_ops::SuffixOps;
 use crate::error::Result;
 use crate::hash::derangement;
+use crate::id::SiteKind;
 
 /// What a question's answer is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,33 +38,53 @@ impl Value {
     }
 }
 
+/// A number for each neuron, by layer of the model; empty for layers that are not asked.
+pub type ByLayer = Arc<Vec<Vec<f32>>>;
+
 /// What a neuron is replaced by.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Replacement {
     /// 0.
     Zero,
-    /// Its mean over the tokens of all questions, by layer.
-    Mean(std::sync::Arc<Vec<Vec<f32>>>),
+    /// Its mean over the tokens of all questions.
+    Mean(ByLayer),
     /// Its value at another token of the batch, chosen by this seed.
     Resample(u64),
     /// Its value at the same place of the counterfactual prompt.
     Counterfactual,
 }
 
+/// What is taken of a question's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The number.
+    Itself,
+    /// Its magnitude.
+    Magnitude,
+    /// Its square.
+    Square,
+}
+
 /// One method, resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Task {
-    /// Sum over tokens of activation times gradient, or its magnitude.
-    GradientActivation {
+    /// Products with the gradient: of the activation, or of the change that a replacement is.
+    Gradient {
         /// Of what.
         metric: Metric,
-        /// The magnitude of a question's sum.
-        absolute: bool,
+        /// None for the activation itself; resampling has no gradient of its own.
+        towards: Option<Replacement>,
+        /// What is taken of the tokens.
+        over: Over,
+        /// What is taken of a question.
+        then: Then,
     },
-    /// (counterfactual - clean) times gradient.
-    AttributionPatching {
+    /// Products with the gradient, averaged over inputs between the counterfactual and the clean.
+    Path {
         /// Of what.
         metric: Metric,
+        /// Inputs.
+        steps: u32,
     },
     /// Integrated gradients at the answering token, and how often a neuron reaches a share of the
     /// question's largest over all layers.
@@ -77,41 +102,49 @@ pub enum Task {
         place: Where,
         /// What is measured.
         value: Value,
+        /// Only these neurons of each layer asked.
+        only: Option<Arc<Vec<Vec<u32>>>>,
     },
-}
-
-impl Task {
-    /// Measures for each layer.
-    fn measures(&self) -> usize {
-        if matches!(self, Self::Knowledge { .. }) { 2 } else { 1 }
-    }
 }
 
 /// Numbers of the baseline measure: log p, logit difference, right before all, right before wrong.
 pub const BASELINE: usize = 4;
 
-/// All tasks of an experiment over its layers.
+/// All tasks of a pass.
 #[derive(Clone, Debug)]
 pub struct Tasks {
-    /// In the order of the run file.
+    /// In the order of the experiment.
     pub tasks: Vec<Task>,
-    /// Layers whose neurons are asked, ascending.
-    pub layers: Vec<usize>,
-    /// Neurons of a layer.
-    pub neurons: usize,
+    /// Whose numbers they are.
+    pub neurons: Neurons,
 }
 
+/// What a pass found: for each task its measures, one for each layer, then the next kind.
+pub type Found = Vec<Vec<Effects>>;
+
 impl Tasks {
-    /// The measures of a block: the baseline, then task by task and layer by layer.
+    /// The widths of a task's measures.
+    fn widths(&self, task: &Task) -> Vec<usize> {
+        let layers = self.neurons.layers.len();
+        match task {
+            Task::Knowledge { .. } => vec![self.neurons.width; 2 * layers],
+            Task::Ablation { only: Some(only), .. } => only.iter().map(Vec::len).collect(),
+            _ => vec![self.neurons.width; layers],
+        }
+    }
+
+    /// The measures of a block: the baseline, then task by task.
     pub fn plan(&self, groups: usize) -> EffectPlan {
-        let count: usize = self.tasks.iter().map(Task::measures).sum();
-        let rest = std::iter::repeat_n(self.neurons, count * self.layers.len());
+        let rest = self.tasks.iter().flat_map(|task| self.widths(task));
         EffectPlan { groups, widths: std::iter::once(BASELINE).chain(rest).collect() }
     }
 
-    /// Where the measures of a task begin; those of its layers follow, all of one kind first.
-    pub fn first_measure(&self, task: usize) -> usize {
-        1 + self.layers.len() * self.tasks[..task].iter().map(Task::measures).sum::<usize>()
+    /// The measures of a finished pass: the baseline, and those of each task.
+    pub fn split(&self, state: EffectState) -> (Effects, Found) {
+        let mut measures = state.measures.into_iter();
+        let baseline = measures.next().expect("the plan has it");
+        let own = |task| measures.by_ref().take(self.widths(task).len()).collect();
+        (baseline, self.tasks.iter().map(own).collect())
     }
 
     /// Runs everything on a batch of questions and adds what it finds.
@@ -122,22 +155,44 @@ impl Tasks {
         state: &mut EffectState,
     ) -> Result<()> {
         let batch = QuestionBatch::new(questions);
-        let held = run.hold(batch.input(), &self.layers)?;
-        let clean = run.score(&batch.starts, super::gradients::scoring(&batch), None)?;
-        for (score, group) in clean.iter().zip(groups) {
-            state.measures[0].add(*group, baseline(score).into_iter());
-        }
         let other = if self.wants_counterfactual() {
             let prompts: Vec<Question> = questions.iter().map(counterfactual).collect();
-            Some(activations(run, &QuestionBatch::new(&prompts), &self.layers)?.1)
+            let prompts = QuestionBatch::new(&prompts);
+            let kept = activations(run, &prompts, &self.neurons.sites())?;
+            Some((prompts, kept))
         } else {
             None
         };
-        let work = Work { tasks: self, batch: &batch, groups, held: &held, clean: &clean };
-        for (index, task) in self.tasks.iter().enumerate() {
-            let first = self.first_measure(index);
-            let measures = &mut state.measures[first..first + task.measures() * self.layers.len()];
-            work.task(run, task, other.as_ref(), measures)?;
+        let own = match self.wants_values() {
+            true => Some(activations(run, &batch, &self.neurons.sites())?),
+            false => None,
+        };
+        let held = run.hold(batch.input(), self.held_layers())?;
+        let clean = run.score(&batch.starts, batch.scoring(), None)?;
+        for (score, group) in clean.iter().zip(groups) {
+            state.measures[0].add(*group, baseline(score).into_iter());
+        }
+        let work = Work {
+            neurons: &self.neurons,
+            questions,
+            batch: &batch,
+            groups,
+            held: &held,
+            clean: &clean,
+            own: own.as_ref(),
+            other: other.as_ref().map(|(batch, kept)| (batch, kept)),
+        };
+        let (_, mut measures) = state.measures.split_at_mut(1);
+        let mut cut = Vec::with_capacity(self.tasks.len());
+        for task in &self.tasks {
+            let (own, rest) = measures.split_at_mut(self.widths(task).len());
+            cut.push((task, own));
+            measures = rest;
+        }
+        // What reads the run of the batch comes before what runs another.
+        cut.sort_by_key(|(task, _)| !matches!(task, Task::Gradient { .. }));
+        for (task, measures) in cut {
+            work.task(run, task, measures)?;
         }
         state.counts.tokens += batch.tokens.len() as u64;
         state.counts.sequences += batch.len() as u64;
@@ -145,11 +200,30 @@ impl Tasks {
         Ok(())
     }
 
-    /// Whether any task needs the second prompt.
-    pub fn wants_counterfactual(&self) -> bool {
+    /// Layers from whose neurons copies go on.
+    fn held_layers(&self) -> &[usize] {
+        let resumes = |task: &Task| match task {
+            Task::Knowledge { .. } => true,
+            Task::Ablation { .. } => self.neurons.kind == SiteKind::MlpAct,
+            _ => false,
+        };
+        if self.tasks.iter().any(resumes) { &self.neurons.layers } else { &[] }
+    }
+
+    fn wants_counterfactual(&self) -> bool {
         self.tasks.iter().any(|task| match task {
-            Task::AttributionPatching { .. } => true,
+            Task::Path { .. } => true,
+            Task::Gradient { towards, .. } => *towards == Some(Replacement::Counterfactual),
             Task::Ablation { replacement, .. } => *replacement == Replacement::Counterfactual,
+            Task::Knowledge { .. } => false,
+        })
+    }
+
+    /// Whether any task reads values that nothing else keeps.
+    fn wants_values(&self) -> bool {
+        self.tasks.iter().any(|task| match task {
+            Task::Gradient { .. } => !self.neurons.are_kept(),
+            Task::Ablation { replacement: Replacement::Resample(_), .. } => true,
             _ => false,
         })
     }
@@ -174,11 +248,24 @@ fn counterfactual(question: &Question) -> Question {
 
 /// A batch that tasks work on.
 struct Work<'a, O: SuffixOps> {
-    tasks: &'a Tasks,
+    neurons: &'a Neurons,
+    questions: &'a [Question],
     batch: &'a QuestionBatch,
     groups: &'a [Option<u32>],
     held: &'a Held<O>,
     clean: &'a [Score],
+    /// The neurons of the batch, where a task reads them.
+    own: Option<&'a Activations<O>>,
+    /// The counterfactual prompts and their neurons, where a task reads them.
+    other: Option<(&'a QuestionBatch, &'a Activations<O>)>,
+}
+
+/// What an ablation does.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    replacement: &'a Replacement,
+    place: Where,
+    value: Value,
 }
 
 impl<O: SuffixOps> Work<'_, O> {
@@ -186,46 +273,56 @@ impl<O: SuffixOps> Work<'_, O> {
         &self,
         run: &mut Differentiable<O>,
         task: &Task,
-        other: Option<&Activations<O>>,
         measures: &mut [Effects],
     ) -> Result<()> {
         match task {
-            Task::GradientActivation { metric, absolute } => {
-                self.products(run, (*metric, *absolute), None, measures)
+            Task::Gradient { metric, towards, over, then } => {
+                let times = match towards {
+                    None | Some(Replacement::Zero | Replacement::Resample(_)) => Times::Value,
+                    Some(Replacement::Mean(means)) => Times::To(means),
+                    Some(Replacement::Counterfactual) => Times::Other(self.second().1),
+                };
+                let values = if self.neurons.are_kept() { None } else { self.own };
+                let how = Products { metric: *metric, times, over: *over, values };
+                let found = gradient_products(run, (self.batch, self.neurons), &how)?;
+                self.add(&found, *then, measures);
             }
-            Task::AttributionPatching { metric } => {
-                self.products(run, (*metric, false), other, measures)
+            Task::Path { metric, steps } => {
+                let batches = (self.batch, self.second().0);
+                let found = path_products(run, batches, self.neurons, (*metric, *steps))?;
+                self.add(&found, Then::Itself, measures);
             }
             Task::Knowledge { settings, threshold } => {
-                self.knowledge(run, (*settings, *threshold), measures)
+                self.knowledge(run, (*settings, *threshold), measures)?;
             }
-            Task::Ablation { replacement, place, value } => {
-                for (at, &layer) in self.tasks.layers.iter().enumerate() {
-                    let how = (replacement, *place, *value);
-                    self.ablation(run, (layer, other), how, &mut measures[at])?;
+            Task::Ablation { replacement, place, value, only } => {
+                let how = How { replacement, place: *place, value: *value };
+                let all: Vec<u32> = (0..).take(self.neurons.width).collect();
+                for (at, &layer) in self.neurons.layers.iter().enumerate() {
+                    let of = only.as_ref().map_or(&all, |only| &only[at]);
+                    self.ablation(run, (layer, of), how, &mut measures[at])?;
                 }
-                Ok(())
-            }
-        }
-    }
-
-    fn products(
-        &self,
-        run: &mut Differentiable<O>,
-        (metric, absolute): (Metric, bool),
-        other: Option<&Activations<O>>,
-        measures: &mut [Effects],
-    ) -> Result<()> {
-        let layers = &self.tasks.layers;
-        let (_, found) = gradient_products(run, self.batch, (layers, metric), other)?;
-        for (layer, effects) in layers.iter().zip(measures) {
-            let rows = found[layer].chunks_exact(self.tasks.neurons);
-            for (row, group) in rows.zip(self.groups) {
-                let number = |x: &f32| f64::from(if absolute { x.abs() } else { *x });
-                effects.add(*group, row.iter().map(number));
             }
         }
         Ok(())
+    }
+
+    fn second(&self) -> (&QuestionBatch, &Activations<O>) {
+        self.other.expect("asked for by a task")
+    }
+
+    fn add(&self, found: &BySequence, then: Then, measures: &mut [Effects]) {
+        for (layer, effects) in self.neurons.layers.iter().zip(measures) {
+            let rows = found[layer].chunks_exact(self.neurons.width);
+            for (row, group) in rows.zip(self.groups) {
+                let number = |x: &f32| match then {
+                    Then::Itself => f64::from(*x),
+                    Then::Magnitude => f64::from(x.abs()),
+                    Then::Square => f64::from(*x) * f64::from(*x),
+                };
+                effects.add(*group, row.iter().map(number));
+            }
+        }
     }
 
     fn knowledge(
@@ -234,7 +331,7 @@ impl<O: SuffixOps> Work<'_, O> {
         (settings, threshold): (Settings, f32),
         measures: &mut [Effects],
     ) -> Result<()> {
-        let layers = &self.tasks.layers;
+        let layers = &self.neurons.layers;
         let mut found: Vec<Vec<Vec<f32>>> = vec![Vec::new(); layers.len()];
         for (&layer, found) in layers.iter().zip(&mut found) {
             let batch = (self.batch, self.held);
@@ -257,51 +354,65 @@ impl<O: SuffixOps> Work<'_, O> {
         Ok(())
     }
 
+    /// What neurons become: a function of neuron and token.
+    fn becomes(&self, ops: &O, layer: usize, how: &Replacement) -> Result<BecomesWhat> {
+        let site = self.neurons.site(layer);
+        let width = self.neurons.width;
+        Ok(match how {
+            Replacement::Zero => Box::new(|_, _| 0.0),
+            Replacement::Mean(means) => {
+                let means = Arc::clone(means);
+                Box::new(move |neuron, _| means[layer][neuron as usize])
+            }
+            Replacement::Resample(seed) => {
+                let values = self.own.expect("asked for").read(ops, site)?;
+                let donors = derangement(self.batch.tokens.len(), *seed);
+                Box::new(move |neuron, token| {
+                    values[donors[token as usize] * width + neuron as usize]
+                })
+            }
+            Replacement::Counterfactual => {
+                let values = self.second().1.read(ops, site)?;
+                Box::new(move |neuron, token| values[token as usize * width + neuron as usize])
+            }
+        })
+    }
+
     fn ablation(
         &self,
         run: &mut Differentiable<O>,
-        (layer, other): (usize, Option<&Activations<O>>),
-        (replacement, place, value): (&Replacement, Where, Value),
+        (layer, of): (usize, &[u32]),
+        How { replacement, place, value }: How<'_>,
         effects: &mut Effects,
     ) -> Result<()> {
-        let neurons = self.tasks.neurons;
-        let mut values = Vec::new();
-        match (replacement, other) {
-            (Replacement::Resample(_), _) => {
-                run.ops().read(self.held.neurons(layer), &mut values)?
-            }
-            (Replacement::Counterfactual, Some(other)) => values = other.read(run.ops(), layer)?,
-            _ => {}
-        }
-        let donors = match replacement {
-            Replacement::Resample(seed) => derangement(self.batch.tokens.len(), *seed),
-            _ => (0..self.batch.tokens.len()).collect(),
-        };
-        let becomes = |neuron: u32, token: u32| match replacement {
-            Replacement::Zero => Becomes::value(0.0),
-            Replacement::Mean(means) => Becomes::value(means[layer][neuron as usize]),
-            Replacement::Resample(_) | Replacement::Counterfactual => {
-                let donor = donors[token as usize];
-                Becomes::value(values[donor * neurons + neuron as usize])
-            }
-        };
+        let becomes = self.becomes(run.ops(), layer, replacement)?;
         let has_foil = self.batch.foils.is_some();
         let clean: Vec<f64> = self.clean.iter().map(|score| value.of(score, has_foil)).collect();
-        let all: Vec<u32> = (0..).take(neurons).collect();
-        let mut table = vec![0.0_f64; self.batch.len() * neurons];
-        let batch = (self.batch, self.held);
-        let differences =
-            has_foil && matches!(value, Value::Accuracy | Value::Of(Metric::LogitDifference));
-        let how = (place, differences, &becomes as &dyn Fn(u32, u32) -> Becomes);
-        sweep(run, batch, (layer, &all), how, |neuron, scores| {
+        let mut table = vec![0.0_f64; self.batch.len() * of.len()];
+        let mut at = 0;
+        let mut each = |_: u32, scores: &[Score]| {
             for (question, (score, clean)) in scores.iter().zip(&clean).enumerate() {
-                table[question * neurons + neuron as usize] = value.of(score, has_foil) - clean;
+                table[question * of.len() + at] = value.of(score, has_foil) - clean;
             }
+            at += 1;
             Ok(())
-        })?;
-        for (row, group) in table.chunks_exact(neurons).zip(self.groups) {
+        };
+        if self.neurons.kind == SiteKind::MlpAct {
+            let differences =
+                has_foil && matches!(value, Value::Accuracy | Value::Of(Metric::LogitDifference));
+            let becomes = |neuron, token| Becomes::value(becomes(neuron, token));
+            let how = (place, differences, &becomes as &dyn Fn(u32, u32) -> Becomes);
+            sweep(run, (self.batch, self.held), (layer, of), how, &mut each)?;
+        } else {
+            let site = self.neurons.site(layer);
+            plain_sweep(run, self.questions, (site, of), (place, &*becomes), &mut each)?;
+        }
+        for (row, group) in table.chunks_exact(of.len().max(1)).zip(self.groups) {
             effects.add(*group, row.iter().copied());
         }
         Ok(())
     }
 }
+
+/// The value that a neuron gets at a token.
+type BecomesWhat = Box<dyn Fn(u32, u32) -> f32>;

@@ -95,6 +95,7 @@ impl Case {
         let seeds = BTreeMap::new();
         let mut work = GradientWork { wanted, edits, seeds: &seeds, visitor: &mut keeper };
         self.run.back(self.packed.input(), &mut work).expect("goes back");
+        assert!(keeper.0.keys().eq(wanted), "each site's gradient is shown");
         let both = |(site, g)| (site, (g, values.remove(&site).expect("it was wanted")));
         keeper.0.into_iter().map(both).collect()
     }

@@ -2,6 +2,9 @@
 //! Oracles: the completeness of integrated gradients; whole forward passes; an undisturbed run; on
 //! the embedded model, random neurons of the same layers beside those a method names.
 
+mod judging;
+mod methods;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -16,7 +19,8 @@ use electrode::device::ops::{Edit, Write};
 use electrode::device::site_view::Nobody;
 use electrode::model::Model;
 use electrode::run::questions::{Experiment, ExperimentConfig, stimulate, stimulate_on};
-use electrode::stimulate::gradients::{neurons_of, scoring};
+use electrode::id::SiteKind;
+use electrode::stimulate::neurons::site_of;
 use electrode::stimulate::integrated_gradients::{Quadrature, Settings, integrated_gradients};
 use electrode::stimulate::question::{Question, QuestionBatch};
 
@@ -203,13 +207,13 @@ fn integrated_gradients_are_complete() {
             let nothing = BTreeSet::new();
             let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
             run.run(batch.input(), &mut sites).expect("runs");
-            let scores = run.score(&batch.starts, scoring(&batch), None).expect("scores");
+            let scores = run.score(&batch.starts, batch.scoring(), None).expect("scores");
             scores.iter().map(|score| f64::from(score.log_prob)).collect::<Vec<_>>()
         };
         let zero =
             Edit { columns: None, tokens: Some(batch.rows.clone()), write: Write::Set(vec![0.0]) };
         let with = answers(&mut run, BTreeMap::new());
-        let without = answers(&mut run, BTreeMap::from([(neurons_of(layer), vec![zero])]));
+        let without = answers(&mut run, BTreeMap::from([(site_of(SiteKind::MlpAct, layer), vec![zero])]));
         for ((sum, with), without) in sums.iter().zip(&with).zip(&without) {
             let change = with - without;
             let error = (sum - change).abs();
@@ -220,18 +224,27 @@ fn integrated_gradients_are_complete() {
 
 #[test]
 fn what_cannot_be_asked_is_refused() {
-    let cases: [(&str, i32, &str); 11] = [
+    let cases: [(&str, i32, &str); 20] = [
         ("neurons.layers=[4]", 2, "layers are 0 to 3"),
         ("questions.wrong=nothing", 65, "no key 'nothing'"),
         ("questions.only={ attractor = \"never\" }", 65, "no question is left"),
-        ("questions.long_answers=maybe", 2, "agreement.toml"),
-        ("questions.nonsense=1", 2, "nonsense"),
+        ("questions.long_answers=maybe", 2, "one of \"refuse\""),
+        ("questions.answr=1", 2, "did you mean 'answer'?"),
         ("methods=[\"probeless\"]", 2, "electrode run"),
         ("methods=[\"patch\"]", 2, "questions.counterfactual"),
         ("judge.sizes=[9999]", 2, "choose 1 to 4096"),
         ("questions.group=template", 2, "two values"),
-        ("judge.random=1000", 2, "at most 100"),
+        ("judge.random=1000", 2, "from 0 to 100"),
         ("methods=[\"kn:steps=900000\"]", 2, "choose at most 262144 steps"),
+        ("neurons.site=mlp_up", 2, "no 'mlp_up'"),
+        ("neurons.site=logits", 2, "one of"),
+        ("neurons.site=resid_mid", 2, "attributes to MLP neurons, not to resid_mid"),
+        ("methods=[\"ablate:top=9,how=resample\"]", 2, "resample has many"),
+        ("methods=[\"ablate:top=9,metric=accuracy\"]", 2, "accuracy has none"),
+        ("methods=[\"ablate:top=9\"]", 2, "ranks 9 neurons only"),
+        ("judge.sets={ a = [\"layers.9.mlp_act.1\"] }", 2, "not among the neurons asked"),
+        ("judge.sets={ a = [\"layers.3.mlp_act\"] }", 2, "layers.3.mlp_act.17"),
+        ("judge.rankings=[{ run = \"/nowhere\", method = \"ap\" }]", 65, "rankings.parquet"),
     ];
     let (_temporary, out) = folder();
     for (change, code, part) in cases {

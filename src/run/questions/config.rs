@@ -1,5 +1,6 @@
 //! The file of an experiment: which model is asked which questions, and what is done to its neurons.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::keys::KEYS;
 use crate::config::{self, DeviceConfig, ModelConfig};
 use crate::error::Result;
+use crate::run::order::OrderConfig;
 use crate::stimulate::read::QuestionConfig;
 
 /// See the module.
@@ -38,7 +40,10 @@ pub struct ExperimentConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NeuronConfig {
-    /// Layers whose neurons (`mlp_act`) are asked; all by default.
+    /// Of what the neurons are columns: `mlp_act` by default.
+    #[serde(default)]
+    pub site: Option<String>,
+    /// Layers whose neurons are asked; all by default.
     #[serde(default)]
     pub layers: Vec<usize>,
     /// Begin each prompt with the model's BOS where its tokenizer does not.
@@ -59,16 +64,49 @@ pub struct JudgeConfig {
     /// Sizes of the sets that are ablated; none by default.
     #[serde(default)]
     pub sizes: Vec<usize>,
+    /// The same as shares of all neurons asked.
+    #[serde(default)]
+    pub shares: Vec<f64>,
     /// What ablated neurons become: zero or mean.
     #[serde(default)]
     pub how: JudgeHow,
     /// Draws of random sets of the same sizes from the same layers.
     #[serde(default = "draws")]
     pub random: u32,
+    /// The least important neurons too.
+    #[serde(default)]
+    pub bottom: bool,
+    /// Each set also kept, and everything else taken away.
+    #[serde(default)]
+    pub keep: bool,
     /// Strengths at which the neurons of the largest set are moved towards the mean of the other
     /// group (two groups are needed); none by default.
     #[serde(default)]
     pub steer: Vec<f32>,
+    /// Steps of the greedy search: at each, the neuron of the candidates whose loss costs most.
+    #[serde(default)]
+    pub greedy: usize,
+    /// Its candidates: so many of the top of each ranking.
+    #[serde(default = "candidates")]
+    pub candidates: usize,
+    /// Sets by name, of neurons as `layers.3.mlp_act.17`.
+    #[serde(default)]
+    pub sets: BTreeMap<String, Vec<String>>,
+    /// Rankings made elsewhere.
+    #[serde(default)]
+    pub rankings: Vec<OrderConfig>,
+}
+
+impl JudgeConfig {
+    /// Whether any neurons are taken away.
+    pub fn takes_away(&self) -> bool {
+        let none = self.sizes.is_empty() && self.shares.is_empty() && self.sets.is_empty();
+        !none || self.greedy > 0
+    }
+}
+
+fn candidates() -> usize {
+    32
 }
 
 /// See [`JudgeConfig::how`].

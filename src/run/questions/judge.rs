@@ -1,51 +1,66 @@
-//! What rankings are worth: the questions asked again with the top neurons of each taken away or
-//! moved, beside random neurons of the same layers.
+//! What rankings are worth: the questions asked again with the top neurons of each taken away, kept
+//! alone or moved, beside random neurons of the same layers (Dalvi et al. 2019; Antverg & Belinkov
+//! 2022).
 
 use std::collections::BTreeMap;
 
 use super::config::{JudgeConfig, JudgeHow};
 use super::passes::{Passes, Survey};
 use super::ranking::{Place, Ranking};
+use super::resolve::Chosen;
+use super::sets::{Order, matched, others, sizes};
+use super::worth::worth;
 use crate::accumulate::effects::Effects;
-use crate::artifact::effects::CurveRow;
+use crate::artifact::effects::{CurveRow, SetRow};
 use crate::device::suffix_ops::SuffixOps;
 use crate::error::{Error, Result};
-use crate::hash::{GAMMA, mix};
+use crate::id::NeuronId;
 use crate::stimulate::arms::{Act, Arm, NeuronSet};
+use crate::stimulate::neurons::Neurons;
 use crate::stimulate::read::Questions;
 
-/// Random sets beside each set of a ranking.
-const MOST_DRAWS: u32 = 100;
-
 /// Refuses what cannot be judged.
-pub(super) fn check(config: &JudgeConfig, questions: &Questions, neurons: usize) -> Result<()> {
-    if let Some(size) = config.sizes.iter().find(|&&size| size == 0 || size > neurons) {
-        let what = format!("a set of {size} neurons");
-        return Err(Error::config("judge.sizes", what, format!("choose 1 to {neurons}")));
+pub(super) fn check(
+    config: &JudgeConfig,
+    questions: &Questions,
+    methods: &[Chosen],
+    neurons: &Neurons,
+) -> Result<()> {
+    let sizes = sizes(config, neurons);
+    let largest = sizes.last().copied().unwrap_or(0);
+    if largest > neurons.count() {
+        let (what, remedy) =
+            (format!("a set of {largest} neurons"), format!("choose 1 to {}", neurons.count()));
+        return Err(Error::config("judge.sizes", what, remedy));
     }
-    if config.random > MOST_DRAWS {
-        let what = format!("{} random draws", config.random);
-        return Err(Error::config("judge.random", what, format!("choose at most {MOST_DRAWS}")));
+    for chosen in methods {
+        let Some(top) = chosen.screened() else { continue };
+        if largest > top || config.bottom {
+            let what = format!("'{}' ranks {top} neurons only", chosen.call);
+            let remedy = "judge smaller sets without bottom, or leave top out";
+            return Err(Error::config("judge.sizes", what, remedy));
+        }
     }
     if config.steer.iter().any(|strength| !strength.is_finite()) {
         return Err(Error::config("judge.steer", "a strength is no number", "write [1, 2, 4]"));
     }
     if !config.steer.is_empty() && questions.groups.len() != 2 {
-        let what = format!(
-            "{} groups of questions; steering goes from one to the other",
-            questions.groups.len()
-        );
-        return Err(Error::config(
-            "judge.steer",
-            what,
-            "set questions.group to a key with two values",
-        ));
+        let count = questions.groups.len();
+        let what = format!("{count} groups of questions; steering goes from one to the other");
+        let remedy = "set questions.group to a key with two values";
+        return Err(Error::config("judge.steer", what, remedy));
     }
-    if !config.steer.is_empty() && config.sizes.is_empty() {
+    if !config.steer.is_empty() && sizes.is_empty() && config.sets.is_empty() {
         let remedy = "list sizes: the largest set is steered";
         return Err(Error::config("judge.steer", "there are no judge.sizes", remedy));
     }
     Ok(())
+}
+
+/// What judging leaves.
+pub(super) struct Judged {
+    pub(super) curves: Vec<CurveRow>,
+    pub(super) sets: Vec<SetRow>,
 }
 
 /// An arm with what its rows say of it.
@@ -54,142 +69,209 @@ struct Named {
     method: String,
     order: &'static str,
     act: &'static str,
-    draw: i32,
+    draw: u32,
     size: usize,
-    strength: f64,
+    strength: f32,
 }
 
-/// The curves of all rankings over all questions, the untouched model first.
+/// What is done with a set.
+#[derive(Clone, Copy)]
+enum Does {
+    TakeAway,
+    Keep,
+    Steer(f32),
+}
+
+/// The curves of all orders over all questions, the untouched model first.
 pub(super) fn judge<O: SuffixOps>(
     passes: &mut Passes<'_, O>,
     rankings: &[Ranking],
     (survey, baseline): (Option<&Survey>, &Effects),
-) -> Result<Vec<CurveRow>> {
+) -> Result<Judged> {
     let experiment = passes.experiment;
-    let config = &experiment.config.judge;
+    let (config, neurons) = (&experiment.config.judge, &experiment.neurons);
+    let maker = Maker { neurons, config, survey };
     let untouched = Named {
-        arm: Arm { neurons: NeuronSet::new(), act: Act::Set(BTreeMap::new()) },
         method: "none".into(),
-        order: "",
         act: "",
-        draw: 0,
-        size: 0,
-        strength: 0.0,
+        ..maker.named("", &Order { name: String::new(), places: vec![], set: false }, &[])
     };
-    let mut rows = rows_of(experiment, &untouched, baseline);
-    if config.sizes.is_empty() {
-        return Ok(rows);
-    }
-    let maker = Maker { layers: &experiment.layers, config, survey };
-    let whole = rankings.iter().filter(|ranking| ranking.group == 0);
-    let arms: Vec<Named> = whole.flat_map(|ranking| maker.arms(ranking)).collect();
+    let mut curves = rows_of(experiment, &untouched, baseline);
+    let whole = rankings.iter().filter(|ranking| ranking.group == 0).flat_map(Order::of);
+    let orders: Vec<Order> = whole.chain(experiment.orders.iter().cloned()).collect();
+    let arms: Vec<Named> = orders.iter().flat_map(|order| maker.arms(order)).collect();
     let plain: Vec<Arm> = arms.iter().map(|named| named.arm.clone()).collect();
-    for (named, effects) in arms.iter().zip(passes.arms(&plain)?) {
-        rows.extend(rows_of(experiment, named, &effects));
+    if !plain.is_empty() {
+        for (named, effects) in arms.iter().zip(passes.arms("judging", &plain)?) {
+            curves.extend(rows_of(experiment, named, &effects));
+        }
     }
-    Ok(rows)
+    let mut found = BTreeMap::new();
+    for (at, order) in orders.iter().enumerate().filter(|(_, order)| !order.set) {
+        found.insert(order.name.clone(), greedy(passes, &maker, (at, order), &mut curves)?);
+    }
+    let ids = |places: &[Place]| places.iter().map(|&place| id(neurons, place)).collect();
+    let members = |method: &str, order: &str, size: usize| -> Vec<String> {
+        let of = orders.iter().find(|of| of.name == method);
+        match (order, of) {
+            ("greedy", _) => ids(&found[method][..size]),
+            (_, Some(of)) => ids(&of.places[..size]),
+            _ => Vec::new(),
+        }
+    };
+    Ok(Judged { sets: worth(&curves, neurons.count(), members), curves })
+}
+
+fn id(neurons: &Neurons, (layer, index): Place) -> String {
+    NeuronId { site: neurons.site(neurons.layers[layer]), index }.to_string()
+}
+
+/// Neurons of an order taken away one after the other, each time the one among the candidates that
+/// leaves the answers worst; their curve is added.
+fn greedy<O: SuffixOps>(
+    passes: &mut Passes<'_, O>,
+    maker: &Maker<'_>,
+    (at, order): (usize, &Order),
+    curves: &mut Vec<CurveRow>,
+) -> Result<Vec<Place>> {
+    let experiment = passes.experiment;
+    let compares = usize::from(experiment.questions.list[0].foil.is_some());
+    let mut left: Vec<Place> =
+        order.places.iter().copied().take(maker.config.candidates).collect();
+    let mut taken: Vec<Place> = Vec::new();
+    while taken.len() < maker.config.greedy && !left.is_empty() {
+        let with = |one: &Place| [&taken[..], &[*one]].concat();
+        let arms: Vec<Named> = left
+            .iter()
+            .map(|one| maker.does(Does::TakeAway, maker.named("greedy", order, &with(one))))
+            .collect();
+        let plain: Vec<Arm> = arms.iter().map(|named| named.arm.clone()).collect();
+        let name = format!("greedy-{at}-{}", taken.len());
+        let answers = passes.arms(&name, &plain)?;
+        let value = |effects: &Effects| effects.spread(0, compares).mean;
+        let worst = (0..answers.len())
+            .min_by(|&a, &b| value(&answers[a]).total_cmp(&value(&answers[b])))
+            .expect("there are candidates");
+        curves.extend(rows_of(experiment, &arms[worst], &answers[worst]));
+        taken.push(left.remove(worst));
+    }
+    Ok(taken)
 }
 
 struct Maker<'a> {
-    layers: &'a [usize],
+    neurons: &'a Neurons,
     config: &'a JudgeConfig,
     survey: Option<&'a Survey>,
 }
 
 impl Maker<'_> {
-    fn arms(&self, ranking: &Ranking) -> Vec<Named> {
-        let order: Vec<Place> = ranking.neurons.iter().map(|neuron| neuron.place).collect();
-        let largest = self.config.sizes.iter().copied().max().unwrap_or(0);
+    fn arms(&self, order: &Order) -> Vec<Named> {
+        let sizes = if order.set { vec![order.places.len()] } else { sizes(self.config, self.neurons) };
         let mut arms = Vec::new();
-        for &size in &self.config.sizes {
-            arms.extend(self.both(ranking, &order, size, None));
+        for &size in &sizes {
+            arms.extend(self.beside_random(order, size, Does::TakeAway));
+            if self.config.keep {
+                arms.extend(self.beside_random(order, size, Does::Keep));
+            }
         }
+        let largest = sizes.last().copied().unwrap_or(0);
         for &strength in &self.config.steer {
-            arms.extend(self.both(ranking, &order, largest, Some(strength)));
+            arms.extend(self.beside_random(order, largest, Does::Steer(strength)));
         }
         arms
     }
 
-    /// The top of a ranking, and random neurons: as many of each layer.
-    fn both(
-        &self,
-        ranking: &Ranking,
-        order: &[Place],
-        size: usize,
-        strength: Option<f32>,
-    ) -> Vec<Named> {
-        let top = &order[..size];
-        let named = |places: &[Place], order: &'static str, draw: u32| Named {
-            arm: self.arm(places, strength),
-            method: ranking.method.clone(),
-            order,
-            act: match (strength, self.config.how) {
-                (Some(_), _) => "steer",
-                (None, JudgeHow::Zero) => "zero",
-                (None, JudgeHow::Mean) => "mean",
-            },
-            draw: i32::try_from(draw).unwrap_or(i32::MAX),
-            size,
-            strength: strength.map_or(0.0, f64::from),
-        };
-        let random = (0..self.config.random).map(|draw| (draw, matched(top, order, draw)));
-        std::iter::once(named(top, "top", 0))
-            .chain(random.map(|(draw, places)| named(&places, "random", draw)))
-            .collect()
+    /// The top of an order, its bottom, and random neurons: as many of each layer as the top.
+    fn beside_random(&self, order: &Order, size: usize, does: Does) -> Vec<Named> {
+        let top = &order.places[..size];
+        let first = if order.set { "set" } else { "top" };
+        let mut arms = vec![self.named(first, order, top)];
+        if self.config.bottom && !order.set && !matches!(does, Does::Steer(_)) {
+            let bottom = &order.places[order.places.len() - size..];
+            arms.push(self.named("bottom", order, bottom));
+        }
+        for draw in 0..self.config.random {
+            let places = matched(top, self.neurons, draw);
+            arms.push(Named { draw, ..self.named("random", order, &places) });
+        }
+        arms.into_iter().map(|named| self.does(does, named)).collect()
     }
 
-    fn arm(&self, places: &[Place], strength: Option<f32>) -> Arm {
-        let mut sets: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+    /// An arm with these neurons, that does nothing yet.
+    fn named(&self, order: &'static str, of: &Order, places: &[Place]) -> Named {
+        let mut neurons = NeuronSet::new();
         for &(layer, column) in places {
-            sets.entry(layer).or_default().push(column);
+            neurons.entry(self.neurons.layers[layer]).or_default().push(column);
         }
-        sets.values_mut().for_each(|columns| columns.sort_unstable());
-        let values = |number: &dyn Fn(usize, u32) -> f32| -> BTreeMap<usize, Vec<f32>> {
-            let layer = |(&at, columns): (&usize, &Vec<u32>)| {
-                (self.layers[at], columns.iter().map(|&column| number(at, column)).collect())
-            };
-            sets.iter().map(layer).collect()
-        };
-        let act = match (strength, self.config.how, self.survey) {
-            (Some(strength), _, Some(survey)) => {
-                let mean = |group: usize, at: usize, column: u32| {
-                    survey.answering[at].spread(group, column as usize).mean
-                };
-                #[expect(clippy::cast_possible_truncation, reason = "means of f32 values")]
-                let towards = |from: usize, to: usize| {
-                    values(&|at, column| {
-                        strength * (mean(to, at, column) - mean(from, at, column)) as f32
-                    })
-                };
-                Act::Shift(vec![towards(1, 2), towards(2, 1)])
-            }
-            (None, JudgeHow::Mean, Some(survey)) => {
-                Act::Set(values(&|at, column| survey.means[self.layers[at]][column as usize]))
-            }
-            _ => Act::Set(values(&|_, _| 0.0)),
-        };
-        let neurons = sets.into_iter().map(|(at, columns)| (self.layers[at], columns)).collect();
-        Arm { neurons, act }
+        neurons.values_mut().for_each(|columns| columns.sort_unstable());
+        Named {
+            arm: Arm { kind: self.neurons.kind, neurons, act: Act::Set(BTreeMap::new()) },
+            method: of.name.clone(),
+            order,
+            act: "",
+            draw: 0,
+            size: places.len(),
+            strength: 0.0,
+        }
     }
-}
 
-/// As many neurons of each layer as `top` has, drawn from the others by a seed.
-fn matched(top: &[Place], all: &[Place], draw: u32) -> Vec<Place> {
-    let mut wanted: BTreeMap<usize, usize> = BTreeMap::new();
-    top.iter().for_each(|(layer, _)| *wanted.entry(*layer).or_default() += 1);
-    let hash = |&(layer, column): &Place| {
-        mix(mix(u64::from(draw).wrapping_add(GAMMA)) ^ ((layer as u64) << 32 | u64::from(column)))
-    };
-    let mut others: Vec<Place> = all.iter().copied().filter(|place| !top.contains(place)).collect();
-    others.sort_by_key(|place| (hash(place), *place));
-    others.retain(|(layer, _)| match wanted.get_mut(layer) {
-        Some(left) if *left > 0 => {
-            *left -= 1;
-            true
+    fn does(&self, does: Does, named: Named) -> Named {
+        match does {
+            Does::TakeAway => {
+                let act = if self.config.how == JudgeHow::Zero { "zero" } else { "mean" };
+                let arm = self.without(named.arm);
+                Named { arm, act, ..named }
+            }
+            Does::Keep => {
+                let act = if self.config.how == JudgeHow::Zero { "keep-zero" } else { "keep-mean" };
+                let layers = &self.neurons.layers;
+                let kept = named.arm.neurons.iter().flat_map(|(layer, columns)| {
+                    let at = layers.binary_search(layer).expect("it is asked");
+                    columns.iter().map(move |&column| (at, column))
+                });
+                let rest = others(&kept.collect::<Vec<_>>(), self.neurons);
+                let none = Order { name: String::new(), places: vec![], set: false };
+                let arm = self.without(self.named("", &none, &rest).arm);
+                Named { arm, act, ..named }
+            }
+            Does::Steer(strength) => {
+                let arm = self.moved(named.arm, strength);
+                Named { arm, act: "steer", strength, ..named }
+            }
         }
-        _ => false,
-    });
-    others
+    }
+
+    /// The neurons of an arm become 0 or their means.
+    fn without(&self, arm: Arm) -> Arm {
+        let values = |(&layer, columns): (&usize, &Vec<u32>)| {
+            let value = |column: &u32| match (self.config.how, self.survey) {
+                (JudgeHow::Mean, Some(survey)) => survey.means[layer][*column as usize],
+                _ => 0.0,
+            };
+            (layer, columns.iter().map(value).collect())
+        };
+        let act = Act::Set(arm.neurons.iter().map(values).collect());
+        Arm { act, ..arm }
+    }
+
+    /// The neurons of an arm move towards their means in the other group.
+    fn moved(&self, arm: Arm, strength: f32) -> Arm {
+        let survey = self.survey.expect("steering takes one");
+        let towards = |from: usize, to: usize| {
+            let values = |(&layer, columns): (&usize, &Vec<u32>)| {
+                let at = self.neurons.layers.binary_search(&layer).expect("it is asked");
+                #[expect(clippy::cast_possible_truncation, reason = "means of f32 values")]
+                let value = |column: &u32| {
+                    let mean = |group| survey.answering[at].spread(group, *column as usize).mean;
+                    strength * (mean(to) - mean(from)) as f32
+                };
+                (layer, columns.iter().map(value).collect())
+            };
+            arm.neurons.iter().map(values).collect()
+        };
+        let act = Act::Shift(vec![towards(1, 2), towards(2, 1)]);
+        Arm { act, ..arm }
+    }
 }
 
 fn rows_of(experiment: &super::Experiment, named: &Named, effects: &Effects) -> Vec<CurveRow> {
@@ -204,9 +286,9 @@ fn rows_of(experiment: &super::Experiment, named: &Named, effects: &Effects) -> 
                 method: named.method.clone(),
                 order: named.order.to_owned(),
                 act: named.act.to_owned(),
-                draw: named.draw,
+                draw: i32::try_from(named.draw).unwrap_or(i32::MAX),
                 size: i32::try_from(named.size).unwrap_or(i32::MAX),
-                strength: named.strength,
+                strength: f64::from(named.strength),
                 label: label.clone(),
                 concept: match group {
                     0 => "*".to_owned(),

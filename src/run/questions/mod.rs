@@ -8,9 +8,12 @@
 pub mod config;
 mod judge;
 pub mod keys;
+mod mask;
 mod passes;
 mod ranking;
 mod resolve;
+mod sets;
+mod worth;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,27 +23,35 @@ use std::time::Instant;
 pub use config::ExperimentConfig;
 
 use self::passes::Passes;
+use self::ranking::Ranking;
 pub use self::resolve::Chosen;
+use self::sets::Order;
 use super::devices::Devices;
 use super::folder::RunFolder;
 use super::provenance::model_facts;
 use super::{Report, devices};
-use crate::artifact::effects::{CURVES, EFFECTS, write_curves, write_effects};
+use crate::accumulate::effects::Effects;
+use crate::artifact::effects::{CURVES, EFFECTS, SETS, write_curves, write_effects, write_sets};
 use crate::artifact::machine::{Machine, environment, peak_memory, utc_now};
 use crate::artifact::manifest::{
     CorpusFacts, FORMAT, FileFacts, LabelFacts, Manifest, PlanFacts, Program,
     SiteFacts, Timings, hash_json,
 };
+use crate::corpus::block::Counts;
+use crate::device::backward::has_gradient;
 use crate::device::cpu::CpuDevice;
 use crate::device::suffix_ops::SuffixOps;
 use crate::engine::segment::RunId;
 use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
 use crate::hash::blake3_of_file;
+use crate::id::SiteKind;
 use crate::model::Model;
 use crate::report;
-use crate::stimulate::gradients::neurons_of;
+use crate::stimulate::diffmask;
+use crate::stimulate::neurons::{Neurons, site_of};
 use crate::stimulate::read::{self, Questions};
+use crate::stimulate::task::ByLayer;
 
 /// Questions of a block, unless the file says otherwise.
 const BLOCK: usize = 64;
@@ -57,8 +68,10 @@ pub struct Experiment {
     pub questions: Questions,
     /// Its methods, parsed.
     pub methods: Vec<Chosen>,
-    /// Layers whose neurons are asked.
-    pub layers: Vec<usize>,
+    /// Which neurons are asked.
+    pub neurons: Neurons,
+    /// Rankings and sets that are judged beside those of the methods.
+    orders: Vec<Order>,
     /// Hash of everything that may change a number.
     pub run_id: RunId,
     model_files: Vec<(String, u64, String)>,
@@ -90,10 +103,11 @@ impl Experiment {
         let model = Model::open(&config.model.path)?;
         let tokenizer = open_tokenizer(&model, config.neurons.add_bos)?;
         let questions = read::read(&config.questions, &model, &tokenizer)?;
-        let methods = resolve::methods(&config.methods, &questions)?;
+        let neurons = neurons(&config, &model)?;
+        let methods = resolve::methods(&config.methods, &questions, neurons.kind)?;
         resolve::tokens_at_once(&methods, &questions, model.spec.attention.causal)?;
-        let layers = layers(&config, &model)?;
-        judge::check(&config.judge, &questions, layers.len() * model.spec.mlp.width)?;
+        judge::check(&config.judge, &questions, &methods, &neurons)?;
+        let (orders, order_hashes) = sets::elsewhere(&config.judge, &neurons)?;
         if model.spec.classes().is_none() || model.spec.logits_per_sequence() {
             let remedy = "use a checkpoint with its language-model head";
             return Err(Error::input("config.json", "the model cannot answer questions", remedy));
@@ -112,6 +126,7 @@ impl Experiment {
             config.identity(),
             model_files,
             hashes,
+            order_hashes,
             tokenizer.hash(),
             devices.kind(),
         ]);
@@ -121,7 +136,8 @@ impl Experiment {
             model,
             questions,
             methods,
-            layers,
+            neurons,
+            orders,
             run_id,
             model_files,
             question_files,
@@ -140,8 +156,15 @@ impl Experiment {
     }
 }
 
-/// The layers asked for, ascending.
-fn layers(config: &ExperimentConfig, model: &Model) -> Result<Vec<usize>> {
+/// The neurons asked for.
+fn neurons(config: &ExperimentConfig, model: &Model) -> Result<Neurons> {
+    let name = config.neurons.site.as_deref().unwrap_or(SiteKind::MlpAct.name());
+    let kind = SiteKind::ALL.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind);
+    let kind = kind.filter(|kind| kind.per_layer() && model.spec.has_site(site_of(*kind, 0)));
+    let Some(kind) = kind.filter(|kind| has_gradient(site_of(*kind, 0))) else {
+        let what = format!("this model has no '{name}' whose neurons can be changed");
+        return Err(Error::config("neurons.site", what, "see `electrode inspect MODEL`"));
+    };
     let mut layers = config.neurons.layers.clone();
     if layers.is_empty() {
         layers = (0..model.spec.layers).collect();
@@ -153,7 +176,7 @@ fn layers(config: &ExperimentConfig, model: &Model) -> Result<Vec<usize>> {
         let remedy = format!("layers are 0 to {}", model.spec.layers - 1);
         return Err(Error::config("neurons.layers", what, remedy));
     }
-    Ok(layers)
+    Ok(Neurons::of(&model.spec, kind, layers))
 }
 
 /// Runs everything where the file says, of several GPUs on the first; goes on where an earlier attempt in
@@ -186,12 +209,12 @@ pub fn stimulate_on<O: SuffixOps>(
     folder.own()?;
     let survey = passes.survey()?;
     let means = survey.as_ref().map(|survey| Arc::clone(&survey.means));
-    let (tasks, state) = passes.methods(means.as_ref())?;
-    let rankings = ranking::rank(experiment, &tasks, &state);
+    let (rankings, baseline, counts) = answers(&mut passes, means.as_ref())?;
     let rows = rankings.iter().flat_map(|ranking| ranking.rows(experiment));
     write_effects(&folder.path().join(EFFECTS), folder.run_id(), rows)?;
-    let curves = judge::judge(&mut passes, &rankings, (survey.as_ref(), &state.measures[0]))?;
-    write_curves(&folder.path().join(CURVES), folder.run_id(), curves.into_iter())?;
+    let judged = judge::judge(&mut passes, &rankings, (survey.as_ref(), &baseline))?;
+    write_curves(&folder.path().join(CURVES), folder.run_id(), judged.curves.into_iter())?;
+    write_sets(&folder.path().join(SETS), folder.run_id(), judged.sets.into_iter())?;
     let tokens = passes.tokens();
     experiment.model.check_unchanged()?;
     let timings = Timings {
@@ -201,7 +224,7 @@ pub fn stimulate_on<O: SuffixOps>(
         tokens_per_second: tokens as f64 / clock.elapsed().as_secs_f64(),
         peak_memory_bytes: peak_memory(),
     };
-    manifest(experiment, &folder, (&state.counts, timings))?;
+    manifest(experiment, &folder, (&counts, timings))?;
     let page = report::build(folder.path())?;
     let accuracy = if experiment.questions.list[0].foil.is_some() { 3 } else { 2 };
     Ok(Answered {
@@ -209,22 +232,75 @@ pub fn stimulate_on<O: SuffixOps>(
         report: page,
         questions: experiment.questions.list.len(),
         skipped: experiment.questions.skipped,
-        accuracy: state.measures[0].spread(0, accuracy).mean,
+        accuracy: baseline.spread(0, accuracy).mean,
         seconds: clock.elapsed().as_secs_f64(),
     })
+}
+
+/// The rankings of every method: those that a gradient screens are asked twice, gates are searched.
+fn answers<O: SuffixOps>(
+    passes: &mut Passes<'_, O>,
+    means: Option<&ByLayer>,
+) -> Result<(Vec<Ranking>, Effects, Counts)> {
+    let experiment = passes.experiment;
+    let asked = || experiment.methods.iter().filter(|chosen| chosen.search().is_none());
+    let tasks = asked().map(|chosen| chosen.task(means)).collect();
+    let (baseline, found, counts) = passes.tasks("asking", tasks)?;
+    let screened = asked().zip(&found).map(|(chosen, measures)| {
+        chosen.screened().map(|top| Arc::new(ranking::largest(measures, top)))
+    });
+    let screened: Vec<Option<Arc<Vec<Vec<u32>>>>> = screened.collect();
+    let exact = asked().zip(&screened).filter_map(|(chosen, only)| {
+        only.as_ref().map(|only| chosen.exact(means, Some(Arc::clone(only))))
+    });
+    let exact: Vec<_> = exact.collect();
+    let again = if exact.is_empty() { Vec::new() } else { passes.tasks("exactly", exact)?.1 };
+    let (mut found, mut again) = (found.into_iter(), again.into_iter());
+    let (mut screened, mut rankings) = (screened.into_iter(), Vec::new());
+    for (at, chosen) in experiment.methods.iter().enumerate() {
+        if let Some(settings) = chosen.search() {
+            rankings.push(gates(passes, (at, chosen), settings, means)?);
+            continue;
+        }
+        let (first, only) = found.next().zip(screened.next()).expect("one for each");
+        let own = if only.is_some() { again.next() } else { None };
+        let only = only.as_ref().map(|only| &only[..]);
+        rankings.extend(ranking::rank(chosen, &own.unwrap_or(first), only));
+    }
+    Ok((rankings, baseline, counts))
+}
+
+/// A search of gates: its ranking, and what it decided as a file.
+fn gates<O: SuffixOps>(
+    passes: &mut Passes<'_, O>,
+    (at, chosen): (usize, &Chosen),
+    settings: diffmask::Settings,
+    means: Option<&ByLayer>,
+) -> Result<Ranking> {
+    let experiment = passes.experiment;
+    let neurons = &experiment.neurons;
+    let towards = |&layer: &usize| match means.filter(|_| chosen.towards_means()) {
+        Some(means) => means[layer].clone(),
+        None => vec![0.0; neurons.width],
+    };
+    let towards: Vec<Vec<f32>> = neurons.layers.iter().map(towards).collect();
+    let search = passes.mask((at, chosen), settings, &towards)?;
+    let file = passes.folder.path().join(format!("gates-{}.json", at + 1));
+    mask::write_gates(&file, neurons, &search.decided())?;
+    let questions = experiment.questions.list.len() as u64;
+    Ok(ranking::rank_gates(chosen, &search, neurons, questions))
 }
 
 fn manifest(
     experiment: &Experiment,
     folder: &RunFolder,
-    (counts, timings): (&crate::corpus::block::Counts, Timings),
+    (counts, timings): (&Counts, Timings),
 ) -> Result<()> {
     let config = serde_json::to_value(&experiment.config).expect("plain data");
-    let spec = &experiment.model.spec;
-    let neurons = (experiment.layers.len() * spec.mlp.width) as u64;
+    let neurons = experiment.neurons.count() as u64;
     let model = (&experiment.model, &experiment.model_files[..]);
     let blocks = u64::from(experiment.blocks());
-    let outputs = [EFFECTS, CURVES].map(|name| FileFacts::output(folder.path(), name));
+    let outputs = [EFFECTS, CURVES, SETS].map(|name| FileFacts::output(folder.path(), name));
     Manifest {
         format: FORMAT.to_owned(),
         run_id: experiment.run_id_hex(),
@@ -235,11 +311,12 @@ fn manifest(
         corpus: CorpusFacts { files: experiment.question_files.clone(), counts: *counts },
         labels: Vec::<LabelFacts>::new(),
         sites: experiment
-            .layers
-            .iter()
-            .map(|&layer| SiteFacts {
-                site: neurons_of(layer).to_string(),
-                neurons: spec.mlp.width as u64,
+            .neurons
+            .sites()
+            .into_iter()
+            .map(|site| SiteFacts {
+                site: site.to_string(),
+                neurons: experiment.neurons.width as u64,
             })
             .collect(),
         plan: PlanFacts { blocks, hash: experiment.run_id_hex(), done: blocks },

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::config::JudgeHow;
-use super::{BATCH_TOKENS, BLOCK, Experiment, resolve};
+use super::{BATCH_TOKENS, BLOCK, Chosen, Experiment, resolve};
 use crate::accumulate::effects::{EffectPlan, EffectState, Effects};
+use crate::corpus::block::Counts;
 use crate::device::backward::Differentiable;
 use crate::device::forward::Limits;
 use crate::device::suffix_ops::SuffixOps;
@@ -17,14 +18,16 @@ use crate::error::{Error, Result};
 use crate::run::Report;
 use crate::run::folder::RunFolder;
 use crate::stimulate::arms::Arm;
-use crate::stimulate::gradients::activations;
+use crate::stimulate::neurons::activations;
 use crate::stimulate::question::{Question, QuestionBatch, batches};
-use crate::stimulate::task::{BASELINE, Tasks};
+use crate::stimulate::task::{BASELINE, ByLayer, Found, Task, Tasks};
+
+const SURVEY: Pass<'static> = Pass { title: "survey", folder: "survey", identity: &[] };
 
 /// What neurons do before anything is changed.
 pub(super) struct Survey {
     /// Mean over all tokens, by layer of the model; empty for layers that are not asked.
-    pub(super) means: Arc<Vec<Vec<f32>>>,
+    pub(super) means: ByLayer,
     /// Neurons at the answering tokens, by group, a measure for each layer asked.
     pub(super) answering: Vec<Effects>,
 }
@@ -32,11 +35,20 @@ pub(super) struct Survey {
 /// A model on its device, and where its states go.
 pub(super) struct Passes<'a, O: SuffixOps> {
     pub(super) experiment: &'a Experiment,
-    run: Differentiable<O>,
-    folder: &'a RunFolder,
-    stop: &'a AtomicBool,
-    report: Report<'a>,
-    tokens: u64,
+    pub(super) run: Differentiable<O>,
+    pub(super) folder: &'a RunFolder,
+    pub(super) stop: &'a AtomicBool,
+    pub(super) report: Report<'a>,
+    pub(super) tokens: u64,
+}
+
+/// One pass: what people read, and what tells its states from those of others.
+struct Pass<'a> {
+    title: &'static str,
+    /// Folder of its states.
+    folder: &'a str,
+    /// Everything that decides its numbers, beside the experiment.
+    identity: &'a [u8],
 }
 
 /// Some of the questions, with their groups.
@@ -64,23 +76,30 @@ impl<'a, O: SuffixOps> Passes<'a, O> {
         self.tokens
     }
 
+    /// At most so long between two states on disk.
+    pub(super) fn interval(&self) -> Duration {
+        let seconds = self.experiment.config.device.commit_seconds;
+        seconds.map_or(COMMIT_INTERVAL, Duration::from_secs)
+    }
+
     /// Means of neurons, if anything asks for them.
     pub(super) fn survey(&mut self) -> Result<Option<Survey>> {
         let config = &self.experiment.config;
-        let judged = !config.judge.sizes.is_empty() && config.judge.how == JudgeHow::Mean;
-        let asked = self.experiment.methods.iter().any(resolve::needs_means);
+        let judged = config.judge.takes_away() && config.judge.how == JudgeHow::Mean;
+        let asked = self.experiment.methods.iter().any(Chosen::needs_means);
         if !judged && !asked && config.judge.steer.is_empty() {
             return Ok(None);
         }
-        let (layers, neurons) = (&self.experiment.layers, self.run.spec().mlp.width);
+        let asked = &self.experiment.neurons;
+        let (layers, neurons) = (&asked.layers, asked.width);
         let groups = self.experiment.questions.groups.len();
         let plan = EffectPlan { groups, widths: vec![neurons; 2 * layers.len()] };
-        let state = self.pass(("survey", &[]), &plan, |run, (questions, of), state| {
+        let state = self.pass(&SURVEY, &plan, |run, (questions, of), state| {
             let batch = QuestionBatch::new(questions);
-            let (_, kept) = activations(run, &batch, layers)?;
+            let kept = activations(run, &batch, &asked.sites())?;
             let (all, answering) = state.measures.split_at_mut(layers.len());
             for ((&layer, all), answering) in layers.iter().zip(all).zip(answering) {
-                let values = kept.read(run.ops(), layer)?;
+                let values = kept.read(run.ops(), asked.site(layer))?;
                 for row in values.chunks_exact(neurons) {
                     all.add(None, row.iter().map(|x| f64::from(*x)));
                 }
@@ -102,30 +121,32 @@ impl<'a, O: SuffixOps> Passes<'a, O> {
         Ok(Some(Survey { means: Arc::new(means), answering }))
     }
 
-    /// Every method on every question.
-    pub(super) fn methods(
+    /// Tasks on every question: the baseline, and what each task found.
+    pub(super) fn tasks(
         &mut self,
-        means: Option<&Arc<Vec<Vec<f32>>>>,
-    ) -> Result<(Tasks, EffectState)> {
-        let calls = &self.experiment.methods;
-        let tasks = Tasks {
-            tasks: calls.iter().map(|call| resolve::task(call, means)).collect(),
-            layers: self.experiment.layers.clone(),
-            neurons: self.run.spec().mlp.width,
-        };
+        name: &str,
+        tasks: Vec<Task>,
+    ) -> Result<(Effects, Found, Counts)> {
+        let identity = format!("{tasks:?}");
+        let tasks = Tasks { tasks, neurons: self.experiment.neurons.clone() };
         let plan = tasks.plan(self.experiment.questions.groups.len());
-        let state =
-            self.pass(("asking", &[]), &plan, |run, asked, state| tasks.add(run, asked, state))?;
-        Ok((tasks, state))
+        let pass = Pass { title: "asking", folder: name, identity: identity.as_bytes() };
+        let state = self.pass(&pass, &plan, |run, asked, state| {
+            tasks.add(run, asked, state)
+        })?;
+        let counts = state.counts;
+        let (baseline, found) = tasks.split(state);
+        Ok((baseline, found, counts))
     }
 
     /// Every arm on every question: a measure of [`BASELINE`] numbers for each.
-    pub(super) fn arms(&mut self, arms: &[Arm]) -> Result<Vec<Effects>> {
+    pub(super) fn arms(&mut self, name: &str, arms: &[Arm]) -> Result<Vec<Effects>> {
         let groups = self.experiment.questions.groups.len();
         let plan = EffectPlan { groups, widths: vec![BASELINE; arms.len()] };
         // Sets follow from the rankings, and these from the questions: their bytes tell arms apart.
         let identity = format!("{arms:?}");
-        let state = self.pass(("judging", identity.as_bytes()), &plan, |run, asked, state| {
+        let pass = Pass { title: "judging", folder: name, identity: identity.as_bytes() };
+        let state = self.pass(&pass, &plan, |run, asked, state| {
             for (arm, effects) in arms.iter().zip(&mut state.measures) {
                 arm.add(run, asked, effects)?;
             }
@@ -138,7 +159,7 @@ impl<'a, O: SuffixOps> Passes<'a, O> {
     /// One pass: blocks that earlier attempts did are not done again.
     fn pass(
         &mut self,
-        (name, identity): (&'static str, &[u8]),
+        &Pass { title, folder, identity }: &Pass<'_>,
         plan: &EffectPlan,
         mut work: impl FnMut(&mut Differentiable<O>, Asked<'_>, &mut EffectState) -> Result<()>,
     ) -> Result<EffectState> {
@@ -146,20 +167,19 @@ impl<'a, O: SuffixOps> Passes<'a, O> {
         let blocks = experiment.blocks();
         let run_id = *blake3::Hasher::new()
             .update(&experiment.run_id)
-            .update(name.as_bytes())
+            .update(folder.as_bytes())
             .update(identity)
             .finalize()
             .as_bytes();
-        let interval = experiment.config.device.commit_seconds;
-        let mut states = States::load(&self.folder.states().join(name), run_id, plan.clone())?
-            .commit_every(interval.map_or(COMMIT_INTERVAL, Duration::from_secs));
+        let mut states = States::load(&self.folder.states().join(folder), run_id, plan.clone())?
+            .commit_every(self.interval());
         let before = states.tokens();
         for block in states.missing(blocks) {
             if self.stop.load(Ordering::Relaxed) {
                 states.commit()?;
                 return Err(Error::Unfinished { what: "stopped by a signal".into() });
             }
-            (self.report)(name, states.tokens(), f64::from(block) / f64::from(blocks));
+            (self.report)(title, states.tokens(), f64::from(block) / f64::from(blocks));
             let mut state = EffectState::new(plan);
             for part in parts(experiment, block, self.run.limits().tokens) {
                 let asked = (
@@ -171,7 +191,7 @@ impl<'a, O: SuffixOps> Passes<'a, O> {
             states.add(block, state)?;
         }
         self.tokens += states.tokens() - before;
-        (self.report)(name, states.tokens(), 1.0);
+        (self.report)(title, states.tokens(), 1.0);
         states.finish(blocks)
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::Experiment;
-use super::resolve::importance;
-use crate::accumulate::effects::{EffectState, Effects, Spread};
+use super::resolve::Chosen;
+use crate::accumulate::effects::{Effects, Spread};
 use crate::artifact::effects::EffectRow;
+use crate::methods::registry::Causal;
 use crate::methods::significance::{benjamini_hochberg, t_two_sided};
-use crate::stimulate::gradients::neurons_of;
-use crate::stimulate::task::{Task, Tasks};
+use crate::stimulate::diffmask::Search;
+use crate::stimulate::neurons::Neurons;
 
 /// Questions that a refined set of knowledge neurons needs (Dai et al. 2022).
 const FEWEST: u64 = 3;
@@ -36,43 +37,79 @@ pub(super) struct Ranked {
     p: Option<f64>,
     q: Option<f64>,
     share: Option<f64>,
-    selected: bool,
+    pub(super) selected: bool,
 }
 
-/// Every method's ranking for all questions and for each group.
-pub(super) fn rank(experiment: &Experiment, tasks: &Tasks, state: &EffectState) -> Vec<Ranking> {
-    let mut rankings = Vec::new();
-    for (index, chosen) in experiment.methods.iter().enumerate() {
-        let first = tasks.first_measure(index);
-        let layers = tasks.layers.len();
-        let values = &state.measures[first..first + layers];
-        let counts = match tasks.tasks[index] {
-            Task::Knowledge { .. } => Some(&state.measures[first + layers..first + 2 * layers]),
-            _ => None,
-        };
-        let sets = counts.map(|counts| refined(counts, chosen.call.number("p")));
-        for group in 0..values[0].groups() {
-            let mut ranking = one(values, group, |mean| importance(chosen, mean));
-            if let (Some(counts), Some(sets)) = (counts, &sets) {
-                for neuron in &mut ranking {
-                    let (layer, column) = neuron.place;
-                    neuron.share = Some(counts[layer].spread(group, column as usize).mean);
-                    neuron.selected = sets[group].contains(&neuron.place);
-                }
+/// A method's ranking for all questions and for each group, from the measures of its layers. `only`
+/// are the columns of each layer where not all were asked.
+pub(super) fn rank(
+    chosen: &Chosen,
+    measures: &[Effects],
+    only: Option<&[Vec<u32>]>,
+) -> Vec<Ranking> {
+    let layers = match chosen.causal {
+        Causal::Knowledge => measures.len() / 2,
+        _ => measures.len(),
+    };
+    let (values, counts) = measures.split_at(layers);
+    let sets = (!counts.is_empty()).then(|| refined(counts, chosen.call.number("p")));
+    let ranking = |group: usize| {
+        let mut neurons = one((values, only), group, |mean| chosen.importance(mean));
+        for neuron in &mut neurons {
+            let (layer, column) = neuron.place;
+            if let Some(sets) = &sets {
+                neuron.share = Some(counts[layer].spread(group, column as usize).mean);
+                neuron.selected = sets[group].contains(&neuron.place);
             }
-            rankings.push(Ranking { method: chosen.call.to_string(), group, neurons: ranking });
+            if chosen.causal == Causal::Agreement {
+                neuron.selected = neuron.score > chosen.call.number("t");
+            }
         }
-    }
-    rankings
+        Ranking { method: chosen.call.to_string(), group, neurons }
+    };
+    (0..values[0].groups()).map(ranking).collect()
 }
 
-fn one(values: &[Effects], group: usize, importance: impl Fn(f64) -> f64) -> Vec<Ranked> {
+/// The ranking that a search of gates ends with, over all questions. `n` is their number.
+pub(super) fn rank_gates(chosen: &Chosen, search: &Search, neurons: &Neurons, n: u64) -> Ranking {
+    let decided = search.decided();
+    let columns = |layer| (0..).take(neurons.width).map(move |column| (layer, column));
+    let places = (0..neurons.layers.len()).flat_map(columns);
+    let ranked = places.map(|place: Place| {
+        let (score, selected) = search.verdict(place.0, place.1 as usize);
+        let mean = f64::from(decided.gates[place.0][place.1 as usize]);
+        let spread = Spread { n, mean, error: 0.0 };
+        Ranked { place, score, spread, p: None, q: None, share: None, selected }
+    });
+    let mut neurons: Vec<Ranked> = ranked.collect();
+    neurons.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.place.cmp(&b.place)));
+    Ranking { method: chosen.call.to_string(), group: 0, neurons }
+}
+
+/// The columns of each layer with the largest means in magnitude, so many of all layers together.
+pub(super) fn largest(measures: &[Effects], top: usize) -> Vec<Vec<u32>> {
+    let ranked = one((measures, None), 0, f64::abs);
+    let mut only = vec![Vec::new(); measures.len()];
+    for neuron in ranked.iter().take(top) {
+        only[neuron.place.0].push(neuron.place.1);
+    }
+    only.iter_mut().for_each(|columns| columns.sort_unstable());
+    only
+}
+
+fn one(
+    (values, only): (&[Effects], Option<&[Vec<u32>]>),
+    group: usize,
+    importance: impl Fn(f64) -> f64,
+) -> Vec<Ranked> {
+    let places = |layer: usize| (0..values[layer].width()).map(move |index| (layer, index));
     let mut neurons: Vec<Ranked> = (0..values.len())
-        .flat_map(|layer| (0..).take(values[layer].width()).map(move |column| (layer, column)))
-        .map(|(layer, column)| {
-            let spread = values[layer].spread(group, column as usize);
+        .flat_map(places)
+        .map(|(layer, index)| {
+            let spread = values[layer].spread(group, index);
+            let column = u32::try_from(index).expect("neurons are counted in u32");
             Ranked {
-                place: (layer, column),
+                place: (layer, only.map_or(column, |only| only[layer][index])),
                 score: importance(spread.mean),
                 p: p_value(spread),
                 spread,
@@ -145,12 +182,12 @@ impl Ranking {
         };
         (1..).zip(&self.neurons).map(move |(rank, neuron)| {
             let (layer, column) = neuron.place;
-            let layer = experiment.layers[layer];
+            let layer = experiment.neurons.layers[layer];
             EffectRow {
                 method: self.method.clone(),
                 label: label.clone(),
                 concept: concept.clone(),
-                site: neurons_of(layer).to_string(),
+                site: experiment.neurons.site(layer).to_string(),
                 layer: i32::try_from(layer).ok(),
                 neuron: i32::try_from(column).expect("neurons are counted in i32"),
                 rank,

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use crate::device::gradient_ops::Metric;
 use crate::error::Result;
+use crate::id::SiteKind;
 use crate::methods::MethodCall;
 use crate::methods::registry::{Causal, Kind};
+use crate::stimulate::diffmask;
+use crate::stimulate::gradients::Over;
 use crate::stimulate::integrated_gradients::{Quadrature, Settings};
-use crate::stimulate::question::Question;
+use crate::stimulate::masks::Holds;
+use crate::stimulate::question::{Question, Where};
 use crate::stimulate::read::Questions;
-use crate::stimulate::sweep::Where;
-use crate::stimulate::task::{Replacement, Task, Value};
+use crate::stimulate::task::{ByLayer, Replacement, Task, Then, Value};
 
 /// Of a batch, whatever a method asks for.
 const MOST_TOKENS: usize = 1 << 18;
@@ -25,22 +28,41 @@ pub struct Chosen {
 }
 
 /// Parses the methods of an experiment; refuses what its questions cannot feed.
-pub(super) fn methods(texts: &[String], questions: &Questions) -> Result<Vec<Chosen>> {
+pub(super) fn methods(
+    texts: &[String],
+    questions: &Questions,
+    kind: SiteKind,
+) -> Result<Vec<Chosen>> {
     let mut chosen = Vec::with_capacity(texts.len());
-    let first = questions.list.first().expect("there are questions");
     for (at, text) in texts.iter().enumerate() {
         let call = MethodCall::parse(text)?;
         let Kind::Causal(causal) = call.method.kind else {
             let remedy = "use `electrode run` for methods over a corpus";
             return Err(call.wrong("does not ask the model questions", remedy));
         };
-        if texts[..at].contains(&texts[at]) {
+        if texts[..at].contains(text) {
             return Err(call.wrong("is listed twice", "list each method once"));
         }
-        let compares = call.text("metric") == "logit_difference";
+        let method = Chosen { call, causal };
+        method.check(questions, kind)?;
+        chosen.push(method);
+    }
+    Ok(chosen)
+}
+
+impl Chosen {
+    /// Refuses a method that the questions or the site cannot feed.
+    fn check(&self, questions: &Questions, kind: SiteKind) -> Result<()> {
+        let Self { call, causal } = self;
+        let first = questions.list.first().expect("there are questions");
+        let compares = match causal {
+            Causal::Agreement => false,
+            Causal::Mask => call.text("mode") == "flip",
+            _ => call.text("metric") == "logit_difference",
+        };
         if compares && first.foil.is_none() {
             let remedy = "name the key of the wrong answers as questions.wrong, or choose \
-                          metric=log_prob";
+                          another metric or mode";
             return Err(call.wrong("compares with a wrong answer, and there are none", remedy));
         }
         let patches = matches!(causal, Causal::Patch | Causal::AttributionPatch);
@@ -48,9 +70,173 @@ pub(super) fn methods(texts: &[String], questions: &Questions) -> Result<Vec<Cho
             let remedy = "name the key of the second prompts as questions.counterfactual";
             return Err(call.wrong("needs a counterfactual prompt, and there are none", remedy));
         }
-        chosen.push(Chosen { call, causal });
+        if *causal == Causal::Knowledge && kind != SiteKind::MlpAct {
+            let what = format!("attributes to MLP neurons, not to {}", kind.name());
+            return Err(call.wrong(&what, "set neurons.site = \"mlp_act\", or leave it out"));
+        }
+        if self.screened().is_some() && call.text("metric") == "accuracy" {
+            let remedy = "choose a metric with a gradient, or leave top out";
+            return Err(call.wrong("top needs a gradient, and accuracy has none", remedy));
+        }
+        if self.screened().is_some() && *causal == Causal::Ablate && call.text("how") == "resample" {
+            let remedy = "choose how=mean or how=zero, or leave top out";
+            return Err(call.wrong("top needs a value to go to, and resample has many", remedy));
+        }
+        Ok(())
     }
-    Ok(chosen)
+
+    /// How many neurons are looked at exactly, where a gradient chooses them.
+    pub(super) fn screened(&self) -> Option<usize> {
+        match self.causal {
+            Causal::Ablate | Causal::Patch => Some(self.call.whole("top")).filter(|top| *top > 0),
+            _ => None,
+        }
+    }
+
+    /// Whether it needs the neurons' means.
+    pub(super) fn needs_means(&self) -> bool {
+        match self.causal {
+            Causal::Ablate | Causal::Agreement => self.call.text("how") == "mean",
+            Causal::Mask => self.call.text("towards") != "zero",
+            _ => false,
+        }
+    }
+
+    /// The search of gates, where it is one.
+    pub(super) fn search(&self) -> Option<diffmask::Settings> {
+        let call = &self.call;
+        #[expect(clippy::cast_possible_truncation, reason = "logits are f32")]
+        let holds = || match call.text("mode").as_str() {
+            "flip" => Holds::Wrong { margin: call.number("margin") as f32 },
+            _ => Holds::Same,
+        };
+        (self.causal == Causal::Mask).then(|| diffmask::Settings {
+            holds: holds(),
+            tolerance: call.number("eps"),
+            steps: self.steps(),
+            rate: call.number("rate"),
+            learn: call.text("towards") == "learn",
+            place: self.place(),
+            seed: call.whole("seed") as u64,
+        })
+    }
+
+    /// Whether what is gated goes to its mean at first.
+    pub(super) fn towards_means(&self) -> bool {
+        self.causal == Causal::Mask && self.needs_means()
+    }
+
+    /// What is done first: the method, or the gradient that chooses its neurons.
+    pub(super) fn task(&self, means: Option<&ByLayer>) -> Task {
+        if self.screened().is_none() {
+            return self.exact(means, None);
+        }
+        Task::Gradient {
+            metric: self.metric(),
+            towards: Some(self.replacement(means)),
+            over: Over::Sum(self.place()),
+            then: Then::Itself,
+        }
+    }
+
+    /// The method itself, of the neurons that were chosen for it.
+    pub(super) fn exact(
+        &self,
+        means: Option<&ByLayer>,
+        only: Option<Arc<Vec<Vec<u32>>>>,
+    ) -> Task {
+        let call = &self.call;
+        match self.causal {
+            Causal::Ablate | Causal::Patch | Causal::Agreement => Task::Ablation {
+                replacement: self.replacement(means),
+                place: self.place(),
+                value: self.value(),
+                only,
+            },
+            Causal::AttributionPatch => match self.steps() {
+                1 => Task::Gradient {
+                    metric: self.metric(),
+                    towards: Some(Replacement::Counterfactual),
+                    over: Over::Sum(Where::Everywhere),
+                    then: Then::Itself,
+                },
+                steps => Task::Path { metric: self.metric(), steps },
+            },
+            Causal::GradientActivation => {
+                let (over, then) = match call.text("mode").as_str() {
+                    "signed" => (Over::Sum(self.place()), Then::Itself),
+                    "magnitude" if self.place() == Where::Everywhere => {
+                        (Over::Magnitude, Then::Itself)
+                    }
+                    "fisher" => (Over::Sum(self.place()), Then::Square),
+                    _ => (Over::Sum(self.place()), Then::Magnitude),
+                };
+                Task::Gradient { metric: self.metric(), towards: None, over, then }
+            }
+            Causal::Knowledge => {
+                let quadrature = match call.text("rule").as_str() {
+                    "right" => Quadrature::Right,
+                    "left" => Quadrature::Left,
+                    "ends" => Quadrature::Ends,
+                    _ => Quadrature::Midpoint,
+                };
+                #[expect(clippy::cast_possible_truncation, reason = "a share")]
+                let threshold = call.number("t") as f32;
+                let settings =
+                    Settings { steps: self.steps(), quadrature, metric: self.metric() };
+                Task::Knowledge { settings, threshold }
+            }
+            Causal::Mask => unreachable!("a search is no task"),
+        }
+    }
+
+    fn steps(&self) -> u32 {
+        u32::try_from(self.call.whole("steps")).expect("checked by the registry")
+    }
+
+    fn place(&self) -> Where {
+        match self.call.text("where").as_str() {
+            "answer" => Where::Answer,
+            _ => Where::Everywhere,
+        }
+    }
+
+    fn metric(&self) -> Metric {
+        match self.call.text("metric").as_str() {
+            "log_prob" => Metric::LogProb,
+            "prob" => Metric::Prob,
+            "loss" => Metric::Loss,
+            _ => Metric::LogitDifference,
+        }
+    }
+
+    fn value(&self) -> Value {
+        let accuracy =
+            self.causal == Causal::Agreement || self.call.text("metric") == "accuracy";
+        if accuracy { Value::Accuracy } else { Value::Of(self.metric()) }
+    }
+
+    fn replacement(&self, means: Option<&ByLayer>) -> Replacement {
+        if self.causal == Causal::Patch {
+            return Replacement::Counterfactual;
+        }
+        match self.call.text("how").as_str() {
+            "mean" => Replacement::Mean(Arc::clone(means.expect("they were taken"))),
+            "resample" => Replacement::Resample(self.call.whole("seed") as u64),
+            _ => Replacement::Zero,
+        }
+    }
+
+    /// The importance of a neuron from the mean of its numbers: larger is more important.
+    pub(super) fn importance(&self, mean: f64) -> f64 {
+        match self.causal {
+            // What the answer loses.
+            Causal::Ablate if self.call.text("metric") == "loss" => mean,
+            Causal::Ablate | Causal::Agreement => -mean,
+            Causal::Knowledge | Causal::Mask => mean,
+            Causal::Patch | Causal::AttributionPatch | Causal::GradientActivation => mean.abs(),
+        }
+    }
 }
 
 /// Tokens that a batch needs at least: all steps of a question's path go through the model together.
@@ -73,73 +259,4 @@ pub(super) fn tokens_at_once(
         most = most.max(tokens);
     }
     Ok(most)
-}
-
-/// What a method does; `means` are the neurons' means by layer, where one asks for them.
-pub(super) fn task(Chosen { call, causal }: &Chosen, means: Option<&Arc<Vec<Vec<f32>>>>) -> Task {
-    let place = || match call.text("where").as_str() {
-        "answer" => Where::Answer,
-        _ => Where::Everywhere,
-    };
-    let metric = || metric(&call.text("metric"));
-    let value = || match call.text("metric").as_str() {
-        "accuracy" => Value::Accuracy,
-        name => Value::Of(self::metric(name)),
-    };
-    match causal {
-        Causal::Ablate => {
-            let replacement = match call.text("how").as_str() {
-                "mean" => Replacement::Mean(Arc::clone(means.expect("they were taken"))),
-                "resample" => Replacement::Resample(call.whole("seed") as u64),
-                _ => Replacement::Zero,
-            };
-            Task::Ablation { replacement, place: place(), value: value() }
-        }
-        Causal::Patch => {
-            let replacement = Replacement::Counterfactual;
-            Task::Ablation { replacement, place: place(), value: value() }
-        }
-        Causal::AttributionPatch => Task::AttributionPatching { metric: metric() },
-        Causal::GradientActivation => {
-            Task::GradientActivation { metric: metric(), absolute: call.text("mode") == "abs" }
-        }
-        Causal::Knowledge => {
-            let quadrature = match call.text("rule").as_str() {
-                "right" => Quadrature::Right,
-                "left" => Quadrature::Left,
-                "ends" => Quadrature::Ends,
-                _ => Quadrature::Midpoint,
-            };
-            let steps = u32::try_from(call.whole("steps")).expect("checked by the registry");
-            #[expect(clippy::cast_possible_truncation, reason = "a share")]
-            let threshold = call.number("t") as f32;
-            let settings = Settings { steps, quadrature, metric: metric() };
-            Task::Knowledge { settings, threshold }
-        }
-    }
-}
-
-fn metric(name: &str) -> Metric {
-    match name {
-        "log_prob" => Metric::LogProb,
-        "prob" => Metric::Prob,
-        "loss" => Metric::Loss,
-        _ => Metric::LogitDifference,
-    }
-}
-
-/// Whether a method needs the neurons' means.
-pub(super) fn needs_means(Chosen { call, causal }: &Chosen) -> bool {
-    *causal == Causal::Ablate && call.text("how") == "mean"
-}
-
-/// The importance of a neuron from the mean of its numbers: larger is more important.
-pub(super) fn importance(Chosen { call, causal }: &Chosen, mean: f64) -> f64 {
-    match causal {
-        // What the answer loses.
-        Causal::Ablate if call.text("metric") == "loss" => mean,
-        Causal::Ablate => -mean,
-        Causal::Knowledge => mean,
-        Causal::Patch | Causal::AttributionPatch | Causal::GradientActivation => mean.abs(),
-    }
 }

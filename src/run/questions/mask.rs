@@ -1,0 +1,110 @@
+//! The search for gates: step after step over all questions, its state on disk every few seconds.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::passes::Passes;
+use super::resolve::Chosen;
+use crate::artifact::atomic::write_bytes_atomic;
+use crate::device::suffix_ops::SuffixOps;
+use crate::error::{Error, Result};
+use crate::stimulate::diffmask::{Search, Settings};
+use crate::stimulate::masks::{Gates, Slopes, gated, untouched};
+use crate::stimulate::neurons::Neurons;
+use crate::stimulate::question::{QuestionBatch, batches};
+
+/// Bytes before the numbers of a state: whose it is, and their hash.
+const HEAD: usize = 64;
+
+impl<O: SuffixOps> Passes<'_, O> {
+    /// Searches the gates of a method; goes on where an earlier attempt stopped.
+    pub(super) fn mask(
+        &mut self,
+        (at, chosen): (usize, &Chosen),
+        settings: Settings,
+        towards: &[Vec<f32>],
+    ) -> Result<Search> {
+        let neurons = self.experiment.neurons.clone();
+        let list = &self.experiment.questions.list;
+        let cuts = batches(list, self.run.limits().tokens);
+        let batches: Vec<_> =
+            cuts.into_iter().map(|cut| QuestionBatch::new(&list[cut])).collect();
+        let identity = *blake3::Hasher::new()
+            .update(&self.experiment.run_id)
+            .update(chosen.call.to_string().as_bytes())
+            .finalize()
+            .as_bytes();
+        let file = self.folder.states().join(format!("mask-{at}.bin"));
+        let mut search = Search::new(settings, &neurons, towards);
+        load(&file, &identity, &mut search);
+        let references: Vec<O::Tensor> =
+            batches.iter().map(|batch| untouched(&mut self.run, batch)).collect::<Result<_>>()?;
+        let mut saved = Instant::now();
+        while !search.is_done() {
+            if self.stop.load(Ordering::Relaxed) {
+                save(&file, &identity, &search)?;
+                return Err(Error::Unfinished { what: "stopped by a signal".into() });
+            }
+            let share = f64::from(search.steps()) / f64::from(settings.steps);
+            (self.report)("masking", self.tokens, share);
+            let (gates, mut slopes) = (search.drawn(), Slopes::new(&neurons));
+            for (batch, reference) in batches.iter().zip(&references) {
+                let how = (&gates, settings.holds);
+                let place = (&neurons, settings.place);
+                gated(&mut self.run, (batch, reference), place, how, &mut slopes)?;
+                self.tokens += batch.tokens.len() as u64;
+            }
+            search.descend(&slopes, list.len());
+            if saved.elapsed() >= self.interval() {
+                save(&file, &identity, &search)?;
+                saved = Instant::now();
+            }
+        }
+        save(&file, &identity, &search)?;
+        (self.report)("masking", self.tokens, 1.0);
+        Ok(search)
+    }
+}
+
+fn save(path: &Path, identity: &[u8; 32], search: &Search) -> Result<()> {
+    let numbers = search.encode();
+    let numbers: &[u8] = bytemuck::cast_slice(&numbers);
+    let hash = blake3::hash(numbers);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+    }
+    write_bytes_atomic(path, &[&identity[..], hash.as_bytes(), numbers].concat())
+}
+
+/// Takes a state of the same search, if there is a whole one.
+fn load(path: &Path, identity: &[u8; 32], search: &mut Search) {
+    let Ok(bytes) = std::fs::read(path) else { return };
+    let whole = bytes.split_at_checked(HEAD).is_some_and(|(head, numbers)| {
+        head[..32] == identity[..]
+            && blake3::hash(numbers).as_bytes() == &head[32..]
+            && search.restore(&floats(numbers))
+    });
+    if !whole {
+        tracing::warn!(path = %path.display(), "a stored search is unusable; it begins again");
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f64> {
+    bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
+}
+
+/// The decided gates as an intervention for `electrode extract --intervene`.
+pub(super) fn write_gates(path: &Path, neurons: &Neurons, gates: &Gates) -> Result<()> {
+    let edit = |(at, &layer): (usize, &usize)| {
+        serde_json::json!({
+            "site": neurons.site(layer).to_string(),
+            "kind": "blend",
+            "gates": gates.gates[at],
+            "towards": gates.towards[at],
+        })
+    };
+    let edits: Vec<_> = neurons.layers.iter().enumerate().map(edit).collect();
+    let text = serde_json::to_vec(&serde_json::json!({ "edits": edits })).expect("plain data");
+    write_bytes_atomic(path, &text)
+}
