@@ -9,6 +9,7 @@ pub mod edit;
 pub mod forward;
 pub mod gradient_ops;
 mod layer_buffers;
+mod lens;
 pub mod ops;
 mod positions;
 mod row_lists;

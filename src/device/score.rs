@@ -43,6 +43,8 @@ pub struct Score {
     pub correct: bool,
     /// KL(reference || this), in nats.
     pub kl: f32,
+    /// 1 - cosine of this sequence's mean row of the final norm and another run's, where that is asked.
+    pub cosine: f32,
 }
 
 impl Score {
@@ -361,6 +363,7 @@ impl Score {
             logit_difference: *logit_difference,
             correct: *correct == 1.0,
             kl: *kl,
+            cosine: 0.0,
         }
     }
 }

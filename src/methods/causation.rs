@@ -13,7 +13,16 @@ const METRIC: Param = Param {
 
 /// The same, and what has no gradient.
 const VALUE: Param = Param {
-    takes: Takes::OneOf(&["logit_difference", "log_prob", "prob", "loss", "accuracy"]),
+    takes: Takes::OneOf(&[
+        "logit_difference",
+        "log_prob",
+        "prob",
+        "loss",
+        "accuracy",
+        "kl",
+        "cosine",
+    ]),
+    meaning: "what is measured of an answer; kl and cosine: how far it is from the untouched model's",
     ..METRIC
 };
 
@@ -132,6 +141,21 @@ pub const CAUSATION: &[Method] = &[
             share("p", "0.7", "of a group's questions, at least 3, to be in its refined set"),
         ],
         kind: Kind::Causal(Causal::Knowledge),
+        ..CAUSAL
+    },
+    Method {
+        name: "logprob-inc",
+        summary: "what the neuron adds to the prediction by itself, read at its own layer",
+        formula: "log p(w | r + x_n v_n) - log p(w | r), r the stream before the MLP, v_n the neuron's \
+                  column; the final norm at its last scale, without bias",
+        paper: "Yu & Ananiadou 2024, arXiv 2312.12141",
+        params: &[whole(
+            "exact",
+            0,
+            "256",
+            "neurons of each question and layer; the others to first order",
+        )],
+        kind: Kind::Causal(Causal::LogProbIncrease),
         ..CAUSAL
     },
     Method {

@@ -97,6 +97,8 @@ pub enum Causal {
     GradientActivation,
     /// Integrated gradients at the answer.
     Knowledge,
+    /// What neurons add to a prediction by themselves.
+    LogProbIncrease,
     /// Gates on all neurons, learned.
     Mask,
 }

@@ -6,6 +6,7 @@ pub mod diffmask;
 pub mod gradients;
 pub mod hard_concrete;
 pub mod integrated_gradients;
+pub mod log_prob_increase;
 pub mod masks;
 pub mod neurons;
 pub mod plain_sweep;

@@ -4,22 +4,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::question::{Question, QuestionBatch, Where};
+use super::sweep::Asks;
 use crate::device::backward::Differentiable;
 use crate::device::forward::SiteWork;
-use crate::device::gradient_ops::GradientOps;
 use crate::device::ops::{Edit, Write};
 use crate::device::score::Score;
 use crate::device::site_view::Nobody;
+use crate::device::suffix_ops::SuffixOps;
 use crate::error::Result;
 use crate::id::Site;
 
 /// Scores of all questions for each of these neurons of a site, handed over neuron by neuron. `value`
 /// says what neuron n becomes at a token of the batch.
-pub fn plain_sweep<O: GradientOps>(
+pub fn plain_sweep<O: SuffixOps>(
     run: &mut Differentiable<O>,
     questions: &[Question],
     (site, neurons): (Site, &[u32]),
-    (place, value): (Where, &dyn Fn(u32, u32) -> f32),
+    (place, asks, value): (Where, Asks<'_, O>, &dyn Fn(u32, u32) -> f32),
     mut each: impl FnMut(u32, &[Score]) -> Result<()>,
 ) -> Result<()> {
     let one = QuestionBatch::new(questions);
@@ -41,7 +42,7 @@ pub fn plain_sweep<O: GradientOps>(
         let nothing = BTreeSet::new();
         let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
         run.run(batch.input(), &mut sites)?;
-        let scores = run.score(&batch.starts, batch.scoring(), None)?;
+        let scores = asks.scores(run, (&one, neurons.len()), (&batch.starts, &batch.rows))?;
         for (neuron, scores) in neurons.iter().zip(scores.chunks_exact(questions.len())) {
             each(*neuron, scores)?;
         }

@@ -7,6 +7,7 @@ pub use super::question::Where;
 use super::question::QuestionBatch;
 use crate::device::backward::Differentiable;
 use crate::device::forward::SiteWork;
+use crate::device::ops::{Pooling, RowRuns};
 use crate::device::score::{Score, Scoring};
 use crate::device::site_view::Nobody;
 use crate::device::suffix::{Change, Held};
@@ -29,21 +30,108 @@ impl Becomes {
     }
 }
 
+/// What is asked of every arm.
+pub enum Asks<'a, O: SuffixOps> {
+    /// All scores of the answers but `kl` and `cosine`.
+    Answers,
+    /// The difference of logits alone, which is much less work.
+    Differences,
+    /// KL from a run whose head read these rows, `[S, W]`, beside the answers.
+    Kl(&'a O::Tensor),
+    /// How far the mean row of each question is from these, `[S, D]`: `cosine` alone. The neurons must
+    /// be changed everywhere.
+    Cosine(&'a [f32]),
+}
+
+// Borrows are copied whatever the device's tensors are.
+impl<O: SuffixOps> Clone for Asks<'_, O> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<O: SuffixOps> Copy for Asks<'_, O> {}
+
+impl<O: SuffixOps> Clone for How<'_, O> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<O: SuffixOps> Copy for How<'_, O> {}
+
+impl<O: SuffixOps> Asks<'_, O> {
+    /// The scores of so many arms, question by question, of which `rows` answer.
+    pub(super) fn scores(
+        self,
+        run: &mut Differentiable<O>,
+        (batch, arms): (&QuestionBatch, usize),
+        (starts, rows): (&[u32], &[u32]),
+    ) -> Result<Vec<Score>> {
+        let targets = batch.targets.repeat(arms);
+        let foils = batch.foils.as_ref().map(|foils| foils.repeat(arms));
+        let (targets, foils) = (&targets[..], foils.as_deref());
+        let scoring = Scoring { rows, targets, foils, reference: None, keep: None };
+        match self {
+            Self::Differences if foils.is_some() && run.differences_are_plain() => {
+                let found = run.logit_differences(starts, &scoring)?;
+                let score = |x| Score { logit_difference: x, ..Score::default() };
+                Ok(found.into_iter().map(score).collect())
+            }
+            Self::Answers | Self::Differences => run.score(starts, scoring, None),
+            Self::Kl(one) => {
+                let mut reference = run.hidden(rows.len())?;
+                let own: Vec<u32> = (0..).take(batch.len()).collect();
+                let (first, len) = (own.repeat(arms), vec![1; rows.len()]);
+                let runs = RowRuns { first: &first, len: &len };
+                run.ops().pool(Pooling::First, runs, one, &mut reference);
+                run.score(starts, Scoring { reference: Some(&reference), ..scoring }, None)
+            }
+            Self::Cosine(to) => {
+                let width = run.spec().width;
+                let means = run.mean_rows(starts)?;
+                let to = to.chunks_exact(width).cycle();
+                let cosine = |(a, b): (&[f32], &[f32])| 1.0 - cosine(a, b);
+                let found = means.chunks_exact(width).zip(to).map(cosine);
+                Ok(found.map(|cosine| Score { cosine, ..Score::default() }).collect())
+            }
+        }
+    }
+}
+
+/// Cosine of two rows, 0 if one is 0 everywhere.
+#[expect(clippy::cast_possible_truncation, reason = "as precise as what it is of")]
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    let lengths = (dot(a, a) * dot(b, b)).sqrt();
+    if lengths > 0.0 { (dot(a, b) / lengths) as f32 } else { 0.0 }
+}
+
+/// How a sweep goes.
+pub struct How<'a, O: SuffixOps> {
+    /// Where neurons are changed.
+    pub place: Where,
+    /// What is asked then.
+    pub asks: Asks<'a, O>,
+    /// What neuron n turns into at a token of the batch.
+    pub becomes: &'a dyn Fn(u32, u32) -> Becomes,
+}
+
 /// Scores of all questions of a held batch for each of these neurons of a layer, handed over neuron by
-/// neuron. `becomes` says what neuron n turns into at a token of the batch. With `differences`, scores
-/// need to hold the difference of logits alone, which is much less work.
+/// neuron.
 pub fn sweep<O: SuffixOps>(
     run: &mut Differentiable<O>,
     (batch, held): (&QuestionBatch, &Held<O>),
     (layer, neurons): (usize, &[u32]),
-    (place, differences, becomes): (Where, bool, &dyn Fn(u32, u32) -> Becomes),
+    how: How<'_, O>,
     mut each: impl FnMut(u32, &[Score]) -> Result<()>,
 ) -> Result<()> {
-    let one: usize = held.copies(place.copies(batch)).tokens.len();
+    let one: usize = held.copies(how.place.copies(batch)).tokens.len();
     let arms = (run.limits().tokens / one.max(1)).max(1);
     for neurons in neurons.chunks(arms) {
-        let scores =
-            arms_at_once(run, (batch, held), (layer, neurons), (place, differences, becomes))?;
+        let scores = arms_at_once(run, (batch, held), (layer, neurons), how)?;
         for (neuron, scores) in neurons.iter().zip(scores.chunks_exact(batch.len())) {
             each(*neuron, scores)?;
         }
@@ -55,7 +143,7 @@ fn arms_at_once<O: SuffixOps>(
     run: &mut Differentiable<O>,
     (batch, held): (&QuestionBatch, &Held<O>),
     (layer, neurons): (usize, &[u32]),
-    (place, differences, becomes): (Where, bool, &dyn Fn(u32, u32) -> Becomes),
+    How { place, asks, becomes }: How<'_, O>,
 ) -> Result<Vec<Score>> {
     let copies = held.copies(neurons.iter().flat_map(|_| place.copies(batch)));
     let (mut of, mut scale, mut shift, mut rows) = (vec![], vec![], vec![], vec![]);
@@ -78,18 +166,5 @@ fn arms_at_once<O: SuffixOps>(
     let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
     let change = Change::Neuron { of: &of, scale: &scale, shift: &shift };
     run.resume(held, (layer, &copies), change, &mut sites)?;
-    let targets = batch.targets.repeat(neurons.len());
-    let foils = batch.foils.as_ref().map(|foils| foils.repeat(neurons.len()));
-    let scoring = Scoring {
-        rows: &rows,
-        targets: &targets,
-        foils: foils.as_deref(),
-        reference: None,
-        keep: None,
-    };
-    if !differences || foils.is_none() || !run.differences_are_plain() {
-        return run.score(&copies.starts, scoring, None);
-    }
-    let found = run.logit_differences(&copies.starts, &scoring)?;
-    Ok(found.into_iter().map(|x| Score { logit_difference: x, ..Score::default() }).collect())
+    asks.scores(run, (batch, neurons.len()), (&copies.starts, &rows))
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::gradients::{BySequence, Over, Products, Times, gradient_products, path_products};
 use super::integrated_gradients::{Settings, integrated_gradients};
+use super::log_prob_increase::{FrozenNorm, log_prob_increases};
+use super::masks::untouched;
 use super::neurons::{Activations, Neurons, activations};
 use super::plain_sweep::plain_sweep;
 use super::question::{Question, QuestionBatch, Where};
-use super::sweep::{Becomes, sweep};
+use super::sweep::{self, Asks, Becomes};
 use crate::accumulate::effects::{EffectPlan, EffectState, Effects};
 use crate::device::backward::Differentiable;
 use crate::device::gradient_ops::Metric;
@@ -25,6 +27,8 @@ pub enum Value {
     Of(Metric),
     /// 1 where the right answer is preferred to the wrong one; without one, to all others.
     Accuracy,
+    /// 1 - cosine of the question's mean row of the final norm to that of the untouched model.
+    Cosine,
 }
 
 impl Value {
@@ -34,6 +38,7 @@ impl Value {
             Self::Of(metric) => f64::from(score.value(metric)),
             Self::Accuracy if has_foil => f64::from(u8::from(score.logit_difference > 0.0)),
             Self::Accuracy => f64::from(u8::from(score.correct)),
+            Self::Cosine => f64::from(score.cosine),
         }
     }
 }
@@ -93,6 +98,13 @@ pub enum Task {
         settings: Settings,
         /// The share.
         threshold: f32,
+    },
+    /// What each neuron adds to the prediction by itself.
+    LogProbIncrease {
+        /// How the stream is read.
+        norm: Arc<FrozenNorm>,
+        /// Neurons that are not to first order.
+        exact: usize,
     },
     /// Each neuron replaced, one at a time.
     Ablation {
@@ -215,7 +227,7 @@ impl Tasks {
             Task::Path { .. } => true,
             Task::Gradient { towards, .. } => *towards == Some(Replacement::Counterfactual),
             Task::Ablation { replacement, .. } => *replacement == Replacement::Counterfactual,
-            Task::Knowledge { .. } => false,
+            Task::Knowledge { .. } | Task::LogProbIncrease { .. } => false,
         })
     }
 
@@ -294,6 +306,12 @@ impl<O: SuffixOps> Work<'_, O> {
             }
             Task::Knowledge { settings, threshold } => {
                 self.knowledge(run, (*settings, *threshold), measures)?;
+            }
+            Task::LogProbIncrease { norm, exact } => {
+                let layers = &self.neurons.layers;
+                let found = log_prob_increases(run, self.batch, layers, (norm, *exact))?;
+                let found = layers.iter().copied().zip(found).collect();
+                self.add(&found, Then::Itself, measures);
             }
             Task::Ablation { replacement, place, value, only } => {
                 let how = How { replacement, place: *place, value: *value };
@@ -378,6 +396,23 @@ impl<O: SuffixOps> Work<'_, O> {
         })
     }
 
+    /// What the untouched model is compared by, where a value asks for it: what its head reads, or its
+    /// mean rows.
+    fn untouched(
+        &self,
+        run: &mut Differentiable<O>,
+        value: Value,
+    ) -> Result<(Option<O::Tensor>, Vec<f32>)> {
+        Ok(match value {
+            Value::Of(Metric::Kl) => (Some(untouched(run, self.batch)?), Vec::new()),
+            Value::Cosine => {
+                untouched(run, self.batch)?;
+                (None, run.mean_rows(&self.batch.starts)?)
+            }
+            _ => (None, Vec::new()),
+        })
+    }
+
     fn ablation(
         &self,
         run: &mut Differentiable<O>,
@@ -397,15 +432,22 @@ impl<O: SuffixOps> Work<'_, O> {
             at += 1;
             Ok(())
         };
+        let (hidden, rows) = self.untouched(run, value)?;
+        let asks = match (value, &hidden) {
+            (Value::Of(Metric::Kl), Some(hidden)) => Asks::Kl(hidden),
+            (Value::Cosine, _) => Asks::Cosine(&rows),
+            (Value::Accuracy | Value::Of(Metric::LogitDifference), _) if has_foil => {
+                Asks::Differences
+            }
+            _ => Asks::Answers,
+        };
         if self.neurons.kind == SiteKind::MlpAct {
-            let differences =
-                has_foil && matches!(value, Value::Accuracy | Value::Of(Metric::LogitDifference));
             let becomes = |neuron, token| Becomes::value(becomes(neuron, token));
-            let how = (place, differences, &becomes as &dyn Fn(u32, u32) -> Becomes);
-            sweep(run, (self.batch, self.held), (layer, of), how, &mut each)?;
+            let how = sweep::How { place, asks, becomes: &becomes };
+            sweep::sweep(run, (self.batch, self.held), (layer, of), how, &mut each)?;
         } else {
             let site = self.neurons.site(layer);
-            plain_sweep(run, self.questions, (site, of), (place, &*becomes), &mut each)?;
+            plain_sweep(run, self.questions, (site, of), (place, asks, &*becomes), &mut each)?;
         }
         for (row, group) in table.chunks_exact(of.len().max(1)).zip(self.groups) {
             effects.add(*group, row.iter().copied());

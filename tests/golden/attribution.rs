@@ -18,7 +18,7 @@ use electrode::id::{Site, SiteKind};
 use electrode::model::Model;
 use electrode::stimulate::integrated_gradients::{Quadrature, Settings, integrated_gradients};
 use electrode::stimulate::question::{Question, QuestionBatch};
-use electrode::stimulate::sweep::{Becomes, Where, sweep};
+use electrode::stimulate::sweep::{Asks, Becomes, How, Where, sweep};
 use safetensors::SafeTensors;
 
 use super::fixture::check_all;
@@ -143,12 +143,13 @@ fn sweeps<O: SuffixOps>(ops: O, folder: &Path) {
             let neurons = [0, 3, 7];
             let held = run.hold(batch.input(), &[layer]).expect("runs");
             let mut got = Vec::new();
-            let becomes = |_, _| Becomes { scale: -0.5, shift: 0.25 };
+            let becomes = |_: u32, _: u32| Becomes { scale: -0.5, shift: 0.25 };
+            let asks = if differences { Asks::Differences } else { Asks::Answers };
             sweep(
                 &mut run,
                 (&batch, &held),
                 (layer, &neurons),
-                (place, differences, &becomes),
+                How { place, asks, becomes: &becomes },
                 |neuron, scores| {
                     got.push((neuron, scores.to_vec()));
                     Ok(())

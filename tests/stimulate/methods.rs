@@ -8,14 +8,16 @@ use electrode::device::backward::Differentiable;
 use electrode::device::cpu::CpuDevice;
 use electrode::device::forward::{Limits, SiteWork};
 use electrode::device::gradient_ops::Metric;
+use electrode::device::score::Score;
 use electrode::device::site_view::Nobody;
 use electrode::id::SiteKind;
 use electrode::model::Model;
 use electrode::stimulate::gradients::{Over, Products, Times, gradient_products, path_products};
+use electrode::stimulate::masks::untouched;
 use electrode::stimulate::neurons::{Neurons, activations, site_of};
 use electrode::stimulate::plain_sweep::plain_sweep;
 use electrode::stimulate::question::{Question, QuestionBatch, Where};
-use electrode::stimulate::sweep::{Becomes, sweep};
+use electrode::stimulate::sweep::{Asks, Becomes, How, sweep};
 
 use super::{config, folder, root, run};
 
@@ -44,10 +46,20 @@ fn the_quick_sweep_gives_what_whole_passes_give() {
     let (questions, mut run) = (questions(), open());
     let (batch, layer, neurons) = (QuestionBatch::new(&questions), 1, [0, 5, 77, 1000]);
     let value = |neuron: u32, token: u32| 0.01 * f64::from(neuron + token) as f32 - 1.0;
-    for place in [Where::Everywhere, Where::Answer] {
+    let reference = untouched(&mut run, &batch).expect("runs");
+    let means = run.mean_rows(&batch.starts).expect("runs");
+    let (kl, cosine) = (Asks::Kl(&reference), Asks::Cosine(&means));
+    for (place, asks) in [
+        (Where::Everywhere, Asks::Answers),
+        (Where::Answer, Asks::Answers),
+        (Where::Everywhere, kl),
+        (Where::Answer, kl),
+        (Where::Everywhere, cosine),
+    ] {
         let mut whole = Vec::new();
         let site = site_of(SiteKind::MlpAct, layer);
-        plain_sweep(&mut run, &questions, (site, &neurons), (place, &value), |neuron, scores| {
+        let plain = (place, asks, &value as &dyn Fn(u32, u32) -> f32);
+        plain_sweep(&mut run, &questions, (site, &neurons), plain, |neuron, scores| {
             whole.push((neuron, scores.to_vec()));
             Ok(())
         })
@@ -55,7 +67,7 @@ fn the_quick_sweep_gives_what_whole_passes_give() {
         let held = run.hold(batch.input(), &[layer]).expect("runs");
         let becomes = |neuron, token| Becomes::value(value(neuron, token));
         let mut quick = Vec::new();
-        let how = (place, false, &becomes as &dyn Fn(u32, u32) -> Becomes);
+        let how = How { place, asks, becomes: &becomes };
         sweep(&mut run, (&batch, &held), (layer, &neurons), how, |neuron, scores| {
             quick.push((neuron, scores.to_vec()));
             Ok(())
@@ -65,11 +77,28 @@ fn the_quick_sweep_gives_what_whole_passes_give() {
         for ((a, whole), (b, quick)) in whole.iter().zip(&quick) {
             assert_eq!(a, b);
             for (x, y) in whole.iter().zip(quick) {
-                assert!((x.log_prob - y.log_prob).abs() < 3e-4, "{x:?} {y:?}");
-                assert!((x.logit_difference - y.logit_difference).abs() < 3e-4, "{x:?} {y:?}");
+                for number in [
+                    |score: &Score| score.log_prob,
+                    |score: &Score| score.logit_difference,
+                    |score: &Score| score.kl,
+                    |score: &Score| score.cosine,
+                ] {
+                    assert!((number(x) - number(y)).abs() < 3e-4, "{x:?} {y:?}");
+                }
             }
         }
         assert_ne!(whole[0].1, whole[3].1);
+    }
+    // KL and cosine of what is not changed are 0.
+    let held = run.hold(batch.input(), &[layer]).expect("runs");
+    for asks in [kl, cosine] {
+        let same = |_, _| Becomes { scale: 1.0, shift: 0.0 };
+        let how = How { place: Where::Everywhere, asks, becomes: &same };
+        sweep(&mut run, (&batch, &held), (layer, &[7]), how, |_, scores| {
+            assert!(scores.iter().all(|score| score.kl.abs() < 1e-6 && score.cosine.abs() < 1e-6));
+            Ok(())
+        })
+        .expect("sweeps");
     }
 }
 
@@ -95,9 +124,7 @@ fn patching_along_a_path_is_complete() {
         let how = (Metric::LogitDifference, steps);
         let found = path_products(&mut run, (&batch, &other), &first, how).expect("runs");
         let rows = found[&0].chunks_exact(first.width);
-        let error = |((row, clean), corrupt): ((&[f32], _), _)| {
-            let (clean, corrupt): (&electrode::device::score::Score, &_) = (clean, corrupt);
-            let corrupt: &electrode::device::score::Score = corrupt;
+        let error = |((row, clean), corrupt): ((&[f32], &Score), &Score)| {
             let change = corrupt.logit_difference - clean.logit_difference;
             let sum: f64 = row.iter().map(|x| f64::from(*x)).sum();
             (sum - f64::from(change)).abs() / f64::from(change.abs().max(0.1))

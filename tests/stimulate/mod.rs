@@ -4,6 +4,7 @@
 
 mod judging;
 mod methods;
+mod toy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -224,7 +225,7 @@ fn integrated_gradients_are_complete() {
 
 #[test]
 fn what_cannot_be_asked_is_refused() {
-    let cases: [(&str, i32, &str); 20] = [
+    let cases: [(&str, i32, &str); 21] = [
         ("neurons.layers=[4]", 2, "layers are 0 to 3"),
         ("questions.wrong=nothing", 65, "no key 'nothing'"),
         ("questions.only={ attractor = \"never\" }", 65, "no question is left"),
@@ -241,6 +242,7 @@ fn what_cannot_be_asked_is_refused() {
         ("neurons.site=resid_mid", 2, "attributes to MLP neurons, not to resid_mid"),
         ("methods=[\"ablate:top=9,how=resample\"]", 2, "resample has many"),
         ("methods=[\"ablate:top=9,metric=accuracy\"]", 2, "accuracy has none"),
+        ("methods=[\"ablate:where=answer,metric=cosine\"]", 2, "all tokens of a prompt"),
         ("methods=[\"ablate:top=9\"]", 2, "ranks 9 neurons only"),
         ("judge.sets={ a = [\"layers.9.mlp_act.1\"] }", 2, "not among the neurons asked"),
         ("judge.sets={ a = [\"layers.3.mlp_act\"] }", 2, "layers.3.mlp_act.17"),

@@ -25,6 +25,7 @@ pub use config::ExperimentConfig;
 use self::passes::Passes;
 use self::ranking::Ranking;
 pub use self::resolve::Chosen;
+use self::resolve::Given;
 use self::sets::Order;
 use super::devices::Devices;
 use super::folder::RunFolder;
@@ -49,6 +50,7 @@ use crate::id::SiteKind;
 use crate::model::Model;
 use crate::report;
 use crate::stimulate::diffmask;
+use crate::stimulate::log_prob_increase::FrozenNorm;
 use crate::stimulate::neurons::{Neurons, site_of};
 use crate::stimulate::read::{self, Questions};
 use crate::stimulate::task::ByLayer;
@@ -104,7 +106,7 @@ impl Experiment {
         let tokenizer = open_tokenizer(&model, config.neurons.add_bos)?;
         let questions = read::read(&config.questions, &model, &tokenizer)?;
         let neurons = neurons(&config, &model)?;
-        let methods = resolve::methods(&config.methods, &questions, neurons.kind)?;
+        let methods = resolve::methods(&config.methods, &questions, (neurons.kind, &model.spec))?;
         resolve::tokens_at_once(&methods, &questions, model.spec.attention.causal)?;
         judge::check(&config.judge, &questions, &methods, &neurons)?;
         let (orders, order_hashes) = sets::elsewhere(&config.judge, &neurons)?;
@@ -243,15 +245,16 @@ fn answers<O: SuffixOps>(
     means: Option<&ByLayer>,
 ) -> Result<(Vec<Ranking>, Effects, Counts)> {
     let experiment = passes.experiment;
+    let given = Given { means, norm: &Arc::new(FrozenNorm::of(&experiment.model)?) };
     let asked = || experiment.methods.iter().filter(|chosen| chosen.search().is_none());
-    let tasks = asked().map(|chosen| chosen.task(means)).collect();
+    let tasks = asked().map(|chosen| chosen.task(given)).collect();
     let (baseline, found, counts) = passes.tasks("asking", tasks)?;
     let screened = asked().zip(&found).map(|(chosen, measures)| {
         chosen.screened().map(|top| Arc::new(ranking::largest(measures, top)))
     });
     let screened: Vec<Option<Arc<Vec<Vec<u32>>>>> = screened.collect();
     let exact = asked().zip(&screened).filter_map(|(chosen, only)| {
-        only.as_ref().map(|only| chosen.exact(means, Some(Arc::clone(only))))
+        only.as_ref().map(|only| chosen.exact(given, Some(Arc::clone(only))))
     });
     let exact: Vec<_> = exact.collect();
     let again = if exact.is_empty() { Vec::new() } else { passes.tasks("exactly", exact)?.1 };

@@ -7,9 +7,11 @@ use crate::error::Result;
 use crate::id::SiteKind;
 use crate::methods::MethodCall;
 use crate::methods::registry::{Causal, Kind};
+use crate::model::{BlockSpec, ModelSpec};
 use crate::stimulate::diffmask;
 use crate::stimulate::gradients::Over;
 use crate::stimulate::integrated_gradients::{Quadrature, Settings};
+use crate::stimulate::log_prob_increase::FrozenNorm;
 use crate::stimulate::masks::Holds;
 use crate::stimulate::question::{Question, Where};
 use crate::stimulate::read::Questions;
@@ -27,11 +29,19 @@ pub struct Chosen {
     pub causal: Causal,
 }
 
+/// What methods are given.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    /// Means of the neurons, where one asks for them.
+    pub(super) means: Option<&'a ByLayer>,
+    pub(super) norm: &'a Arc<FrozenNorm>,
+}
+
 /// Parses the methods of an experiment; refuses what its questions cannot feed.
 pub(super) fn methods(
     texts: &[String],
     questions: &Questions,
-    kind: SiteKind,
+    (kind, spec): (SiteKind, &ModelSpec),
 ) -> Result<Vec<Chosen>> {
     let mut chosen = Vec::with_capacity(texts.len());
     for (at, text) in texts.iter().enumerate() {
@@ -45,6 +55,10 @@ pub(super) fn methods(
         }
         let method = Chosen { call, causal };
         method.check(questions, kind)?;
+        if causal == Causal::LogProbIncrease && spec.block != BlockSpec::PreNorm {
+            let what = "needs a stream that the MLP is added to, between attention and MLP";
+            return Err(method.call.wrong(what, "use a pre-norm model, or another method"));
+        }
         chosen.push(method);
     }
     Ok(chosen)
@@ -56,7 +70,7 @@ impl Chosen {
         let Self { call, causal } = self;
         let first = questions.list.first().expect("there are questions");
         let compares = match causal {
-            Causal::Agreement => false,
+            Causal::Agreement | Causal::LogProbIncrease => false,
             Causal::Mask => call.text("mode") == "flip",
             _ => call.text("metric") == "logit_difference",
         };
@@ -70,13 +84,22 @@ impl Chosen {
             let remedy = "name the key of the second prompts as questions.counterfactual";
             return Err(call.wrong("needs a counterfactual prompt, and there are none", remedy));
         }
-        if *causal == Causal::Knowledge && kind != SiteKind::MlpAct {
+        let of_mlp = matches!(causal, Causal::Knowledge | Causal::LogProbIncrease);
+        if of_mlp && kind != SiteKind::MlpAct {
             let what = format!("attributes to MLP neurons, not to {}", kind.name());
             return Err(call.wrong(&what, "set neurons.site = \"mlp_act\", or leave it out"));
         }
-        if self.screened().is_some() && call.text("metric") == "accuracy" {
-            let remedy = "choose a metric with a gradient, or leave top out";
-            return Err(call.wrong("top needs a gradient, and accuracy has none", remedy));
+        let metric = if self.screened().is_some() { call.text("metric") } else { String::new() };
+        if ["accuracy", "kl", "cosine"].contains(&metric.as_str()) {
+            let what = format!("top needs a gradient, and {metric} has none at the untouched model");
+            return Err(call.wrong(&what, "choose another metric, or leave top out"));
+        }
+        let means = matches!(causal, Causal::Ablate | Causal::Patch)
+            && call.text("metric") == "cosine"
+            && self.place() == Where::Answer;
+        if means {
+            let remedy = "leave out where=answer, or choose metric=kl";
+            return Err(call.wrong("cosine looks at all tokens of a prompt", remedy));
         }
         if self.screened().is_some() && *causal == Causal::Ablate && call.text("how") == "resample" {
             let remedy = "choose how=mean or how=zero, or leave top out";
@@ -127,13 +150,13 @@ impl Chosen {
     }
 
     /// What is done first: the method, or the gradient that chooses its neurons.
-    pub(super) fn task(&self, means: Option<&ByLayer>) -> Task {
+    pub(super) fn task(&self, given: Given<'_>) -> Task {
         if self.screened().is_none() {
-            return self.exact(means, None);
+            return self.exact(given, None);
         }
         Task::Gradient {
             metric: self.metric(),
-            towards: Some(self.replacement(means)),
+            towards: Some(self.replacement(given)),
             over: Over::Sum(self.place()),
             then: Then::Itself,
         }
@@ -142,13 +165,13 @@ impl Chosen {
     /// The method itself, of the neurons that were chosen for it.
     pub(super) fn exact(
         &self,
-        means: Option<&ByLayer>,
+        given: Given<'_>,
         only: Option<Arc<Vec<Vec<u32>>>>,
     ) -> Task {
         let call = &self.call;
         match self.causal {
             Causal::Ablate | Causal::Patch | Causal::Agreement => Task::Ablation {
-                replacement: self.replacement(means),
+                replacement: self.replacement(given),
                 place: self.place(),
                 value: self.value(),
                 only,
@@ -186,6 +209,10 @@ impl Chosen {
                     Settings { steps: self.steps(), quadrature, metric: self.metric() };
                 Task::Knowledge { settings, threshold }
             }
+            Causal::LogProbIncrease => Task::LogProbIncrease {
+                norm: Arc::clone(given.norm),
+                exact: call.whole("exact"),
+            },
             Causal::Mask => unreachable!("a search is no task"),
         }
     }
@@ -206,22 +233,28 @@ impl Chosen {
             "log_prob" => Metric::LogProb,
             "prob" => Metric::Prob,
             "loss" => Metric::Loss,
+            "kl" => Metric::Kl,
             _ => Metric::LogitDifference,
         }
     }
 
     fn value(&self) -> Value {
-        let accuracy =
-            self.causal == Causal::Agreement || self.call.text("metric") == "accuracy";
-        if accuracy { Value::Accuracy } else { Value::Of(self.metric()) }
+        if self.causal == Causal::Agreement {
+            return Value::Accuracy;
+        }
+        match self.call.text("metric").as_str() {
+            "accuracy" => Value::Accuracy,
+            "cosine" => Value::Cosine,
+            _ => Value::Of(self.metric()),
+        }
     }
 
-    fn replacement(&self, means: Option<&ByLayer>) -> Replacement {
+    fn replacement(&self, given: Given<'_>) -> Replacement {
         if self.causal == Causal::Patch {
             return Replacement::Counterfactual;
         }
         match self.call.text("how").as_str() {
-            "mean" => Replacement::Mean(Arc::clone(means.expect("they were taken"))),
+            "mean" => Replacement::Mean(Arc::clone(given.means.expect("they were taken"))),
             "resample" => Replacement::Resample(self.call.whole("seed") as u64),
             _ => Replacement::Zero,
         }
@@ -231,9 +264,9 @@ impl Chosen {
     pub(super) fn importance(&self, mean: f64) -> f64 {
         match self.causal {
             // What the answer loses.
-            Causal::Ablate if self.call.text("metric") == "loss" => mean,
+            Causal::Ablate if rises(&self.call.text("metric")) => mean,
             Causal::Ablate | Causal::Agreement => -mean,
-            Causal::Knowledge | Causal::Mask => mean,
+            Causal::Knowledge | Causal::LogProbIncrease | Causal::Mask => mean,
             Causal::Patch | Causal::AttributionPatch | Causal::GradientActivation => mean.abs(),
         }
     }
@@ -259,4 +292,9 @@ pub(super) fn tokens_at_once(
         most = most.max(tokens);
     }
     Ok(most)
+}
+
+/// Whether a number is larger where answers are worse.
+fn rises(metric: &str) -> bool {
+    matches!(metric, "loss" | "kl" | "cosine")
 }
