@@ -1,7 +1,8 @@
 //! Sweeps and attributions, timed as the scripts for other tools time them (`side_by_side.py` runs both);
 //! one JSON line each. Prompts are random ids of one length: speed does not depend on them.
 //!
-//! `w3`: every MLP neuron of one layer set to 0 on all prompts; the loss at every token.
+//! `w3`: every MLP neuron of one layer set to 0 on all prompts; cosine and distance of the mean final
+//! rows to the untouched ones, and in language models the loss at every token.
 //! `w4`: integrated gradients of the probability of the last token's answer, every MLP neuron of every
 //! layer.
 //!
@@ -71,14 +72,15 @@ fn main() {
     let batch = QuestionBatch::new(&questions);
     let limits =
         Limits { tokens: args.batch_tokens.max(batch.tokens.len()), sequence: args.seq_len };
+    let answers = model.spec.classes().is_some();
     let mut run =
-        Differentiable::new(CpuDevice, &model, limits, (&BTreeSet::new(), true)).expect("fits");
-    let (mut walls, mut check) = (Vec::new(), 0.0);
+        Differentiable::new(CpuDevice, &model, limits, (&BTreeSet::new(), answers)).expect("fits");
+    let (mut walls, mut check) = (Vec::new(), Vec::new());
     for _ in 0..=args.repeat {
         let clock = Instant::now();
         check = match args.workload.as_str() {
             "w3" => sweep(&mut run, &batch, &args),
-            _ => attribute(&mut run, &batch, args.steps),
+            _ => vec![attribute(&mut run, &batch, args.steps)],
         };
         walls.push(clock.elapsed().as_secs_f64());
     }
@@ -111,18 +113,20 @@ fn attribute(run: &mut Differentiable<CpuDevice>, batch: &QuestionBatch, steps: 
     sum
 }
 
-/// Mean loss over all arms and tokens.
-fn sweep(run: &mut Differentiable<CpuDevice>, batch: &QuestionBatch, args: &Args) -> f64 {
+/// Means over all arms: loss of language models, 1 - cosine, distance.
+fn sweep(run: &mut Differentiable<CpuDevice>, batch: &QuestionBatch, args: &Args) -> Vec<f64> {
     let layer = args.layer.unwrap_or(run.spec().layers / 2);
     let neurons = match args.neurons {
         0 => run.spec().mlp.width,
         some => some,
     };
+    let answers = run.spec().classes().is_some();
     let held = run.hold(batch.input(), &[layer]).expect("runs");
+    let base = run.mean_rows(&batch.starts).expect("runs");
     let arms = (run.limits().tokens / batch.tokens.len()).max(1);
     let all: Vec<u32> = (0..).take(neurons).collect();
     let (nothing, edits) = (BTreeSet::new(), BTreeMap::new());
-    let (mut sum, mut count) = (0.0, 0);
+    let (mut sums, mut count) = ([0.0; 3], [0_usize; 3]);
     for neurons in all.chunks(arms) {
         let copies = held.copies(neurons.iter().flat_map(|_| (0..batch.len()).map(|q| (q, 0))));
         let tokens = copies.tokens.len();
@@ -131,6 +135,21 @@ fn sweep(run: &mut Differentiable<CpuDevice>, batch: &QuestionBatch, args: &Args
         let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
         let change = Change::Neuron { of: &of, scale: &scale, shift: &shift };
         run.resume(&held, (layer, &copies), change, &mut sites).expect("runs");
+        let width = run.spec().width;
+        let means = run.mean_rows(&copies.starts).expect("runs");
+        for (row, base) in means.chunks_exact(width).zip(base.chunks_exact(width).cycle()) {
+            let dot = |a: &[f32], b: &[f32]| -> f64 {
+                a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum()
+            };
+            let apart = row.iter().zip(base).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+            sums[1] += 1.0 - dot(row, base) / (dot(row, row) * dot(base, base)).sqrt();
+            sums[2] += apart.sqrt();
+            count[1] += 1;
+            count[2] += 1;
+        }
+        if !answers {
+            continue;
+        }
         let last: BTreeSet<u32> = copies.starts.iter().copied().collect();
         let rows: Vec<u32> = (0..).take(tokens).filter(|at| !last.contains(&(at + 1))).collect();
         let next = |&at: &u32| batch.tokens[copies.tokens[at as usize] as usize + 1];
@@ -138,8 +157,9 @@ fn sweep(run: &mut Differentiable<CpuDevice>, batch: &QuestionBatch, args: &Args
         let scoring =
             Scoring { rows: &rows, targets: &targets, foils: None, reference: None, keep: None };
         let scores = run.score(&copies.starts, scoring, None).expect("scores");
-        sum -= scores.iter().map(|score| f64::from(score.log_prob)).sum::<f64>();
-        count += scores.len();
+        sums[0] -= scores.iter().map(|score| f64::from(score.log_prob)).sum::<f64>();
+        count[0] += scores.len();
     }
-    sum / f64::from(u32::try_from(count).expect("a bench is small"))
+    let mean = |(sum, count): (f64, usize)| sum / f64::from(u32::try_from(count).expect("small"));
+    sums.into_iter().zip(count).map(mean).collect()
 }

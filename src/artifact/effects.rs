@@ -111,6 +111,38 @@ pub struct SetRow {
     pub neurons: Vec<String>,
 }
 
+/// File name of the table of [`TimeRow`].
+pub const TIME: &str = "time.parquet";
+
+/// `time.parquet`: a probe of the questions' group, trained at one position and tested at another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TimeRow {
+    /// Key by which questions are grouped.
+    pub label: String,
+    /// Full site name.
+    pub site: String,
+    /// Layer.
+    pub layer: i32,
+    /// Position of training.
+    pub trained_at: i32,
+    /// Position of testing, on other questions.
+    pub tested_at: i32,
+    /// Questions it was tested on.
+    pub n: i64,
+    /// Area under the ROC curve: 1/2 knows nothing.
+    pub auc: f64,
+}
+
+/// Writes `time.parquet`; returns its number of rows.
+pub fn write_time(path: &Path, run_id: &str, rows: impl Iterator<Item = TimeRow>) -> Result<u64> {
+    write_table(path, run_id, rows)
+}
+
+/// Reads `time.parquet`.
+pub fn read_time(path: &Path) -> Result<Vec<TimeRow>> {
+    read_table(path)
+}
+
 /// Writes `sets.parquet`; returns its number of rows.
 pub fn write_sets(path: &Path, run_id: &str, rows: impl Iterator<Item = SetRow>) -> Result<u64> {
     write_table(path, run_id, rows)
@@ -265,6 +297,42 @@ impl Record for CurveRow {
             log_prob_error: source.one()?,
             logit_difference: source.one()?,
             logit_difference_error: source.one()?,
+        })
+    }
+}
+
+impl Record for TimeRow {
+    fn fields() -> Vec<Field> {
+        vec![
+            Field::new("label", Kind::Text, Shape::One),
+            Field::new("site", Kind::Text, Shape::One),
+            Field::new("layer", Kind::I32, Shape::One),
+            Field::new("trained_at", Kind::I32, Shape::One),
+            Field::new("tested_at", Kind::I32, Shape::One),
+            Field::new("n", Kind::I64, Shape::One),
+            Field::new("auc", Kind::F64, Shape::One),
+        ]
+    }
+
+    fn put(self, sink: &mut Sink<'_>) {
+        sink.text(self.label);
+        sink.text(self.site);
+        sink.one(self.layer);
+        sink.one(self.trained_at);
+        sink.one(self.tested_at);
+        sink.one(self.n);
+        sink.one(self.auc);
+    }
+
+    fn get(source: &mut Source<'_>) -> std::result::Result<Self, String> {
+        Ok(Self {
+            label: source.text()?,
+            site: source.text()?,
+            layer: source.one()?,
+            trained_at: source.one()?,
+            tested_at: source.one()?,
+            n: source.one()?,
+            auc: source.one()?,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{device, output};
 use crate::config::{DeviceConfig, Dtype, ModelConfig};
 use crate::error::Result;
-use crate::run::questions::config::{JudgeConfig, NeuronConfig};
+use crate::run::questions::config::{JudgeConfig, NeuronConfig, ProbeConfig};
 use crate::run::questions::{Answered, Experiment, ExperimentConfig, stimulate};
 use crate::stimulate::read::{LongAnswers, QuestionConfig};
 
@@ -133,6 +133,8 @@ impl QuestionArgs {
                 wrong: self.wrong,
                 counterfactual: self.counterfactual,
                 group: self.group,
+                quantity: None,
+                covariates: Vec::new(),
                 only: self.only.into_iter().collect(),
                 limit: self.limit,
                 long_answers: if self.skip_long_answers {
@@ -147,6 +149,7 @@ impl QuestionArgs {
                 add_bos: self.add_bos,
                 ..NeuronConfig::default()
             },
+            probe: ProbeConfig::default(),
             judge: JudgeConfig { sizes: self.sizes, random: 3, ..JudgeConfig::default() },
             device: DeviceConfig {
                 name: self.device,

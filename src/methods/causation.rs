@@ -144,6 +144,17 @@ pub const CAUSATION: &[Method] = &[
         ..CAUSAL
     },
     Method {
+        name: "diag-weights",
+        summary: "syntax units: weights of a number of the prompt regressed on all neurons together",
+        formula: "|w_n|, w the ridge regression of questions.quantity on the standardised neurons at \
+                  the answering token, questions.covariates accounted for; set: w > mean ± sd times",
+        test: "",
+        paper: "Lakretz et al. 2019, arXiv 1903.07435",
+        params: &[positive("sd", "3", "standard deviations of the weights, to be in the set")],
+        kind: Kind::Causal(Causal::DiagnosticWeights),
+        ..CAUSAL
+    },
+    Method {
         name: "logprob-inc",
         summary: "what the neuron adds to the prediction by itself, read at its own layer",
         formula: "log p(w | r + x_n v_n) - log p(w | r), r the stream before the MLP, v_n the neuron's \

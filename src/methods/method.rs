@@ -99,6 +99,8 @@ pub enum Causal {
     Knowledge,
     /// What neurons add to a prediction by themselves.
     LogProbIncrease,
+    /// A regression on all neurons together.
+    DiagnosticWeights,
     /// Gates on all neurons, learned.
     Mask,
 }

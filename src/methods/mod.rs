@@ -9,6 +9,7 @@ pub mod baselines;
 pub mod call;
 pub mod causation;
 pub mod corpus_based;
+pub mod dual;
 pub mod evidence;
 pub mod matrix;
 mod method;

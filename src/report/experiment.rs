@@ -9,26 +9,36 @@ use std::path::Path;
 
 use self::plot::{Line, Point, plot};
 use super::html::{STYLE, escape};
-use crate::artifact::effects::{CURVES, CurveRow, EFFECTS, EffectRow, read_curves, read_effects};
+use crate::artifact::effects::{
+    CURVES, CurveRow, EFFECTS, EffectRow, SETS, SetRow, read_curves, read_effects, read_sets,
+};
 use crate::artifact::manifest::Manifest;
 use crate::error::Result;
 
 /// Neurons listed for each method.
 const LISTED: i32 = 25;
+/// Members listed for each set.
+const SHOWN: usize = 5;
 
 /// The page of the experiment in a folder.
 pub(super) fn page(folder: &Path) -> Result<String> {
     let manifest = Manifest::read(folder)?;
     let effects = read_effects(&folder.join(EFFECTS))?;
     let curves = read_curves(&folder.join(CURVES))?;
-    Ok(draw(&manifest, &effects, &curves))
+    let sets = read_sets(&folder.join(SETS))?;
+    Ok(draw(&manifest, &effects, (&curves, &sets)))
 }
 
-fn draw(manifest: &Manifest, effects: &[EffectRow], curves: &[CurveRow]) -> String {
+fn draw(
+    manifest: &Manifest,
+    effects: &[EffectRow],
+    (curves, sets): (&[CurveRow], &[SetRow]),
+) -> String {
     let name = manifest.config["name"].as_str().unwrap_or("experiment");
     let mut body = String::new();
     facts(&mut body, manifest, curves);
     judged(&mut body, curves);
+    worth(&mut body, sets);
     neurons(&mut body, effects);
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
@@ -89,16 +99,18 @@ fn judged(body: &mut String, curves: &[CurveRow]) {
     let all: Vec<&CurveRow> = curves.iter().filter(|row| row.concept == "*").collect();
     let Some(untouched) = all.iter().find(|row| row.method == "none") else { return };
     let start = Point { x: 0.0, y: untouched.accuracy, error: untouched.accuracy_error };
-    for (steered, title, axis) in [
-        (false, "Neurons taken away", "neurons taken away"),
-        (true, "Neurons moved towards the other group", "strength"),
+    for (acts, title, axis) in [
+        (&["zero", "mean"][..], "Neurons taken away", "neurons taken away"),
+        (&["keep-zero", "keep-mean"], "Neurons kept, all others taken away", "neurons kept"),
+        (&["steer"], "Neurons moved towards the other group", "strength"),
     ] {
-        let chosen = all.iter().filter(|row| row.method != "none");
-        let chosen: Vec<&CurveRow> =
-            chosen.filter(|row| (row.act == "steer") == steered).copied().collect();
+        let chosen = all.iter().filter(|row| acts.contains(&row.act.as_str()));
+        let chosen: Vec<&CurveRow> = chosen.copied().collect();
         if chosen.is_empty() {
             continue;
         }
+        let (steered, kept) = (acts == ["steer"], acts.contains(&"keep-mean"));
+        let start = (!kept).then_some(start);
         let _ = write!(body, "<h2>{title}</h2>");
         let _ = write!(body, "{}", plot(&lines(&chosen, steered, start), (axis, "right answers")));
         let rows = chosen.iter().map(|row| {
@@ -119,8 +131,9 @@ fn judged(body: &mut String, curves: &[CurveRow]) {
     }
 }
 
-/// A line for the top of each method, and one for the mean of its random sets.
-fn lines(rows: &[&CurveRow], steered: bool, start: Point) -> Vec<Line> {
+/// A line for each order of a method, and one for the mean of its random sets; from the untouched model
+/// on, where nothing done is that.
+fn lines(rows: &[&CurveRow], steered: bool, start: Option<Point>) -> Vec<Line> {
     let mut found: BTreeMap<(String, String), Vec<&CurveRow>> = BTreeMap::new();
     for row in rows {
         found.entry((row.method.clone(), row.order.clone())).or_default().push(row);
@@ -139,12 +152,44 @@ fn lines(rows: &[&CurveRow], steered: bool, start: Point) -> Vec<Line> {
                 error: rows.iter().map(|row| row.accuracy_error).sum::<f64>() / count,
             }
         };
-        let points = std::iter::once(start).chain(by_dose.into_iter().map(point)).collect();
+        let points = start.into_iter().chain(by_dose.into_iter().map(point)).collect();
         let random = order == "random";
-        let name = if random { format!("random beside {method}") } else { method };
+        let name = match order.as_str() {
+            "random" => format!("random beside {method}"),
+            "bottom" | "greedy" => format!("{order} of {method}"),
+            _ => method,
+        };
         Line { name, random, points }
     };
     found.into_iter().map(line).collect()
+}
+
+/// What the sets are worth, for all questions.
+fn worth(body: &mut String, sets: &[SetRow]) {
+    let rows = sets.iter().filter(|row| row.concept == "*").map(|row| {
+        let share = |x: Option<f64>| x.map_or_else(String::new, |x| format!("{x:.3}"));
+        let listed = row.neurons.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(" ");
+        let more = if row.neurons.len() > SHOWN { " …" } else { "" };
+        vec![
+            row.method.clone(),
+            row.order.clone(),
+            row.size.to_string(),
+            share(row.necessity),
+            share(row.sufficiency),
+            share(row.pnps),
+            row.area.map_or_else(String::new, |x| format!("{x:.4}")),
+            format!("{listed}{more}"),
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return;
+    }
+    body.push_str("<h2>What sets are worth</h2>");
+    let heads = [
+        "set", "order", "neurons", "necessity", "sufficiency", "harmonic mean", "area", "members",
+    ];
+    table(body, &heads, rows.into_iter());
 }
 
 /// The first neurons of each ranking over all questions.

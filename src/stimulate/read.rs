@@ -41,6 +41,12 @@ pub struct QuestionConfig {
     /// Key by which questions are grouped.
     #[serde(default)]
     pub group: Option<String>,
+    /// Key of a number that a probe is to read off the neurons (`diag-weights`): open nodes, depth.
+    #[serde(default)]
+    pub quantity: Option<String>,
+    /// Keys of numbers that are accounted for beside it: the position of the word.
+    #[serde(default)]
+    pub covariates: Vec<String>,
     /// Only questions that have these values at these keys.
     #[serde(default)]
     pub only: BTreeMap<String, String>,
@@ -83,6 +89,10 @@ pub struct Questions {
     pub group_of: Vec<Option<u32>>,
     /// Names of the groups, sorted.
     pub groups: Vec<String>,
+    /// Number of each question at `quantity`, if there is one.
+    pub quantities: Option<Vec<f64>>,
+    /// Numbers of each question at `covariates`.
+    pub covariates: Vec<Vec<f64>>,
     /// Questions left out because of their answers or lengths.
     pub skipped: u64,
 }
@@ -127,6 +137,12 @@ pub fn read(config: &QuestionConfig, model: &Model, tokenizer: &Tokenizer) -> Re
                 names
                     .push(config.group.as_deref().map(|key| place.text(&object, key)).transpose()?);
                 questions.list.push(question);
+                if let Some(key) = &config.quantity {
+                    let number = place.number(&object, key)?;
+                    questions.quantities.get_or_insert_default().push(number);
+                }
+                let numbers = config.covariates.iter().map(|key| place.number(&object, key));
+                questions.covariates.push(numbers.collect::<Result<_>>()?);
             } else {
                 questions.skipped += 1;
             }
@@ -169,6 +185,15 @@ impl Place<'_> {
                 "name the keys of your file in [questions]: prompt, answer, wrong, group",
             )),
         }
+    }
+}
+
+impl Place<'_> {
+    fn number(self, object: &Value, key: &str) -> Result<f64> {
+        let number = object.get(key).and_then(Value::as_f64).filter(|x| x.is_finite());
+        number.ok_or_else(|| {
+            self.error(format!("'{key}' is no number here"), "give every question a JSON number")
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The real binary, as a shell sees it: exit code, stdout, stderr.
 
 mod config;
+mod experiment_keys;
 mod config_table;
 mod devices;
 mod gpus;

@@ -2,6 +2,7 @@
 
 mod brute;
 mod calibration;
+mod dual;
 mod entropy;
 mod fixtures;
 mod rank_command;

@@ -3,7 +3,9 @@
 //! the embedded model, random neurons of the same layers beside those a method names.
 
 mod judging;
+mod masked;
 mod methods;
+mod syntax;
 mod toy;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,7 +111,7 @@ fn an_experiment_that_was_stopped_ends_with_the_same_bits() {
         "questions.limit=12",
         "neurons.block=4",
         "neurons.layers=[3]",
-        "methods=[\"gradact\", \"ablate:how=resample,where=answer\"]",
+        "methods=[\"gradact\", \"ablate:how=resample,where=answer\", \"diffmask:steps=3\"]",
         "judge.sizes=[5]",
         "judge.steer=[]",
     ];
@@ -135,8 +137,10 @@ fn an_experiment_that_was_stopped_ends_with_the_same_bits() {
         stops += 1;
         assert!(stops < 20, "it does not come to an end");
     }
-    assert!(stops >= 3, "stopped {stops} times");
+    assert!(stops >= 6, "stopped {stops} times");
     assert_eq!(tables(&out), want);
+    let gates = |folder: &Path| std::fs::read(folder.join("gates-3.json")).expect("gates");
+    assert_eq!(gates(&out), gates(&undisturbed));
 }
 
 #[test]
@@ -225,7 +229,7 @@ fn integrated_gradients_are_complete() {
 
 #[test]
 fn what_cannot_be_asked_is_refused() {
-    let cases: [(&str, i32, &str); 21] = [
+    let cases: [(&str, i32, &str); 24] = [
         ("neurons.layers=[4]", 2, "layers are 0 to 3"),
         ("questions.wrong=nothing", 65, "no key 'nothing'"),
         ("questions.only={ attractor = \"never\" }", 65, "no question is left"),
@@ -237,6 +241,9 @@ fn what_cannot_be_asked_is_refused() {
         ("questions.group=template", 2, "two values"),
         ("judge.random=1000", 2, "from 0 to 100"),
         ("methods=[\"kn:steps=900000\"]", 2, "choose at most 262144 steps"),
+        ("methods=[\"diag-weights\"]", 2, "questions.quantity"),
+        ("questions.quantity=prefix", 65, "line 1: 'prefix' is no number"),
+        ("probe.align=middle", 2, "one of \"start\", \"end\""),
         ("neurons.site=mlp_up", 2, "no 'mlp_up'"),
         ("neurons.site=logits", 2, "one of"),
         ("neurons.site=resid_mid", 2, "attributes to MLP neurons, not to resid_mid"),

@@ -28,6 +28,9 @@ pub struct ExperimentConfig {
     /// Which neurons.
     #[serde(default)]
     pub neurons: NeuronConfig,
+    /// What is read off the neurons, beside the methods.
+    #[serde(default)]
+    pub probe: ProbeConfig,
     /// What the rankings are put to.
     #[serde(default)]
     pub judge: JudgeConfig,
@@ -55,6 +58,38 @@ pub struct NeuronConfig {
     /// Tokens of a batch, copies included. 4096 by default.
     #[serde(default)]
     pub batch_tokens: Option<usize>,
+}
+
+/// `[probe]`: logistic probes of the group of a question, position by position.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeConfig {
+    /// Where positions are counted from; no probes without it.
+    #[serde(default)]
+    pub align: Option<Align>,
+    /// Half of it times |w|² is added to the loss.
+    #[serde(default = "penalty")]
+    pub penalty: f64,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self { align: None, penalty: penalty() }
+    }
+}
+
+fn penalty() -> f64 {
+    1.0
+}
+
+/// See [`ProbeConfig::align`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Align {
+    /// The first token is position 0.
+    Start,
+    /// The answering token is position 0, the one before it 1.
+    End,
 }
 
 /// `[judge]`: the top of each ranking is taken away, and steered, beside random neurons.

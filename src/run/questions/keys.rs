@@ -21,6 +21,8 @@ pub const KEYS: &[Key] = &[
         "key of a prompt of as many tokens that asks for the wrong answer",
     ),
     optional("questions.group", Kind::Text, "key by which questions are grouped"),
+    optional("questions.quantity", Kind::Text, "key of a number that `diag-weights` explains"),
+    optional("questions.covariates", Kind::Texts(1), "keys of numbers accounted for beside it"),
     optional("questions.only", Kind::TextByName, "only questions with these values at these keys"),
     optional("questions.limit", Kind::Integer(0, ANY), "only so many, evenly spread; 0 for all (0)"),
     optional(
@@ -71,6 +73,12 @@ pub const KEYS: &[Key] = &[
     required("judge.rankings[].method", Kind::Text, "method of a ranking there, as written"),
     optional("judge.rankings[].label", Kind::Text, "its label column (the only one)"),
     optional("judge.rankings[].concept", Kind::Text, "its class or group (`*`)"),
+    optional(
+        "probe.align",
+        Kind::Choice(&["start", "end"]),
+        "probes of the group at each position, tested at the others, counted from there (none)",
+    ),
+    optional("probe.penalty", Kind::Number(1e-9, 1e9), "half of it times |w|² is added (1)"),
     DEVICE_NAME,
     DEVICE_THREADS,
     DEVICE_COMMIT_SECONDS,

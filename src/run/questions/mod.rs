@@ -13,6 +13,7 @@ mod passes;
 mod ranking;
 mod resolve;
 mod sets;
+mod syntax;
 mod worth;
 
 use std::path::PathBuf;
@@ -32,7 +33,9 @@ use super::folder::RunFolder;
 use super::provenance::model_facts;
 use super::{Report, devices};
 use crate::accumulate::effects::Effects;
-use crate::artifact::effects::{CURVES, EFFECTS, SETS, write_curves, write_effects, write_sets};
+use crate::artifact::effects::{
+    CURVES, EFFECTS, SETS, TIME, write_curves, write_effects, write_sets, write_time,
+};
 use crate::artifact::machine::{Machine, environment, peak_memory, utc_now};
 use crate::artifact::manifest::{
     CorpusFacts, FORMAT, FileFacts, LabelFacts, Manifest, PlanFacts, Program,
@@ -47,6 +50,7 @@ use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
 use crate::hash::blake3_of_file;
 use crate::id::SiteKind;
+use crate::methods::registry::Causal;
 use crate::model::Model;
 use crate::report;
 use crate::stimulate::diffmask;
@@ -133,7 +137,7 @@ impl Experiment {
             devices.kind(),
         ]);
         let run_id = *blake3::hash(facts.to_string().as_bytes()).as_bytes();
-        Ok(Self {
+        let experiment = Self {
             config,
             model,
             questions,
@@ -144,7 +148,9 @@ impl Experiment {
             model_files,
             question_files,
             devices,
-        })
+        };
+        syntax::check(&experiment)?;
+        Ok(experiment)
     }
 
     /// Blocks of questions.
@@ -214,6 +220,8 @@ pub fn stimulate_on<O: SuffixOps>(
     let (rankings, baseline, counts) = answers(&mut passes, means.as_ref())?;
     let rows = rankings.iter().flat_map(|ranking| ranking.rows(experiment));
     write_effects(&folder.path().join(EFFECTS), folder.run_id(), rows)?;
+    let time = passes.time(&experiment.config.probe)?;
+    write_time(&folder.path().join(TIME), folder.run_id(), time.into_iter())?;
     let judged = judge::judge(&mut passes, &rankings, (survey.as_ref(), &baseline))?;
     write_curves(&folder.path().join(CURVES), folder.run_id(), judged.curves.into_iter())?;
     write_sets(&folder.path().join(SETS), folder.run_id(), judged.sets.into_iter())?;
@@ -246,7 +254,7 @@ fn answers<O: SuffixOps>(
 ) -> Result<(Vec<Ranking>, Effects, Counts)> {
     let experiment = passes.experiment;
     let given = Given { means, norm: &Arc::new(FrozenNorm::of(&experiment.model)?) };
-    let asked = || experiment.methods.iter().filter(|chosen| chosen.search().is_none());
+    let asked = || experiment.methods.iter().filter(|chosen| chosen.is_task());
     let tasks = asked().map(|chosen| chosen.task(given)).collect();
     let (baseline, found, counts) = passes.tasks("asking", tasks)?;
     let screened = asked().zip(&found).map(|(chosen, measures)| {
@@ -263,6 +271,12 @@ fn answers<O: SuffixOps>(
     for (at, chosen) in experiment.methods.iter().enumerate() {
         if let Some(settings) = chosen.search() {
             rankings.push(gates(passes, (at, chosen), settings, means)?);
+            continue;
+        }
+        if chosen.causal == Causal::DiagnosticWeights {
+            let weights = syntax::diagnostic_weights(passes)?;
+            let questions = experiment.questions.list.len() as u64;
+            rankings.push(ranking::rank_weights(chosen, &weights, questions));
             continue;
         }
         let (first, only) = found.next().zip(screened.next()).expect("one for each");
@@ -303,7 +317,7 @@ fn manifest(
     let neurons = experiment.neurons.count() as u64;
     let model = (&experiment.model, &experiment.model_files[..]);
     let blocks = u64::from(experiment.blocks());
-    let outputs = [EFFECTS, CURVES, SETS].map(|name| FileFacts::output(folder.path(), name));
+    let outputs = [EFFECTS, CURVES, SETS, TIME].map(|name| FileFacts::output(folder.path(), name));
     Manifest {
         format: FORMAT.to_owned(),
         run_id: experiment.run_id_hex(),

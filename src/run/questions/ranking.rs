@@ -86,6 +86,30 @@ pub(super) fn rank_gates(chosen: &Chosen, search: &Search, neurons: &Neurons, n:
     Ranking { method: chosen.call.to_string(), group: 0, neurons }
 }
 
+/// The ranking of weights of a regression, over all questions.
+pub(super) fn rank_weights(chosen: &Chosen, weights: &[Vec<f64>], n: u64) -> Ranking {
+    let all = || weights.iter().flatten();
+    let count = all().count() as f64;
+    let mean = all().sum::<f64>() / count;
+    let sd = (all().map(|w| (w - mean).powi(2)).sum::<f64>() / count).sqrt();
+    let far = chosen.call.number("sd") * sd;
+    let places = (0..).zip(weights).flat_map(|(layer, row)| {
+        (0..).zip(row).map(move |(column, w)| ((layer, column), *w))
+    });
+    let ranked = places.map(|(place, w)| Ranked {
+        place,
+        score: w.abs(),
+        spread: Spread { n, mean: w, error: 0.0 },
+        p: None,
+        q: None,
+        share: None,
+        selected: (w - mean).abs() > far,
+    });
+    let mut neurons: Vec<Ranked> = ranked.collect();
+    neurons.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.place.cmp(&b.place)));
+    Ranking { method: chosen.call.to_string(), group: 0, neurons }
+}
+
 /// The columns of each layer with the largest means in magnitude, so many of all layers together.
 pub(super) fn largest(measures: &[Effects], top: usize) -> Vec<Vec<u32>> {
     let ranked = one((measures, None), 0, f64::abs);

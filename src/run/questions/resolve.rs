@@ -70,7 +70,7 @@ impl Chosen {
         let Self { call, causal } = self;
         let first = questions.list.first().expect("there are questions");
         let compares = match causal {
-            Causal::Agreement | Causal::LogProbIncrease => false,
+            Causal::Agreement | Causal::LogProbIncrease | Causal::DiagnosticWeights => false,
             Causal::Mask => call.text("mode") == "flip",
             _ => call.text("metric") == "logit_difference",
         };
@@ -83,6 +83,10 @@ impl Chosen {
         if patches && first.other.is_none() {
             let remedy = "name the key of the second prompts as questions.counterfactual";
             return Err(call.wrong("needs a counterfactual prompt, and there are none", remedy));
+        }
+        if *causal == Causal::DiagnosticWeights && questions.quantities.is_none() {
+            let remedy = "name the key of the number as questions.quantity";
+            return Err(call.wrong("explains a number, and the questions have none", remedy));
         }
         let of_mlp = matches!(causal, Causal::Knowledge | Causal::LogProbIncrease);
         if of_mlp && kind != SiteKind::MlpAct {
@@ -142,6 +146,11 @@ impl Chosen {
             place: self.place(),
             seed: call.whole("seed") as u64,
         })
+    }
+
+    /// Whether it is asked question by question, as a task.
+    pub(super) fn is_task(&self) -> bool {
+        !matches!(self.causal, Causal::Mask | Causal::DiagnosticWeights)
     }
 
     /// Whether what is gated goes to its mean at first.
@@ -213,7 +222,7 @@ impl Chosen {
                 norm: Arc::clone(given.norm),
                 exact: call.whole("exact"),
             },
-            Causal::Mask => unreachable!("a search is no task"),
+            Causal::Mask | Causal::DiagnosticWeights => unreachable!("it is no task"),
         }
     }
 
@@ -267,7 +276,10 @@ impl Chosen {
             Causal::Ablate if rises(&self.call.text("metric")) => mean,
             Causal::Ablate | Causal::Agreement => -mean,
             Causal::Knowledge | Causal::LogProbIncrease | Causal::Mask => mean,
-            Causal::Patch | Causal::AttributionPatch | Causal::GradientActivation => mean.abs(),
+            Causal::Patch
+            | Causal::AttributionPatch
+            | Causal::GradientActivation
+            | Causal::DiagnosticWeights => mean.abs(),
         }
     }
 }
