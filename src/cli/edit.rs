@@ -26,6 +26,7 @@ pub struct EditArgs {
 enum Edit {
     DropLayers(layers::DropLayersArgs),
     PruneNeurons(neurons::PruneNeuronsArgs),
+    PPrune(neurons::PPruneArgs),
     Knowledge(knowledge::KnowledgeArgs),
     Erase(knowledge::EraseArgs),
     Undo(knowledge::UndoArgs),
@@ -70,6 +71,7 @@ pub(super) fn run(args: EditArgs) -> Result<()> {
     match args.edit {
         Edit::DropLayers(args) => layers::run(args),
         Edit::PruneNeurons(args) => neurons::run(args),
+        Edit::PPrune(args) => neurons::p_prune(args),
         Edit::Knowledge(args) => knowledge::knowledge(args),
         Edit::Erase(args) => knowledge::erase(args),
         Edit::Undo(args) => knowledge::undo(args),

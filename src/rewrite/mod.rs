@@ -8,10 +8,12 @@
 pub mod activations;
 mod checkpoint;
 pub mod choose;
+pub mod cluster;
 pub mod direction;
 pub mod knowledge;
 pub mod layers;
 pub mod means;
+pub mod merge;
 pub mod neurons;
 pub mod selected;
 

@@ -33,7 +33,8 @@ fn a_model_without_a_layer_is_one_whose_layer_does_nothing() {
         let name = fixture.display().to_string();
         let model = open(&fixture);
         let home = tempfile::tempdir().expect("a temporary folder");
-        for layer in 0..model.spec.layers {
+        // The only layer of a model stays.
+        for layer in (0..model.spec.layers).filter(|_| model.spec.layers > 1) {
             let made = make(drop_layers(&model, &[layer]).expect("it may go"));
             let want = run(&fixture, &fixture, Some(&identity(&fixture, home.path(), layer)));
             let got = run(&made.folder, &fixture, None);

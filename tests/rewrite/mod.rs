@@ -4,6 +4,7 @@ mod columns;
 mod command;
 mod folder;
 mod layers;
+mod merge;
 mod neurons;
 
 use std::collections::BTreeMap;
@@ -151,4 +152,14 @@ fn raw(folder: &Path) -> Raw {
 /// Names of the tensors of `old` that are not in `new` as they were.
 fn changed(old: &Raw, new: &Raw) -> Vec<String> {
     old.iter().filter(|(name, raw)| new.get(*name) != Some(raw)).map(|(n, _)| n.clone()).collect()
+}
+
+/// Half the distance of neighbours of 1 in the coarsest type of a checkpoint.
+fn rounding(folder: &Path) -> f64 {
+    let of = |(dtype, ..): &(safetensors::Dtype, Vec<usize>, Vec<u8>)| match dtype {
+        safetensors::Dtype::BF16 => (-9.0_f64).exp2(),
+        safetensors::Dtype::F16 => (-12.0_f64).exp2(),
+        _ => (-25.0_f64).exp2(),
+    };
+    raw(folder).values().map(of).fold(0.0, f64::max)
 }

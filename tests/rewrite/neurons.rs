@@ -16,7 +16,7 @@ use safetensors::Dtype;
 use serde_json::{Value, json};
 
 use super::{
-    assert_close, changed, differ, fixtures, floats, golden, make, open, raw, run, run_on,
+    assert_close, changed, differ, fixtures, floats, golden, make, open, raw, rounding, run, run_on,
 };
 use crate::cuda::device;
 
@@ -51,8 +51,10 @@ fn removed_neurons_are_neurons_that_say_nothing() {
         assert!(differ(&got, &run(&fixture, &fixture, None)), "{name}");
         let changes = changed(&raw(&fixture), &raw(&zeroed.folder));
         assert_eq!(changes.len(), zeroed.written.changed, "{name}: {changes:?}");
-        let act = floats(&got["layers.1.mlp_act"]);
-        assert!(neurons[&1].iter().all(|&n| act.iter().skip(n).step_by(width).all(|x| *x == 0.0)));
+        let act = floats(&got[&format!("layers.{end}.mlp_act")]);
+        assert!(
+            neurons[&end].iter().all(|&n| act.iter().skip(n).step_by(width).all(|x| *x == 0.0))
+        );
         // Deleted: as many of each layer, so that the model stays one of one width.
         let even: Neurons = neurons
             .iter()
@@ -104,9 +106,8 @@ fn what_neurons_wrote_on_average_goes_to_the_bias() {
         let made = make(made.expect("they may go"));
         let want = run(&fixture, &fixture, Some(&edits("set", &neurons, mean)));
         let end = layers - 1;
-        // The bias of a bf16 checkpoint has 8 bits.
-        let half = raw(&fixture).values().any(|(dtype, ..)| *dtype == Dtype::BF16);
-        let bound = if half { 2e-2 } else { 3e-5 };
+        // The bias is rounded to the type of the checkpoint.
+        let bound = (rounding(&fixture) as f32 * 10.0).max(3e-5);
         assert_close(&name, (&run(&made.folder, &fixture, None), end), (&want, end), bound);
         let without = make(remove(&model, &neurons, Removal::Zero, None).expect("they may go"));
         let without = run(&without.folder, &fixture, None);

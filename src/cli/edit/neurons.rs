@@ -1,12 +1,14 @@
-//! `electrode edit prune-neurons`.
+//! `electrode edit prune-neurons` and `p-prune`.
 
 use std::path::{Path, PathBuf};
 
 use super::Folders;
 use crate::artifact::ranked::read_ranked;
 use crate::error::Result;
+use crate::rewrite::activations::Activations;
 use crate::rewrite::choose::{Amount, Choice, Wanted, choose, scores};
 use crate::rewrite::means::read_means;
+use crate::rewrite::merge::merge;
 use crate::rewrite::neurons::{Removal, remove};
 
 /// Which ranking of a table is meant.
@@ -80,4 +82,28 @@ pub(super) fn run(args: PruneNeuronsArgs) -> Result<()> {
     let done = if args.zero { "set to 0" } else { "deleted" };
     let what = format!("{count} of {} neurons {done}", shape.0 * shape.1);
     args.folders.write(rewrite, &what)
+}
+
+/// Merge neurons that say the same, so that fewer are left in each layer
+#[derive(clap::Args, Debug)]
+pub(super) struct PPruneArgs {
+    #[command(flatten)]
+    folders: Folders,
+    /// Activations of `electrode extract --corpus FILE --sites 'layers.*.mlp_act'`
+    #[arg(long, value_name = "FILE.safetensors")]
+    activations: PathBuf,
+    /// Share of the neurons of each layer that is kept, rounded up
+    #[arg(long, value_name = "SHARE")]
+    keep: f64,
+}
+
+pub(super) fn p_prune(args: PPruneArgs) -> Result<()> {
+    let model = args.folders.open()?;
+    let (rewrite, layers) = merge(&model, &Activations::open(&args.activations)?, args.keep)?;
+    let lines = layers.iter().enumerate().map(|(number, layer)| {
+        let (kept, width) = (layer.kept.len(), model.spec.mlp.width);
+        let lost = 100.0 * layer.lost;
+        format!("layer {number}: {kept} of {width} neurons, {lost:.2}% of the variance lost")
+    });
+    args.folders.write(rewrite, &lines.collect::<Vec<_>>().join("\n"))
 }
