@@ -89,11 +89,8 @@ impl Undo {
         let mut rewrite = Rewrite::new(model, json!({"undo": neurons}))?;
         for UndoLayer { layer, dtype, columns: saved } in &self.layers {
             let now = columns(&rewrite, *layer, saved.iter().map(|(neuron, ..)| *neuron))?;
-            let same =
-                |((_, now), (.., after)): (&(usize, Vec<u8>), &(usize, Vec<u8>, Vec<u8>))| {
-                    now == after
-                };
-            if now.dtype != *dtype || !now.of.iter().zip(saved).all(same) {
+            let same = now.of.iter().zip(saved).all(|(now, saved)| now.1 == saved.2);
+            if now.dtype != *dtype || !same {
                 let what =
                     format!("the columns of layer {layer} are not those that the edit wrote");
                 let remedy = "give the checkpoint that was written together with the --undo-file";

@@ -160,8 +160,11 @@ fn facts_are_edited_erased_and_undone() {
     let back = bench.edit_of(&bench.path("edited"), &format!("undo --undo {undo}"), "back");
     assert_eq!(back.code, Some(0), "{}", back.stderr);
     assert_eq!(raw(&bench.path("back")), raw(&trained()));
-    bench.done(&format!("erase {given}"), "erased");
-    let wrong = bench.edit_of(&bench.path("edited"), &format!("undo --undo {undo}"), "wrong");
+    let twice = bench.edit(&format!("erase {given}"), "erased");
+    assert_eq!(twice.code, Some(2));
+    assert!(twice.stderr.contains("exists already"), "{}", twice.stderr);
+    bench.done(&format!("erase --neurons {neurons}"), "erased");
+    let wrong = bench.edit_of(&bench.path("erased"), &format!("undo --undo {undo}"), "wrong");
     assert_eq!(wrong.code, Some(65), "{}", wrong.stderr);
     let long = bench.edit(&format!("knowledge {given} --old _dog --new _dogmatically"), "long");
     assert_eq!(long.code, Some(2));

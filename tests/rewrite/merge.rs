@@ -67,17 +67,14 @@ fn clusters_are_those_of_average_linkage() {
 fn correlations_have_no_sign_and_constants_none() {
     // Columns: x, -2x + 1, constant, something else.
     let rows = [1.0, 2.0, 4.0, 3.0];
-    let values: Vec<f64> = rows
-        .iter()
-        .zip([1.0, -1.0, 1.0, -1.0])
-        .flat_map(|(x, y)| [*x, 1.0 - 2.0 * x, 7.0, y])
-        .collect();
+    let columns = rows.iter().zip([1.0, 1.0, 1.0, -1.0]);
+    let values = columns.flat_map(|(x, y)| [*x, 1.0 - 2.0 * x, 7.0, y]).collect();
     let r = correlations(&Matrix { rows: 4, columns: 4, values });
     let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
     assert!(near(r[1], 1.0) && near(r[4], 1.0), "{r:?}");
     assert_eq!((r[2], r[10], r[11]), (0.0, 1.0, 0.0));
-    // Deviations -1.5, -0.5, 1.5, 0.5 with 1, -1, 1, -1: -1 + 0.5 of sqrt(5 * 4).
-    assert!(near(r[3], 1.0 / 20.0_f64.sqrt() * (-1.5 + 0.5 + 1.5 - 0.5_f64).abs()), "{}", r[3]);
+    // Deviations -3 -1 3 1 and 1 1 1 -3, halved: -1 of sqrt(5 * 3).
+    assert!(near(r[3], 1.0 / 15.0_f64.sqrt()), "{}", r[3]);
     // 0 - 1 - 2 with 2 in the middle.
     let line = [1.0, 0.1, 0.8, 0.1, 1.0, 0.7, 0.8, 0.7, 1.0];
     assert_eq!(representative(&[0, 1, 2], &line, 3), 2);
@@ -122,25 +119,23 @@ fn keeping_all_neurons_changes_nothing() {
     }
 }
 
-/// Gives the second half of the neurons of each layer the input weights of the first half.
+/// Gives neurons `half..2 half` of each layer the input weights of the first `half`.
 fn plant(fixture: &Path, to: &Path) {
     let model = open(fixture);
-    let width = model.spec.mlp.width;
+    let (width, half) = (model.spec.mlp.width, model.spec.mlp.width / 2);
     let mut tensors: Raw = raw(fixture);
     for (name, (_, shape, bytes)) in &mut tensors {
-        let feeds = ["c_fc", "up_proj", "gate_proj"].iter().any(|part| name.contains(part));
-        if !feeds {
-            continue;
-        }
-        // GPT-2 stores a column for each neuron, the others a row.
+        // GPT-2 stores a column for each neuron, the others a row; biases are one row of neurons.
         let (rows, length) = match shape[..] {
-            [rows, columns] if columns == width && name.contains("c_fc") => (rows, 4 * columns),
-            _ => (1, bytes.len()),
+            [rows, columns] if name.contains("c_fc") => (rows, 4 * columns),
+            _ if ["c_fc", "up_proj", "gate_proj"].iter().any(|part| name.contains(part)) => {
+                (1, bytes.len())
+            }
+            _ => continue,
         };
         for row in 0..rows {
             let row = &mut bytes[row * length..][..length];
-            let (first, second) = row.split_at_mut(length / 2);
-            second.copy_from_slice(first);
+            row.copy_within(..length / width * half, length / width * half);
         }
     }
     std::fs::create_dir(to).expect("made");
@@ -164,16 +159,18 @@ fn planted_duplicates_are_merged_and_nothing_is_lost() {
         let model = open(&planted);
         let acts = Activations::open(&file).expect("opens");
         let width = model.spec.mlp.width;
-        let (rewrite, layers) = merge(&model, &acts, 0.5).expect("merges");
+        let (half, odd) = (width / 2, width % 2);
+        let share = (half + odd) as f64 / width as f64;
+        let (rewrite, layers) = merge(&model, &acts, share).expect("merges");
         for layer in &layers {
-            let halves: Vec<usize> = layer.kept.iter().map(|n| n % (width / 2)).collect();
-            let mut sorted = halves.clone();
-            sorted.sort_unstable();
-            assert!(sorted.iter().copied().eq(0..width / 2), "{name}: one of each pair {halves:?}");
+            assert_eq!(layer.kept.len(), half + odd);
+            let pairs = layer.kept.iter().filter(|&&n| n < 2 * half).map(|n| n % half);
+            let pairs: std::collections::BTreeSet<usize> = pairs.collect();
+            assert!(pairs.into_iter().eq(0..half), "{name}: one of each pair {:?}", layer.kept);
             assert!(layer.lost < 1e-9, "{name}: {}", layer.lost);
         }
         let made = make(rewrite);
-        assert_eq!(open(&made.folder).spec.mlp.width, width / 2);
+        assert_eq!(open(&made.folder).spec.mlp.width, half + odd);
         let end = model.spec.layers - 1;
         let (got, want) = (run(&made.folder, &fixture, None), run(&planted, &fixture, None));
         assert_close(name, (&got, end), (&want, end), 3e-5);

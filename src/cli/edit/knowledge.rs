@@ -107,8 +107,13 @@ impl ColumnArgs {
     }
 
     fn write(&self, (rewrite, undo): (Rewrite<'_>, Undo), what: &str) -> Result<()> {
-        // The columns are safe before the new checkpoint is there.
+        // The columns are safe before the new checkpoint is there, and never in place of others.
         if let Some(path) = &self.undo_file {
+            if path.exists() {
+                let place = path.display().to_string();
+                let what = "exists already, and may be all that is left of other columns";
+                return Err(Error::config(place, what, "give a file that is not there yet"));
+            }
             undo.write(path)?;
         }
         self.folders.write(rewrite, what)
