@@ -123,8 +123,8 @@ fn check_architecture(model: &Model) -> Result<()> {
         Some(why) => Err(Error::config(
             model.folder.display().to_string(),
             format!("{why}: no change of the matrices keeps the direction out of the stream"),
-            "project it out while the model runs: an intervention of kind `project` at \
-             layers.*.resid_post",
+            "project it out while the model runs: an intervention of kind `project` at the \
+             resid_post of each layer",
         )),
     }
 }

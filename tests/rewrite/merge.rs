@@ -5,6 +5,7 @@ use std::path::Path;
 
 use electrode::rewrite::activations::{Activations, Matrix};
 use electrode::rewrite::cluster::{clusters, correlations, representative};
+use electrode::rewrite::means::read_means;
 use electrode::rewrite::merge::merge;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -117,6 +118,25 @@ fn keeping_all_neurons_changes_nothing() {
         assert_eq!(made.written.changed, 0);
         assert_eq!(raw(&made.folder), raw(&fixture));
     }
+}
+
+#[test]
+fn means_are_taken_over_the_rows() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let fixture = golden("gpt2-tied");
+    let file = home.path().join("acts.safetensors");
+    let acts = activations(&fixture, &fixture, &file);
+    let means = read_means(&file, &open(&fixture)).expect("readable");
+    assert_eq!(means.len(), acts.len());
+    for (layer, (_, shape, values)) in acts.iter().enumerate() {
+        for (neuron, got) in means[&layer].iter().enumerate() {
+            let column = values.iter().skip(neuron).step_by(shape[1]).map(|&x| f64::from(x));
+            let want = column.sum::<f64>() / shape[0] as f64;
+            assert!((got - want).abs() <= 1e-12, "{layer} {neuron}: {got} {want}");
+        }
+    }
+    let error = read_means(&fixture.join("model.safetensors"), &open(&fixture)).err();
+    assert!(error.is_some_and(|error| error.to_string().contains("no layer has its means")));
 }
 
 /// Gives neurons `half..2 half` of each layer the input weights of the first `half`.
