@@ -16,7 +16,6 @@ pub mod means;
 pub mod merge;
 pub mod neurons;
 pub mod selected;
-
 mod tensor;
 pub mod undo;
 mod writer;
