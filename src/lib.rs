@@ -15,5 +15,6 @@ pub mod id;
 pub mod methods;
 pub mod model;
 pub mod report;
+pub mod rewrite;
 pub mod run;
 pub mod stimulate;

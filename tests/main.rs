@@ -34,6 +34,7 @@ mod methods;
 mod model;
 mod planted;
 mod report;
+mod rewrite;
 mod run;
 #[path = "support/run_folder.rs"]
 mod run_folder;

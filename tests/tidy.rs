@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer may import those above it, and itself.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "error",
     "id",
     "hash",
@@ -15,6 +15,7 @@ const LAYERS: [&str; 14] = [
     "capture",
     "accumulate",
     "artifact",
+    "rewrite",
     "engine",
     "stimulate",
     "methods",

@@ -56,6 +56,34 @@ pub fn write_bytes_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic(path, |writer| writer.write_all(bytes).map_err(Error::io(path, "write")))
 }
 
+/// Makes the folder `path` through `fill`, which is given a temporary one beside it; a reader sees
+/// the whole folder or none. What stands at `path` already is never touched: it is an error.
+pub fn write_folder_atomic<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let beside = folder_of(path);
+    let free = || match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io(path, "read")(error)),
+        Ok(_) => Err(Error::config(
+            path.display().to_string(),
+            "exists already",
+            "give a folder that is not there yet; nothing is written over",
+        )),
+    };
+    free()?;
+    let temporary = builder(0o777).tempdir_in(beside).map_err(Error::io(path, "create"))?;
+    let filled = fill(temporary.path())?;
+    sync_folder(temporary.path())?;
+    // Somebody may have made one meanwhile; an empty one would be replaced by the rename.
+    free()?;
+    let finished = temporary.keep();
+    if let Err(error) = std::fs::rename(&finished, path) {
+        let _ = std::fs::remove_dir_all(&finished);
+        return Err(Error::io(path, "rename")(error));
+    }
+    sync_folder(beside)?;
+    Ok(filled)
+}
+
 /// Makes names in `folder` survive a power cut.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     let handle = File::open(folder).map_err(Error::io(folder, "sync"))?;
@@ -86,14 +114,20 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// The crate makes files for the owner only; results are for whoever the umask allows.
 fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    builder(0o666).tempfile_in(folder)
+}
+
+/// The crate makes files and folders for the owner only; results are for whoever the umask allows.
+fn builder(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
+        builder.permissions(std::fs::Permissions::from_mode(mode));
     }
-    builder.tempfile_in(folder)
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
 }

@@ -5,6 +5,7 @@ pub mod columns;
 pub mod effects;
 pub mod machine;
 pub mod manifest;
+pub mod ranked;
 pub mod rows;
 pub mod secrets;
 pub mod table;

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod completions;
 pub mod device;
 pub mod devices;
+pub mod edit;
 pub mod extract;
 pub mod inspect;
 pub mod logging;
@@ -55,6 +56,7 @@ enum Command {
     Attribute(stimulate::AttributeArgs),
     Extract(extract::ExtractArgs),
     Rank(rank::RankArgs),
+    Edit(edit::EditArgs),
     Inspect(inspect::InspectArgs),
     Devices(devices::DevicesArgs),
     Bench(bench::BenchArgs),
@@ -99,6 +101,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Attribute(args) => stimulate::attribute(args),
         Command::Extract(args) => extract::run(args),
         Command::Rank(args) => rank::run(args),
+        Command::Edit(args) => edit::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Bench(args) => bench::run(args),

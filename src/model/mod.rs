@@ -17,6 +17,7 @@ mod random;
 mod settings;
 pub mod site;
 pub mod spec;
+pub mod stored;
 pub mod tensor;
 mod weights;
 

@@ -22,12 +22,12 @@ pub struct Model {
     pub spec: ModelSpec,
     /// Where it is.
     pub folder: PathBuf,
-    config: PathBuf,
-    architecture: &'static Architecture,
-    prefix: &'static str,
+    pub(super) config: PathBuf,
+    pub(super) architecture: &'static Architecture,
+    pub(super) prefix: &'static str,
     /// The head's last matrix is the token table.
     tied: bool,
-    weights: Weights,
+    pub(super) weights: Weights,
     /// Weights are made up from this, not read.
     random: Option<u64>,
 }
@@ -177,7 +177,7 @@ impl Model {
         self.weights.check_unchanged()
     }
 
-    fn locate(&self, param: Param) -> Result<Located> {
+    pub(super) fn locate(&self, param: Param) -> Result<Located> {
         let param = if param == Param::Head && self.head_is_tied() { Param::Tokens } else { param };
         self.architecture.locate(param, &self.spec, self.prefix, &self.weights).ok_or_else(|| {
             let what = format!("{} has no weight {param:?}", self.spec.architecture);

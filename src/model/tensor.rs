@@ -77,6 +77,15 @@ impl Located {
         &self.keys
     }
 
+    /// Whether matrices are stored `[in, out]`; `None` for what is put together from parts.
+    pub(crate) fn transposed(&self) -> Option<bool> {
+        match self.order {
+            Order::Same if self.keys.len() == 1 => Some(false),
+            Order::Transposed => Some(true),
+            _ => None,
+        }
+    }
+
     /// Whether all of it is in the checkpoint.
     pub(crate) fn is_there(&self, weights: &Weights) -> bool {
         self.keys.iter().all(|key| weights.holds(key))

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::header::{self, Entry, Header};
 use super::mapped::Mapped;
+use super::stored::{StoredTensor, stored};
 use crate::error::{Error, Result};
 
 /// The file of a checkpoint in one piece.
@@ -110,6 +111,20 @@ impl Weights {
         self.find(key).map_or(&self.origin, |(number, _)| self.files[number].0.path())
     }
 
+    /// Every tensor as it is stored, in the order of the files and of their bytes.
+    pub(crate) fn stored_tensors(&self) -> Vec<StoredTensor<'_>> {
+        let mut all = Vec::new();
+        for (number, (mapped, header)) in self.files.iter().enumerate() {
+            // Of a file that an index names, only what the index says is in it.
+            let named =
+                header.tensors.iter().filter(|(name, _)| self.places.get(*name) == Some(&number));
+            let mut entries: Vec<_> = named.collect();
+            entries.sort_unstable_by_key(|(name, entry)| (entry.data_offsets, *name));
+            all.extend(entries.into_iter().map(|entry| stored(mapped, header, entry)));
+        }
+        all
+    }
+
     /// All values of a tensor, widened to float32 and appended to `out`.
     pub(crate) fn read(&self, key: &str, out: &mut Vec<f32>) -> Result<()> {
         let Some((number, entry)) = self.find(key) else {
@@ -118,9 +133,7 @@ impl Weights {
             });
         };
         let (mapped, header) = &self.files[number];
-        let at = |offset: u64| usize::try_from(offset).expect("inside a mapped file");
-        let (first, last) = entry.data_offsets;
-        let data = &mapped.bytes()[header.data_start..][at(first)..at(last)];
+        let data = data_of(mapped, header, entry);
         let begin = out.len();
         match entry.dtype.as_str() {
             "F32" => out.extend(groups(data).map(f32::from_le_bytes)),
@@ -166,11 +179,19 @@ fn old_name(key: &str) -> Option<String> {
     key.strip_suffix("LayerNorm.bias").map(|stem| format!("{stem}LayerNorm.beta"))
 }
 
+/// The bytes of a tensor.
+pub(super) fn data_of<'a>(mapped: &'a Mapped, header: &Header, entry: &Entry) -> &'a [u8] {
+    let at = |offset: u64| usize::try_from(offset).expect("inside a mapped file");
+    let (first, last) = entry.data_offsets;
+    &mapped.bytes()[header.data_start..][at(first)..at(last)]
+}
+
 fn groups<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> {
     data.as_chunks::<N>().0.iter().copied()
 }
 
-fn open_file(path: &Path) -> Result<(Mapped, Header)> {
+/// Maps a safetensors file and checks its header.
+pub(super) fn open_file(path: &Path) -> Result<(Mapped, Header)> {
     let mapped = Mapped::open(path)?;
     let header = header::read(path, mapped.bytes())?;
     Ok((mapped, header))

@@ -2,6 +2,7 @@
 //! the methods, writes the tables. Everything it decides is in the run file.
 
 mod contexts;
+pub mod contribution;
 pub mod devices;
 mod document_units;
 mod folder;

@@ -7,8 +7,18 @@ use std::process::Stdio;
 
 use super::{electrode, finish, run};
 
-const COMMANDS: [&str; 9] =
-    ["run", "extract", "rank", "inspect", "devices", "methods", "report", "completions", "man"];
+const COMMANDS: [&str; 10] = [
+    "run",
+    "extract",
+    "rank",
+    "edit",
+    "inspect",
+    "devices",
+    "methods",
+    "report",
+    "completions",
+    "man",
+];
 
 #[test]
 fn usage_errors_exit_2_and_say_so_on_stderr() {
@@ -19,6 +29,10 @@ fn usage_errors_exit_2_and_say_so_on_stderr() {
         &["run", "a.toml", "--threads", "0"],
         &["run", "a.toml", "--threads", "many"],
         &["inspect"],
+        &["edit"],
+        &["edit", "drop-layers", "--model", "m", "--out", "o"],
+        &["edit", "drop-layers", "--model", "m", "--out", "o", "--layers", "1", "--keep", "0"],
+        &["edit", "prune-neurons", "--model", "m", "--out", "o", "--ranking", "r", "--remove", "0"],
         &["report"],
         &["devices", "cuda:0"],
         &["completions", "cmd"],

@@ -25,6 +25,9 @@ pub(super) const BERT: Architecture = Architecture {
             (Param::Head, Either("cls.predictions.decoder", "cls.predictions")),
         ],
     },
+    layers: &["num_hidden_layers"],
+    mlp_width: &["intermediate_size"],
+    beside: None,
     tied: true,
     describe: describe_bert,
 };
@@ -75,7 +78,7 @@ pub(super) const CLASSES: &[(Param, At)] = &[(Param::Head, One("classifier"))];
 pub(super) fn encoder(settings: &Settings, keys: &Keys, name: &str) -> Result<ModelSpec> {
     common::refuse_variants(settings)?;
     let width = settings.count(&["hidden_size"])?;
-    let layers = settings.layers(&["num_hidden_layers"])?;
+    let layers = settings.layers(BERT.layers)?;
     let heads = settings.count(&["num_attention_heads"])?;
     let rows = settings.count_or(&["max_position_embeddings"], 512)?;
     let norm = layer_norm(settings.epsilon(&["layer_norm_eps"], 1e-12)?);
@@ -95,7 +98,7 @@ pub(super) fn encoder(settings: &Settings, keys: &Keys, name: &str) -> Result<Mo
         positions: PositionSpec::Learned { rows, offset: 0 },
         attention,
         mlp: MlpSpec {
-            width: settings.count(&["intermediate_size"])?,
+            width: settings.count(BERT.mlp_width)?,
             activation: settings.activation("hidden_act", Activation::GeluErf)?,
             gated: false,
             bias: true,

@@ -28,13 +28,16 @@ pub(super) const BLOOM: Architecture = Architecture {
         (LayerParam::Down, One("mlp.dense_4h_to_h")),
     ],
     head: |_| &[(Param::Head, One("lm_head"))],
+    layers: &["n_layer", "num_hidden_layers"],
+    mlp_width: &[],
+    beside: None,
     tied: true,
     describe,
 };
 
 fn describe(settings: &Settings, keys: &Keys) -> Result<ModelSpec> {
     let width = settings.count(&["hidden_size", "n_embed"])?;
-    let layers = settings.layers(&["n_layer", "num_hidden_layers"])?;
+    let layers = settings.layers(BLOOM.layers)?;
     let heads = settings.count(&["n_head", "num_attention_heads"])?;
     let norm = layer_norm(settings.epsilon(&["layer_norm_epsilon"], 1e-5)?);
     let after = settings.flag("apply_residual_connection_post_layernorm", false)?;
@@ -48,7 +51,8 @@ fn describe(settings: &Settings, keys: &Keys) -> Result<ModelSpec> {
         positions: PositionSpec::Alibi { slopes: slopes(heads) },
         attention: attention(layers, heads, even_heads(settings, width, heads)?),
         mlp: MlpSpec {
-            width: settings.count_or(&["n_inner"], 4 * width)?,
+            // Not a setting: `n_inner` stands in some files and is not read by the model's own code.
+            width: 4 * width,
             // Written out in the model's own code, not a setting.
             activation: Activation::GeluTanh,
             gated: false,

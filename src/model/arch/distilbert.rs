@@ -37,13 +37,16 @@ pub(super) const DISTILBERT: Architecture = Architecture {
             (Param::Head, One("vocab_projector")),
         ],
     },
+    layers: &["n_layers", "num_hidden_layers"],
+    mlp_width: &["hidden_dim", "intermediate_size"],
+    beside: None,
     tied: true,
     describe,
 };
 
 fn describe(settings: &Settings, keys: &Keys) -> Result<ModelSpec> {
     let width = settings.count(&["dim", "hidden_size"])?;
-    let layers = settings.layers(&["n_layers", "num_hidden_layers"])?;
+    let layers = settings.layers(DISTILBERT.layers)?;
     let heads = settings.count(&["n_heads", "num_attention_heads"])?;
     let rows = settings.count_or(&["max_position_embeddings"], 512)?;
     let activation = settings.activation("activation", Activation::GeluErf)?;
@@ -68,7 +71,7 @@ fn describe(settings: &Settings, keys: &Keys) -> Result<ModelSpec> {
         positions: PositionSpec::Learned { rows, offset: 0 },
         attention,
         mlp: MlpSpec {
-            width: settings.count(&["hidden_dim", "intermediate_size"])?,
+            width: settings.count(DISTILBERT.mlp_width)?,
             activation,
             gated: false,
             bias: true,

@@ -27,6 +27,9 @@ pub(super) const GPT2: Architecture = Architecture {
         (LayerParam::Down, Conv1d("mlp.c_proj")),
     ],
     head: |_| &[(Param::Head, One("lm_head"))],
+    layers: &["n_layer", "num_hidden_layers"],
+    mlp_width: &["n_inner"],
+    beside: None,
     tied: true,
     describe,
 };
@@ -35,7 +38,7 @@ fn describe(settings: &Settings, keys: &Keys) -> Result<ModelSpec> {
     let cross = settings.flag("add_cross_attention", false)?;
     settings.refuse_if(cross, "add_cross_attention", "cross-attention is not supported")?;
     let width = settings.count(&["n_embd", "hidden_size"])?;
-    let layers = settings.layers(&["n_layer", "num_hidden_layers"])?;
+    let layers = settings.layers(GPT2.layers)?;
     let heads = settings.count(&["n_head", "num_attention_heads"])?;
     let rows = settings.count_or(&["n_positions", "max_position_embeddings", "n_ctx"], 1024)?;
     let head_width = even_heads(settings, width, heads)?;
@@ -51,7 +54,7 @@ fn describe(settings: &Settings, keys: &Keys) -> Result<ModelSpec> {
         positions: PositionSpec::Learned { rows, offset: 0 },
         attention,
         mlp: MlpSpec {
-            width: settings.count_or(&["n_inner"], 4 * width)?,
+            width: settings.count_or(GPT2.mlp_width, 4 * width)?,
             activation: settings.activation("activation_function", Activation::GeluTanh)?,
             gated: false,
             bias: true,

@@ -22,6 +22,9 @@ pub(super) const GPT_NEOX: Architecture = Architecture {
         (LayerParam::Down, One("mlp.dense_4h_to_h")),
     ],
     head: |_| &[(Param::Head, One("embed_out"))],
+    layers: &["num_hidden_layers"],
+    mlp_width: &["intermediate_size"],
+    beside: None,
     tied: false,
     describe,
 };
@@ -31,7 +34,7 @@ const LEGACY: Legacy =
 
 fn describe(settings: &Settings, keys: &Keys) -> Result<ModelSpec> {
     let width = settings.count(&["hidden_size"])?;
-    let layers = settings.layers(&["num_hidden_layers"])?;
+    let layers = settings.layers(GPT_NEOX.layers)?;
     let heads = settings.count(&["num_attention_heads"])?;
     let head_width = even_heads(settings, width, heads)?;
     let mut attention = attention(layers, heads, head_width);
@@ -48,7 +51,7 @@ fn describe(settings: &Settings, keys: &Keys) -> Result<ModelSpec> {
         positions: rope::positions(settings, head_width, &LEGACY)?,
         attention,
         mlp: MlpSpec {
-            width: settings.count(&["intermediate_size"])?,
+            width: settings.count(GPT_NEOX.mlp_width)?,
             activation: settings.activation("hidden_act", Activation::GeluErf)?,
             gated: false,
             bias: true,

@@ -17,6 +17,9 @@ pub(super) const LLAMA: Architecture = Architecture {
     trunk: &[(Param::Tokens, One("embed_tokens")), (Param::FinalNormWeight, One("norm"))],
     layer: LAYER,
     head: |_| &[(Param::Head, One("lm_head"))],
+    layers: &["num_hidden_layers"],
+    mlp_width: &["intermediate_size"],
+    beside: None,
     tied: false,
     describe: describe_llama,
 };
@@ -54,7 +57,7 @@ pub(super) struct Family {
 /// The trunk and head that the family has in common: no biases, no windows.
 pub(super) fn decoder(settings: &Settings, keys: &Keys, family: &Family) -> Result<ModelSpec> {
     let width = settings.count(&["hidden_size"])?;
-    let layers = settings.layers(&["num_hidden_layers"])?;
+    let layers = settings.layers(LLAMA.layers)?;
     let heads = settings.count(&["num_attention_heads"])?;
     let head_width = match settings.optional_count("head_dim")?.or(family.head_width) {
         Some(head_width) => head_width,
@@ -75,7 +78,7 @@ pub(super) fn decoder(settings: &Settings, keys: &Keys, family: &Family) -> Resu
         positions: rope::positions(settings, head_width, &WHOLE)?,
         attention,
         mlp: MlpSpec {
-            width: settings.count(&["intermediate_size"])?,
+            width: settings.count(LLAMA.mlp_width)?,
             activation: settings.activation("hidden_act", Activation::Silu)?,
             gated: true,
             bias: false,

@@ -35,6 +35,15 @@ pub(crate) enum At {
     ByHead(&'static str),
 }
 
+/// See [`Architecture::beside`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside {
+    /// What its tensors' names begin with.
+    pub(crate) prefix: &'static str,
+    /// The key of its number of blocks, which is the other number where it is absent.
+    pub(crate) layers: &'static str,
+}
+
 /// An architecture.
 pub(crate) struct Architecture {
     /// `model_type` in `config.json`.
@@ -49,6 +58,13 @@ pub(crate) struct Architecture {
     pub(crate) layer: &'static [(LayerParam, At)],
     /// Modules of the heads; their names have no prefix.
     pub(crate) head: fn(&HeadSpec) -> &'static [(Param, At)],
+    /// Keys of `config.json` for the number of blocks, the usual one first.
+    pub(crate) layers: &'static [&'static str],
+    /// Keys of `config.json` for the number of neurons of a block; empty where the architecture
+    /// fixes it.
+    pub(crate) mlp_width: &'static [&'static str],
+    /// A part of some checkpoints that is not run here and shares the configuration.
+    pub(crate) beside: Option<Beside>,
     /// `tie_word_embeddings` where the configuration does not say.
     pub(crate) tied: bool,
     /// From configuration to description.

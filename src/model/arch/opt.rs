@@ -31,6 +31,9 @@ pub(super) const OPT: Architecture = Architecture {
         (LayerParam::Down, One("fc2")),
     ],
     head: |_| &[(Param::Head, One("lm_head"))],
+    layers: &["num_hidden_layers"],
+    mlp_width: &["ffn_dim"],
+    beside: None,
     tied: true,
     describe,
 };
@@ -44,7 +47,7 @@ fn describe(settings: &Settings, keys: &Keys) -> Result<ModelSpec> {
     settings.refuse_if(!affine, key, "norms without weights are not supported")?;
     let width = settings.count(&["hidden_size"])?;
     let narrow = settings.count_or(&["word_embed_proj_dim"], width)?;
-    let layers = settings.layers(&["num_hidden_layers"])?;
+    let layers = settings.layers(OPT.layers)?;
     let heads = settings.count(&["num_attention_heads"])?;
     let max_tokens = settings.count_or(&["max_position_embeddings"], 2048)?;
     let bias = settings.flag("enable_bias", true)?;
@@ -70,7 +73,7 @@ fn describe(settings: &Settings, keys: &Keys) -> Result<ModelSpec> {
         positions: PositionSpec::Learned { rows: max_tokens + OFFSET, offset: OFFSET },
         attention,
         mlp: MlpSpec {
-            width: settings.count(&["ffn_dim"])?,
+            width: settings.count(OPT.mlp_width)?,
             activation: settings.activation("activation_function", Activation::Relu)?,
             gated: false,
             bias,

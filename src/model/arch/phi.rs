@@ -26,6 +26,9 @@ pub(super) const PHI: Architecture = Architecture {
         (LayerParam::Down, One("mlp.fc2")),
     ],
     head: |_| &[(Param::Head, One("lm_head"))],
+    layers: &["num_hidden_layers"],
+    mlp_width: &["intermediate_size"],
+    beside: None,
     tied: false,
     describe,
 };
@@ -35,7 +38,7 @@ const LEGACY: Legacy =
 
 fn describe(settings: &Settings, keys: &Keys) -> Result<ModelSpec> {
     let width = settings.count(&["hidden_size"])?;
-    let layers = settings.layers(&["num_hidden_layers"])?;
+    let layers = settings.layers(PHI.layers)?;
     let heads = settings.count(&["num_attention_heads"])?;
     let head_width = even_heads(settings, width, heads)?;
     let norm = layer_norm(settings.epsilon(&["layer_norm_eps"], 1e-5)?);
@@ -52,7 +55,7 @@ fn describe(settings: &Settings, keys: &Keys) -> Result<ModelSpec> {
         positions: rope::positions(settings, head_width, &LEGACY)?,
         attention,
         mlp: MlpSpec {
-            width: settings.count(&["intermediate_size"])?,
+            width: settings.count(PHI.mlp_width)?,
             activation: settings.activation("hidden_act", Activation::GeluTanh)?,
             gated: false,
             bias: true,

@@ -3,7 +3,7 @@
 
 use super::At::{Either, One, Three};
 use super::common::{attention, plain_embedding, rms_norm};
-use super::{Architecture, Keys};
+use super::{Architecture, Beside, Keys};
 use crate::error::Result;
 use crate::model::settings::Settings;
 use crate::model::spec::{
@@ -36,13 +36,16 @@ pub(super) const T5: Architecture = Architecture {
         (LayerParam::Down, One("layer.1.DenseReluDense.wo")),
     ],
     head: |_| &[],
+    layers: &["num_layers", "num_hidden_layers"],
+    mlp_width: &["d_ff"],
+    beside: Some(Beside { prefix: "decoder.", layers: "num_decoder_layers" }),
     tied: true,
     describe,
 };
 
 fn describe(settings: &Settings, _keys: &Keys) -> Result<ModelSpec> {
     let width = settings.count(&["d_model", "hidden_size"])?;
-    let layers = settings.layers(&["num_layers", "num_hidden_layers"])?;
+    let layers = settings.layers(T5.layers)?;
     let heads = settings.count(&["num_heads", "num_attention_heads"])?;
     let mut attention = attention(layers, heads, settings.count(&["d_kv"])?);
     attention.causal = false;
@@ -60,7 +63,7 @@ fn describe(settings: &Settings, _keys: &Keys) -> Result<ModelSpec> {
         embedding: plain_embedding(width),
         positions: PositionSpec::Relative { buckets, max_distance, bidirectional: true },
         attention,
-        mlp: MlpSpec { width: settings.count(&["d_ff"])?, activation, gated, bias: false },
+        mlp: MlpSpec { width: settings.count(T5.mlp_width)?, activation, gated, bias: false },
         block: BlockSpec::PreNorm,
         norm: rms_norm(settings.epsilon(&["layer_norm_epsilon"], 1e-6)?),
         final_norm: true,
