@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::effects::{EFFECTS, read_effects};
-use crate::artifact::tables::{RANKINGS, read_rankings};
+use crate::artifact::effects::EFFECTS;
+use crate::artifact::ranked::{RankedRow, read_ranked};
+use crate::artifact::tables::RANKINGS;
 use crate::error::{Error, Result};
 use crate::id::{NeuronId, Site};
 
@@ -25,24 +26,15 @@ pub struct OrderConfig {
     pub concept: Option<String>,
 }
 
-/// A row of either table.
-struct Row {
-    method: String,
-    label: String,
-    concept: String,
-    site: String,
-    neuron: i32,
-    rank: i32,
-}
-
 impl OrderConfig {
     /// Its neurons, most important first. A run keeps the first `output.keep` of each ranking.
     pub fn read(&self) -> Result<Vec<NeuronId>> {
-        let (path, rows) = self.rows()?;
+        let path = self.table()?;
+        let rows = read_ranked(&path)?;
         let concept = self.concept.as_deref().unwrap_or("*");
-        let of = |row: &&Row| row.method == self.method && row.concept == concept;
-        let named = |row: &&Row| self.label.as_ref().is_none_or(|label| row.label == *label);
-        let mut chosen: Vec<&Row> = rows.iter().filter(of).filter(named).collect();
+        let of = |row: &&RankedRow| row.method == self.method && row.concept == concept;
+        let named = |row: &&RankedRow| self.label.as_ref().is_none_or(|label| row.label == *label);
+        let mut chosen: Vec<&RankedRow> = rows.iter().filter(of).filter(named).collect();
         if chosen.is_empty() {
             let what = format!("no ranking of '{}' for '{concept}'", self.method);
             return Err(Error::input(path, what, format!("it has {}", there_are(&rows))));
@@ -51,8 +43,8 @@ impl OrderConfig {
             let what = format!("'{concept}' of '{}' or of '{}'?", chosen[0].label, other.label);
             return Err(Error::input(path, what, "say which label column"));
         }
-        chosen.sort_by_key(|row| row.rank);
-        let neuron = |row: &&Row| {
+        chosen.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let neuron = |row: &&RankedRow| {
             let site = row.site.parse::<Site>()?;
             let index = u32::try_from(row.neuron).map_err(|_| {
                 let what = format!("neuron {} of {site}", row.neuron);
@@ -61,30 +53,6 @@ impl OrderConfig {
             Ok(NeuronId { site, index })
         };
         chosen.iter().map(neuron).collect()
-    }
-
-    fn rows(&self) -> Result<(PathBuf, Vec<Row>)> {
-        let path = self.table()?;
-        if path.ends_with(EFFECTS) {
-            let rows = read_effects(&path)?.into_iter().map(|row| Row {
-                method: row.method,
-                label: row.label,
-                concept: row.concept,
-                site: row.site,
-                neuron: row.neuron,
-                rank: row.rank,
-            });
-            return Ok((path, rows.collect()));
-        }
-        let rows = read_rankings(&path)?.into_iter().map(|row| Row {
-            method: row.method,
-            label: row.label,
-            concept: row.concept,
-            site: row.site,
-            neuron: row.neuron,
-            rank: row.rank,
-        });
-        Ok((path, rows.collect()))
     }
 
     /// BLAKE3 of the table behind it.
@@ -102,7 +70,7 @@ impl OrderConfig {
 }
 
 /// The rankings of a table, a few of them, for messages.
-fn there_are(rows: &[Row]) -> String {
+fn there_are(rows: &[RankedRow]) -> String {
     let mut names: Vec<String> = Vec::new();
     for row in rows {
         let name = format!("'{}' for {} '{}'", row.method, row.label, row.concept);
