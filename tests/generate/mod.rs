@@ -1,0 +1,4 @@
+//! Texts continued by a model, and steered by its neurons.
+//! Oracles: in each file.
+
+mod decode;
