@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer may import those above it, and itself.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "error",
     "id",
     "hash",
@@ -17,6 +17,7 @@ const LAYERS: [&str; 14] = [
     "artifact",
     "engine",
     "stimulate",
+    "generate",
     "methods",
     "report",
     "run",

@@ -6,6 +6,7 @@ pub mod completions;
 pub mod device;
 pub mod devices;
 pub mod extract;
+pub mod generate;
 pub mod inspect;
 pub mod logging;
 pub mod man;
@@ -16,6 +17,7 @@ pub mod rank;
 pub mod report;
 pub mod run;
 pub mod stimulate;
+pub mod texts;
 
 use std::io::Write as _;
 use std::panic::{PanicHookInfo, UnwindSafe, catch_unwind};
@@ -54,6 +56,7 @@ enum Command {
     Ablate(stimulate::AblateArgs),
     Attribute(stimulate::AttributeArgs),
     Extract(extract::ExtractArgs),
+    Generate(generate::GenerateArgs),
     Rank(rank::RankArgs),
     Inspect(inspect::InspectArgs),
     Devices(devices::DevicesArgs),
@@ -98,6 +101,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Ablate(args) => stimulate::ablate(args),
         Command::Attribute(args) => stimulate::attribute(args),
         Command::Extract(args) => extract::run(args),
+        Command::Generate(args) => generate::run(args),
         Command::Rank(args) => rank::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Devices(args) => devices::run(args),
