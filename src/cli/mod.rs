@@ -16,6 +16,7 @@ pub mod progress;
 pub mod rank;
 pub mod report;
 pub mod run;
+pub mod steer;
 pub mod stimulate;
 pub mod texts;
 
@@ -57,6 +58,7 @@ enum Command {
     Attribute(stimulate::AttributeArgs),
     Extract(extract::ExtractArgs),
     Generate(generate::GenerateArgs),
+    Steer(steer::SteerArgs),
     Rank(rank::RankArgs),
     Inspect(inspect::InspectArgs),
     Devices(devices::DevicesArgs),
@@ -102,6 +104,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Attribute(args) => stimulate::attribute(args),
         Command::Extract(args) => extract::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Steer(args) => steer::run(args),
         Command::Rank(args) => rank::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Devices(args) => devices::run(args),

@@ -12,6 +12,7 @@ mod provenance;
 pub mod questions;
 mod rankings;
 mod statistics_tables;
+pub mod steer;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -1,4 +1,8 @@
 //! Texts continued by a model, and steered by its neurons.
 //! Oracles: in each file.
 
+mod cli;
 mod decode;
+mod measures;
+mod sample;
+mod texts;
