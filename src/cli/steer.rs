@@ -36,7 +36,7 @@ pub struct SteerArgs {
     act: ActArg,
     /// With --act set, x = s v: the value v. A quantile in the class (p50, p90), mean, zero or a
     /// number
-    #[arg(long, default_value = "p50", value_name = "VALUE")]
+    #[arg(long, default_value = "p50", allow_negative_numbers = true, value_name = "VALUE")]
     value: String,
     /// With --act translate: the strength for all, or geometrically down to 0.001 over the ranking
     #[arg(long, value_enum, default_value = "constant", value_name = "HOW")]

@@ -12,6 +12,9 @@ use crate::device::suffix_ops::SuffixOps;
 use crate::error::{Error, Result};
 use crate::model::ModelSpec;
 
+/// Tokens of a text under a model that sets no limit: the cache is made for all of them.
+const LONGEST: usize = 1 << 17;
+
 /// Which tokens edits act at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum On {
@@ -91,7 +94,7 @@ pub fn decode_limits(
 ) -> Result<DecodeLimits> {
     let longest = request.prompts.iter().map(Vec::len).max().unwrap_or(0);
     let capacity = longest.saturating_add(request.max_tokens);
-    let most = spec.max_tokens.unwrap_or(u32::MAX as usize);
+    let most = spec.max_tokens.unwrap_or(LONGEST);
     if capacity > most {
         let what = format!(
             "a prompt of {longest} tokens and {} new ones, but the model takes {most}",

@@ -7,8 +7,19 @@ use std::process::Stdio;
 
 use super::{electrode, finish, run};
 
-const COMMANDS: [&str; 9] =
-    ["run", "extract", "rank", "inspect", "devices", "methods", "report", "completions", "man"];
+const COMMANDS: [&str; 11] = [
+    "run",
+    "extract",
+    "generate",
+    "steer",
+    "rank",
+    "inspect",
+    "devices",
+    "methods",
+    "report",
+    "completions",
+    "man",
+];
 
 #[test]
 fn usage_errors_exit_2_and_say_so_on_stderr() {

@@ -66,8 +66,7 @@ fn what_cannot_be_continued_is_refused() {
     let prompts = file("p.jsonl", "{\"q\": \"The war\"}\n{\"q\": 3}\n");
     let (missing, number) = (format!("{prompts}:nothing"), format!("{prompts}:q"));
     let edits = |what: &str| format!(r#"{{"kind": "zero", "edits": [{{{what}}}]}}"#);
-    let positions =
-        file("a.json", &edits(r#""layer": 0, "neurons": [1], "positions": "last""#));
+    let positions = file("a.json", &edits(r#""layer": 0, "neurons": [1], "positions": "last""#));
     let head = file("b.json", &edits(r#""site": "logits", "neurons": [1]"#));
     let layer = file("c.json", &edits(r#""layer": 9, "neurons": [1]"#));
     let cases: [(&[&str], i32, &str); 16] = [
@@ -78,7 +77,7 @@ fn what_cannot_be_continued_is_refused() {
         (&["--prompt", "She", "--max-tokens", "5000"], 2, "the model takes"),
         (&["--prompt", "She", "--max-tokens", "0"], 2, "max-tokens"),
         (&["--prompt", "She", "--samples", "0"], 2, "samples"),
-        (&["--prompt", "She", "--temperature", "-1"], 2, "temperature"),
+        (&["--prompt", "She", "--temperature=-1"], 2, "temperature"),
         (&["--prompt", "She", "--top-p", "2"], 2, "top-p"),
         (&["--prompt", "She", "--batch-tokens", "0"], 2, "batch-tokens"),
         (&["--prompt", "She", "--stop", ""], 2, "an empty text is everywhere"),

@@ -167,3 +167,53 @@ fn log_probabilities_are_those_of_a_softmax_in_f64() {
         }
     }
 }
+
+/// Seconds and texts of 64 new tokens after 8 of a prompt, for so many texts at once.
+fn timed(model: &Model, texts: usize, cached: bool) -> (f64, Vec<Vec<u32>>) {
+    let (capacity, vocab) = (72, model.spec.vocab);
+    let limits = DecodeLimits { slots: texts, capacity, tokens: texts * capacity };
+    let mut decoder = Decoder::new(CpuDevice, model, limits).expect("fits");
+    let slots: Vec<u32> = (0..).take(texts).collect();
+    let prompt = |slot: &u32| vec![0, 301 + slot, 393, 490, 286, 258, 17, 9];
+    let mut grown: Vec<Vec<u32>> = slots.iter().map(prompt).collect();
+    let (mut logits, clock) = (Vec::new(), std::time::Instant::now());
+    for _ in 0..64 {
+        let held = decoder.length(0);
+        if !cached {
+            slots.iter().for_each(|&slot| decoder.clear(slot));
+        }
+        let from = if cached { held } else { 0 };
+        let append = |(slot, text): (usize, &'_ Vec<u32>)| -> (usize, Vec<u32>) {
+            (slot, text[from..].to_vec())
+        };
+        let new: Vec<(usize, Vec<u32>)> = grown.iter().enumerate().map(append).collect();
+        let appends: Vec<Append<'_>> = new
+            .iter()
+            .map(|(slot, tokens)| Append { slots: &slots[*slot..=*slot], tokens })
+            .collect();
+        decoder.advance(&appends, &Edits::new(), &mut logits).expect("runs");
+        for (text, row) in grown.iter_mut().zip(logits.chunks_exact(vocab)) {
+            text.push(best(row));
+        }
+    }
+    (clock.elapsed().as_secs_f64(), grown)
+}
+
+#[test]
+#[ignore = "measures speed: run it alone"]
+fn a_cache_is_faster_than_running_the_whole_text() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-gpt2-en");
+    let model = Model::open(folder.to_str().expect("UTF-8")).expect("opens");
+    for texts in [1, 16] {
+        let of = |cached: bool| {
+            let runs: Vec<_> = (0..3).map(|_| timed(&model, texts, cached)).collect();
+            runs.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).expect("three runs")
+        };
+        let (with, without) = (of(true), of(false));
+        assert_eq!(with.1, without.1);
+        let rate = |seconds: f64| 64.0 * texts as f64 / seconds;
+        let (fast, slow) = (rate(with.0), rate(without.0));
+        eprintln!("{texts} texts: {fast:.0} tokens a second with a cache, {slow:.0} without");
+        assert!(with.0 < without.0);
+    }
+}

@@ -5,4 +5,5 @@ mod cli;
 mod decode;
 mod measures;
 mod sample;
+mod steer;
 mod texts;

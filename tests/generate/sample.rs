@@ -28,7 +28,8 @@ fn oracle(logits: &[f32], temperature: f64) -> (Vec<f64>, Vec<usize>) {
 /// ten thousand, within 4 of its deviations of its mean.
 #[test]
 fn draws_follow_the_softmax() {
-    for (temperature, top_k, top_p) in [(1.0, 0, 1.0), (0.7, 0, 1.0), (1.3, 5, 1.0), (1.0, 0, 0.8)] {
+    for (temperature, top_k, top_p) in [(1.0, 0, 1.0), (0.7, 0, 1.0), (1.3, 5, 1.0), (1.0, 0, 0.8)]
+    {
         let logits = logits(11, 12);
         let sampling = Sampling { temperature, top_k, top_p, seed: 5, ..Sampling::default() };
         let allowed = sampling.distribution(&logits, &[]).expect("a distribution");
@@ -55,7 +56,9 @@ fn what_may_be_drawn_is_what_a_sort_says() {
         (logits[7], logits[9]) = (logits[3], logits[3]);
         let temperature = 0.5 + seed as f64 / 20.0;
         let (probabilities, order) = oracle(&logits, temperature);
-        for (top_k, top_p) in [(0, 1.0), (1, 1.0), (7, 1.0), (90, 1.0), (0, 0.3), (0, 0.95), (9, 0.6)] {
+        for (top_k, top_p) in
+            [(0, 1.0), (1, 1.0), (7, 1.0), (90, 1.0), (0, 0.3), (0, 0.95), (9, 0.6)]
+        {
             let sampling = Sampling { temperature, top_k, top_p, ..Sampling::default() };
             let k = if top_k == 0 { 50 } else { top_k.min(50) };
             let best = &order[..k];

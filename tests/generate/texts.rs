@@ -73,7 +73,8 @@ fn texts_do_not_depend_on_what_is_beside_them() {
 #[test]
 fn edits_of_generated_tokens_leave_the_first_as_it_is() {
     let off = r#"{"kind": "scale", "factor": -3, "edits": [{"layer": 1, "neurons": "all"}]}"#;
-    let arms = [TextArm::default(), arm(off, On::All), arm(off, On::Prompt), arm(off, On::Generated)];
+    let arms =
+        [TextArm::default(), arm(off, On::All), arm(off, On::Prompt), arm(off, On::Generated)];
     let found = texts(greedy(), &arms, true);
     let [clean, all, prompt, generated] = &found[..] else { panic!("four arms") };
     for at in 0..clean.len() {

@@ -205,3 +205,107 @@ fn spaced(first: f64, rank: usize, count: usize) -> f64 {
     let last = count.saturating_sub(1).max(1);
     first * (LEAST / first).powf(rank as f64 / last as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    //! Oracle: by hand, over neurons of known moments.
+    use super::*;
+    use crate::id::SiteKind;
+
+    fn neuron(layer: u32, index: u32) -> NeuronId {
+        NeuronId { site: Site::of_layer(layer, SiteKind::MlpAct), index }
+    }
+
+    /// Ten neurons in each of two layers: neuron n has mean n and deviation n + 1. The experts are
+    /// two of layer 0 and one of layer 1.
+    fn experts() -> Experts {
+        let all = (0..2).flat_map(|layer| (0..10).map(move |index| neuron(layer, index)));
+        let moments = |id: NeuronId| Moments { mean: id.index.into(), sd: (id.index + 1).into() };
+        Experts {
+            method: "ap".into(),
+            top: vec![neuron(0, 4), neuron(1, 0), neuron(0, 1)],
+            moments: all.map(|id| (id, moments(id))).collect(),
+            watched: 20,
+        }
+    }
+
+    fn maker(act: Act, experts: &Experts) -> Maker<'_> {
+        let target = |&neuron: &NeuronId| Target {
+            neuron,
+            moments: experts.moments[&neuron],
+            number: f64::from(neuron.index) + 10.0,
+        };
+        Maker { act, experts, targets: experts.top.iter().map(target).collect() }
+    }
+
+    fn columns_and_write(edits: &Edits, layer: u32) -> (Vec<u32>, Write) {
+        let edits = &edits[&Site::of_layer(layer, SiteKind::MlpAct)];
+        assert!(edits.len() == 1 && edits[0].tokens.is_none());
+        (edits[0].columns.clone().expect("columns"), edits[0].write.clone())
+    }
+
+    #[test]
+    fn experts_become_what_the_act_says() {
+        let experts = experts();
+        let (constant, log) = (Act::Translate(Spacing::Constant), Act::Translate(Spacing::Log));
+        for (act, strength, want) in [
+            (Act::Set(Value::Mean), 2.0, Write::Set(vec![28.0, 22.0])),
+            (Act::Set(Value::Number(3.0)), 0.0, Write::Set(vec![0.0, 0.0])),
+            (Act::Scale, -1.5, Write::Scale(-1.5)),
+            (Act::Add, 3.0, Write::Add(vec![15.0, 6.0])),
+            (constant, 0.5, Write::Add(vec![7.0, 5.5])),
+        ] {
+            let edits = maker(act, &experts).top(strength);
+            assert_eq!(columns_and_write(&edits, 0), (vec![4, 1], want), "{act:?}");
+        }
+        // From 8 at the first of 20 to 0.001 at the last; the third is two of 19 steps down.
+        let Write::Add(values) = columns_and_write(&maker(log, &experts).top(8.0), 0).1 else {
+            panic!("a translation adds")
+        };
+        let third = 8.0 * (0.001_f64 / 8.0).powf(2.0 / 19.0) * 11.0;
+        assert!((f64::from(values[0]) - 8.0 * 14.0).abs() <= 1e-4, "{values:?}");
+        assert!((f64::from(values[1]) - third).abs() <= 1e-4, "{values:?}, not {third}");
+        assert!((spaced(8.0, 19, 20) - LEAST).abs() <= 1e-12);
+    }
+
+    #[test]
+    fn random_neurons_move_by_as_many_deviations() {
+        let experts = experts();
+        for (act, z) in [
+            (Act::Set(Value::Mean), [10.0 / 5.0, 10.0 / 2.0]),
+            (Act::Translate(Spacing::Constant), [14.0 / 5.0, 11.0 / 2.0]),
+            (Act::Add, [1.0, 1.0]),
+        ] {
+            let maker = maker(act, &experts);
+            let edits = maker.random((1, 0), 1.0).expect("there are enough");
+            let (columns, write) = columns_and_write(&edits, 0);
+            assert_eq!(columns_and_write(&edits, 1).0.len(), 1, "as many in each layer");
+            assert!(columns.len() == 2 && columns[0] != columns[1]);
+            assert!(!columns.iter().any(|column| [4, 1].contains(column)), "{columns:?}");
+            let (Write::Set(values) | Write::Add(values)) = write else { panic!("{write:?}") };
+            for ((column, value), z) in columns.iter().zip(values).zip(z) {
+                let sd = f64::from(column + 1);
+                let mean = if act == Act::Set(Value::Mean) { f64::from(*column) } else { 0.0 };
+                assert!((f64::from(value) - (mean + z * sd)).abs() <= 1e-5, "{act:?}: {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn draws_differ_and_run_out() {
+        let mut experts = experts();
+        let draws: BTreeSet<Vec<NeuronId>> = {
+            let maker = maker(Act::Scale, &experts);
+            (0..6).map(|state| maker.draw(state).expect("there are enough")).collect()
+        };
+        assert!(draws.len() > 4, "{draws:?}");
+        let experts = {
+            experts
+                .moments
+                .retain(|id, _| id.site.layer == Some(1) || [1, 4, 5].contains(&id.index));
+            experts
+        };
+        let error = maker(Act::Scale, &experts).random((1, 0), 1.0).expect_err("one is left");
+        assert!(error.to_string().contains("fewer random neurons"), "{error}");
+    }
+}

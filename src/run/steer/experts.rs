@@ -42,6 +42,9 @@ pub(super) struct Experts {
     pub(super) watched: usize,
 }
 
+/// Edges of the bins of a neuron, and the counts of a class and of the others.
+type Bins = (Vec<f32>, [Vec<u64>; 2]);
+
 /// A neuron inside a class (0) and in the other classes of its column (1), bin by bin.
 pub(super) struct ByClass(Cells);
 
@@ -97,8 +100,8 @@ impl Experts {
     ) -> Result<Vec<ByClass>> {
         let path = folder.join(HISTOGRAMS);
         let place: BTreeMap<(String, i32), usize> =
-            (0..).zip(&self.top).map(|(at, id)| (key(id), at)).map(|(k, v)| (k, v)).collect();
-        let mut found: Vec<Option<(Vec<f32>, [Vec<u64>; 2])>> = vec![None; self.top.len()];
+            self.top.iter().enumerate().map(|(at, id)| (key(id), at)).collect();
+        let mut found: Vec<Option<Bins>> = vec![None; self.top.len()];
         let mut uneven = false;
         visit_table(&path, |row: HistogramRow| {
             let Some(&at) = place.get(&(row.site, row.neuron)).filter(|_| row.label == label)
@@ -106,8 +109,8 @@ impl Experts {
                 return;
             };
             let bins = row.counts.len();
-            let (edges, counts) = found[at]
-                .get_or_insert_with(|| (row.edges.clone(), [vec![0; bins], vec![0; bins]]));
+            let empty = || (row.edges.clone(), [vec![0; bins], vec![0; bins]]);
+            let (edges, counts) = found[at].get_or_insert_with(empty);
             uneven |= row.edges != *edges || edges.len() != bins + 1 || counts[0].len() != bins;
             let class = usize::from(row.concept != concept);
             for (sum, &count) in counts[class].iter_mut().zip(&row.counts) {
@@ -122,11 +125,7 @@ impl Experts {
     }
 }
 
-fn by_class(
-    path: &Path,
-    id: &NeuronId,
-    found: Option<(Vec<f32>, [Vec<u64>; 2])>,
-) -> Result<ByClass> {
+fn by_class(path: &Path, id: &NeuronId, found: Option<Bins>) -> Result<ByClass> {
     let there = found.filter(|(_, [class, _])| class.iter().sum::<u64>() > 0);
     let Some((edges, counts)) = there else {
         let what = format!(
