@@ -10,6 +10,7 @@ pub mod corpus;
 pub mod device;
 pub mod engine;
 pub mod error;
+pub mod generate;
 pub mod hash;
 pub mod id;
 pub mod methods;

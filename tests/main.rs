@@ -14,7 +14,7 @@ mod golden {
     mod differences;
     mod edits;
     mod electra_wide;
-    mod fixture;
+    pub(crate) mod fixture;
     mod forward;
     mod gradients;
     mod interventions;
@@ -29,6 +29,7 @@ mod kernels {
 }
 #[path = "support/cuda.rs"]
 mod cuda;
+mod generate;
 mod laws;
 mod methods;
 mod model;

@@ -18,6 +18,7 @@ const LAYERS: [&str; 15] = [
     "rewrite",
     "engine",
     "stimulate",
+    "generate",
     "methods",
     "report",
     "run",

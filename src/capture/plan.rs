@@ -62,6 +62,17 @@ impl Intervention {
     }
 }
 
+impl Intervention {
+    /// The edits of each arm at every token of texts that grow, with its name where it has one.
+    pub fn of_texts(&self, spec: &ModelSpec) -> Result<Vec<(Option<String>, Edits)>> {
+        let plans = self.plans(spec, None)?;
+        let arm = |(arm, plan): (&Arm, &Plan)| {
+            (self.named.then(|| arm.name.clone()), plan.edits(spec, &BTreeMap::new()))
+        };
+        Ok(self.arms.iter().zip(&plans).map(arm).collect())
+    }
+}
+
 impl Plan {
     /// Sites whose values without edits are written elsewhere.
     pub fn reads(&self) -> BTreeSet<Site> {
@@ -162,7 +173,8 @@ impl EditSpec {
     fn batch<'a>(&self, grid: Option<&'a Grid>, what: &str) -> Result<&'a Grid> {
         grid.ok_or_else(|| {
             let what = format!("'{what}' needs the batch of --ids");
-            Error::config(&self.place, what, "a corpus has no rows or positions to name")
+            let remedy = "a corpus, or a text that grows, has no rows or positions to name";
+            Error::config(&self.place, what, remedy)
         })
     }
 

@@ -7,6 +7,7 @@ pub mod device;
 pub mod devices;
 pub mod edit;
 pub mod extract;
+pub mod generate;
 pub mod inspect;
 pub mod logging;
 pub mod man;
@@ -16,7 +17,9 @@ pub mod progress;
 pub mod rank;
 pub mod report;
 pub mod run;
+pub mod steer;
 pub mod stimulate;
+pub mod texts;
 
 use std::io::Write as _;
 use std::panic::{PanicHookInfo, UnwindSafe, catch_unwind};
@@ -55,6 +58,8 @@ enum Command {
     Ablate(stimulate::AblateArgs),
     Attribute(stimulate::AttributeArgs),
     Extract(extract::ExtractArgs),
+    Generate(generate::GenerateArgs),
+    Steer(steer::SteerArgs),
     Rank(rank::RankArgs),
     Edit(edit::EditArgs),
     Inspect(inspect::InspectArgs),
@@ -100,6 +105,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Ablate(args) => stimulate::ablate(args),
         Command::Attribute(args) => stimulate::attribute(args),
         Command::Extract(args) => extract::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Steer(args) => steer::run(args),
         Command::Rank(args) => rank::run(args),
         Command::Edit(args) => edit::run(args),
         Command::Inspect(args) => inspect::run(args),

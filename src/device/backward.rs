@@ -106,12 +106,12 @@ impl<O: Ops> GradientWork<'_, O> {
 }
 
 /// What is scored does not pass through sites of the head: edits of them would do nothing.
-pub(super) fn refuse_head<O: Ops>(sites: &SiteWork<'_, O>) -> Result<()> {
+pub(super) fn refuse_head(edits: &BTreeMap<Site, Vec<Edit>>) -> Result<()> {
     let of_head = |site: Site| site > Site::global(SiteKind::FinalNorm);
-    match sites.edits.iter().find(|(site, edits)| of_head(**site) && !edits.is_empty()) {
+    match edits.iter().find(|(site, edits)| of_head(**site) && !edits.is_empty()) {
         None => Ok(()),
         Some((site, _)) => {
-            let what = "what is scored for gradients does not pass through edits of the head";
+            let what = "what is scored or decoded does not pass through edits of the head";
             let remedy = "edit final_norm, or what is before it";
             Err(Error::config(format!("edit of {site}"), what, remedy))
         }
@@ -234,8 +234,8 @@ impl<O: GradientOps> Differentiable<O> {
 
     /// The forward pass of one batch, up to the final norm.
     pub fn run(&mut self, input: ForwardInput<'_>, sites: &mut SiteWork<'_, O>) -> Result<()> {
-        refuse_head(sites)?;
-        self.forward.run_trunk(input, sites)?;
+        refuse_head(sites.edits)?;
+        self.forward.run_trunk(input, None, sites)?;
         self.start(input.tokens.len());
         Ok(())
     }

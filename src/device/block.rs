@@ -24,15 +24,16 @@ pub(super) struct Block<'a, O: Ops> {
     weights: &'a LayerWeights<O>,
     work: &'a mut Workspace<O>,
     own: &'a mut LayerBuffers<O>,
-    attend: Option<&'a dyn Attend<O>>,
+    attend: Option<&'a mut dyn Attend<O>>,
     layer: usize,
 }
 
-/// Attention that looks further than the batch.
+/// Attention that looks further than the batch. It may keep the keys and values of a layer: they are
+/// gone when the next one runs.
 pub(super) trait Attend<O: Ops> {
     /// As [`Ops::attention`], of a layer.
     fn attend(
-        &self,
+        &mut self,
         ops: &O,
         layer: usize,
         args: &AttentionArgs<'_, O::Vector>,
@@ -52,7 +53,7 @@ impl<'a, O: Ops> Block<'a, O> {
     }
 
     /// The same with another attention.
-    pub(super) fn attending(mut self, attend: Option<&'a dyn Attend<O>>) -> Self {
+    pub(super) fn attending(mut self, attend: Option<&'a mut dyn Attend<O>>) -> Self {
         self.attend = attend;
         self
     }
@@ -238,7 +239,7 @@ impl<'a, O: Ops> Block<'a, O> {
         let args = attention_args((self.spec, self.all), self.layer, (starts, work.reach));
         let wants_probs = sites.wanted.contains(&probs_site);
         let probs = work.probs.as_mut().filter(|_| wants_probs);
-        match self.attend {
+        match &mut self.attend {
             Some(attend) => attend.attend(ops, self.layer, &args, (&own.qkv, &mut own.z)),
             None => ops.attention(&args, &own.qkv, &mut own.z, probs),
         }

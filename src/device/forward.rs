@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::block::{Attend, Block};
+use super::head::HeadSteps;
 use super::layer_buffers::LayerBuffers;
 use super::ops::{Edit, Epilogue, Ops, Pooling, RowRuns};
 use super::positions::position_rows;
-use super::score::HeadSteps;
 use super::site_view::{SiteView, SiteVisitor};
 use super::weights::{self, ForwardWeights};
 use super::workspace::Workspace;
@@ -155,20 +155,22 @@ impl<O: Ops> Forward<O> {
     /// Runs one batch.
     pub fn run(&mut self, input: ForwardInput<'_>, sites: &mut SiteWork<'_, O>) -> Result<()> {
         let layers = self.layers_needed(sites.wanted);
-        self.blocks(input, layers, sites)?;
+        self.blocks((input, None), layers, sites)?;
         if sites.wanted.iter().any(|site| site.layer.is_none() && site.kind > SiteKind::ResidPost) {
             self.tail(input.starts, sites)?;
         }
         self.ops.check()
     }
 
-    /// Runs one batch up to the final norm, and all of that, whatever is wanted.
+    /// Runs one batch up to the final norm, and all of that, whatever is wanted; with another
+    /// attention where one is given.
     pub(super) fn run_trunk(
         &mut self,
         input: ForwardInput<'_>,
+        attend: Option<&mut dyn Attend<O>>,
         sites: &mut SiteWork<'_, O>,
     ) -> Result<()> {
-        self.blocks(input, self.spec.layers, sites)?;
+        self.blocks((input, attend), self.spec.layers, sites)?;
         final_norm(&self.ops, &self.weights, &mut self.work);
         sites.site(&self.ops, Site::global(SiteKind::FinalNorm), &mut self.work.h)?;
         self.ops.check()
@@ -177,7 +179,7 @@ impl<O: Ops> Forward<O> {
     /// The embeddings and the first so many blocks.
     fn blocks(
         &mut self,
-        input: ForwardInput<'_>,
+        (input, attend): (ForwardInput<'_>, Option<&mut dyn Attend<O>>),
         layers: usize,
         sites: &mut SiteWork<'_, O>,
     ) -> Result<()> {
@@ -193,7 +195,7 @@ impl<O: Ops> Forward<O> {
         self.set_rows(tokens, input.starts);
         let positions = self.positions(input);
         self.embed(input, &positions, sites)?;
-        self.blocks_from(0..layers, (input.starts, &positions), None, sites)
+        self.blocks_from(0..layers, (input.starts, &positions), attend, sites)
     }
 
     /// Blocks over the stream in `work.x`.
@@ -201,13 +203,14 @@ impl<O: Ops> Forward<O> {
         &mut self,
         layers: Range<usize>,
         (starts, positions): (&[u32], &[u32]),
-        attend: Option<&dyn Attend<O>>,
+        mut attend: Option<&mut dyn Attend<O>>,
         sites: &mut SiteWork<'_, O>,
     ) -> Result<()> {
         for layer in layers {
             let own = if self.layers.len() == 1 { 0 } else { layer };
             let buffers = (&mut self.work, &mut self.layers[own]);
             let block = Block::new(&self.ops, (&self.spec, &self.weights), buffers, layer);
+            let attend = attend.as_mut().map(|attend| &mut **attend as &mut dyn Attend<O>);
             let mut block = block.attending(attend);
             block.show(sites, SiteKind::ResidPre)?;
             block.run(starts, positions, sites)?;

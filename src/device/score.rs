@@ -7,14 +7,12 @@ use super::backward::Differentiable;
 use super::edit::Edit;
 use super::forward::{Forward, Limits};
 use super::gradient_ops::{Against, GradientOps, Metric, SCORES};
-use super::ops::{Epilogue, Ops, Pooling, RowRuns};
+use super::head::{HeadSteps, Hidden, gather, logits_of, piece_rows};
+use super::ops::{Epilogue, Ops};
 use super::suffix_ops::SuffixOps;
 use super::weights::ForwardWeights;
 use crate::error::{Error, Result};
-use crate::model::{Activation, HeadSpec, ModelSpec};
-
-/// Logits of a piece, at most, unless one row has more.
-const PIECE: usize = 4 << 20;
+use crate::model::{Activation, ModelSpec};
 
 /// Rows to be scored, of the batch that was run last.
 #[derive(Debug)]
@@ -60,78 +58,6 @@ impl Score {
     }
 }
 
-/// The steps of a head between the trunk and its last matrix.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct HeadSteps {
-    pub(super) activation: Option<Activation>,
-    pub(super) softcap: Option<f32>,
-    /// Its rows are sequences, read through the pooler.
-    pub(super) pooled: bool,
-}
-
-impl HeadSteps {
-    pub(super) fn of(head: &HeadSpec) -> Self {
-        let plain = Self { activation: None, softcap: None, pooled: false };
-        match *head {
-            HeadSpec::Lm { transform, softcap, .. } => {
-                Self { activation: transform.map(|t| t.activation), softcap, ..plain }
-            }
-            HeadSpec::Discriminator { activation } => {
-                Self { activation: Some(activation), ..plain }
-            }
-            HeadSpec::SequenceClasses { .. } => Self { pooled: true, ..plain },
-            HeadSpec::None | HeadSpec::TokenClasses { .. } => plain,
-        }
-    }
-}
-
-/// A piece of rows on its way to the last matrix.
-struct Hidden<O: Ops> {
-    /// The trunk's rows `[C, D]`, and in pooled heads their way through the pooler.
-    rows: O::Tensor,
-    pooler_pre: Option<O::Tensor>,
-    pooled: Option<O::Tensor>,
-    /// The dense layer, before and after its nonlinearity and after its norm, `[C, W]`.
-    dense_pre: Option<O::Tensor>,
-    dense_act: Option<O::Tensor>,
-    normed: Option<O::Tensor>,
-}
-
-impl<O: Ops> Hidden<O> {
-    /// What the last matrix reads.
-    fn last(&self) -> &O::Tensor {
-        let steps = [&self.normed, &self.dense_act, &self.dense_pre, &self.pooled];
-        steps.into_iter().flatten().next().unwrap_or(&self.rows)
-    }
-
-    fn set_rows(&mut self, ops: &O, rows: usize) {
-        let Self { rows: first, pooler_pre, pooled, dense_pre, dense_act, normed } = self;
-        let optional = [pooler_pre, pooled, dense_pre, dense_act, normed];
-        for tensor in optional.into_iter().flatten().chain([first]) {
-            ops.set_rows(tensor, rows);
-        }
-    }
-
-    /// From the trunk's rows `tokens`.
-    fn forward(&mut self, model: &Forward<O>, (tokens, ones): (&[u32], &[u32]), steps: HeadSteps) {
-        let (ops, weights) = (&model.ops, &model.weights);
-        gather(ops, (tokens, ones), &model.work.h, &mut self.rows);
-        if let (Some(pre), Some(pooled), Some(pooler)) =
-            (&mut self.pooler_pre, &mut self.pooled, &weights.pooler)
-        {
-            ops.linear(pooler, &self.rows, Epilogue::Store, pre);
-            ops.activate(Activation::Tanh, pre, pooled);
-        }
-        let (Some(pre), Some(dense)) = (&mut self.dense_pre, &weights.head.dense) else { return };
-        ops.linear(dense, self.pooled.as_ref().unwrap_or(&self.rows), Epilogue::Store, pre);
-        let (Some(act), Some(kind)) = (&mut self.dense_act, steps.activation) else { return };
-        ops.activate(kind, pre, act);
-        if let (Some(normed), Some(norm)) = (&mut self.normed, &weights.head.norm) {
-            ops.norm(norm, act, normed);
-        }
-    }
-}
-
 /// Buffers of a piece of rows and the transposed weights of the head.
 pub(super) struct Head<O: Ops> {
     steps: HeadSteps,
@@ -169,7 +95,7 @@ impl<O: GradientOps> Head<O> {
             return Err(Error::input("config.json", "the model has no head to score", remedy));
         };
         let steps = HeadSteps::of(&spec.head);
-        let room = (PIECE / classes.max(1)).clamp(1, limits.tokens);
+        let room = piece_rows(classes, limits.tokens);
         let piece = |cols: usize| ops.tensor(room, cols);
         let (width, hidden) = (spec.width, spec.head_input_width());
         let dense = weights.head.dense.as_ref();
@@ -180,14 +106,7 @@ impl<O: GradientOps> Head<O> {
             last: transposed(last)?,
             dense: dense.map(transposed).transpose()?,
             pooler: weights.pooler.as_ref().map(transposed).transpose()?,
-            hidden: Hidden {
-                rows: piece(width)?,
-                pooler_pre: steps.pooled.then(|| piece(width)).transpose()?,
-                pooled: steps.pooled.then(|| piece(width)).transpose()?,
-                dense_pre: dense.map(|_| piece(hidden)).transpose()?,
-                dense_act: steps.activation.map(|_| piece(hidden)).transpose()?,
-                normed: weights.head.norm.as_ref().map(|_| piece(hidden)).transpose()?,
-            },
+            hidden: Hidden::new(ops, (spec, weights), room)?,
             picked: ops.exact_tensor(room, 1)?,
             reference_hidden: piece(hidden)?,
             logits: piece(classes)?,
@@ -271,24 +190,6 @@ impl<O: GradientOps> Head<O> {
         ops.linear(pooler, &self.g_rows, Epilogue::Store, &mut self.g_first);
         ops.scatter(tokens, &self.g_first, out);
     }
-}
-
-/// logits = cap(W hidden + b).
-fn logits_of<O: GradientOps>(
-    model: &Forward<O>,
-    (hidden, softcap): (&O::Tensor, Option<f32>),
-    logits: &mut O::Tensor,
-) {
-    let last = model.weights.head.last.as_ref().expect("a scored model has a head");
-    model.ops.linear(last, hidden, Epilogue::Store, logits);
-    if let Some(cap) = softcap {
-        model.ops.softcap(cap, logits);
-    }
-}
-
-fn gather<O: Ops>(ops: &O, (tokens, ones): (&[u32], &[u32]), x: &O::Tensor, out: &mut O::Tensor) {
-    let runs = RowRuns { first: tokens, len: &ones[..tokens.len()] };
-    ops.pool(Pooling::First, runs, x, out);
 }
 
 impl<O: GradientOps> Differentiable<O> {

@@ -127,7 +127,7 @@ struct OnPasts<'a, O: SuffixOps> {
 
 impl<O: SuffixOps> Attend<O> for OnPasts<'_, O> {
     fn attend(
-        &self,
+        &mut self,
         ops: &O,
         layer: usize,
         args: &AttentionArgs<'_, O::Vector>,
@@ -201,7 +201,7 @@ impl<O: SuffixOps> Differentiable<O> {
         change: Change<'_, O::Tensor>,
         sites: &mut SiteWork<'_, O>,
     ) -> Result<()> {
-        refuse_head(sites)?;
+        refuse_head(sites.edits)?;
         sites.check(&self.forward.spec, &copies.starts)?;
         self.forward.set_rows(copies.tokens.len(), &copies.starts);
         self.start(copies.tokens.len());
@@ -209,9 +209,9 @@ impl<O: SuffixOps> Differentiable<O> {
         let site = Site::of_layer(u32::try_from(layer).expect("few layers"), SiteKind::ResidPost);
         sites.site(&self.forward.ops, site, &mut self.forward.work.x)?;
         let model = &mut self.forward;
-        let on_pasts = OnPasts::<O> { pasts: &held.pasts, rows: &copies.pasts };
-        let attend: Option<&dyn Attend<O>> =
-            if held.pasts.is_empty() { None } else { Some(&on_pasts) };
+        let mut on_pasts = OnPasts::<O> { pasts: &held.pasts, rows: &copies.pasts };
+        let attend: Option<&mut dyn Attend<O>> =
+            if held.pasts.is_empty() { None } else { Some(&mut on_pasts) };
         let tokens = (&copies.starts[..], &copies.positions[..]);
         model.blocks_from(layer + 1..model.spec.layers, tokens, attend, sites)?;
         final_norm(&model.ops, &model.weights, &mut model.work);

@@ -158,6 +158,20 @@ impl Model {
         ))
     }
 
+    /// Ids that end a text, ascending: `eos_token_id` of `generation_config.json`, or of the
+    /// configuration where that says nothing.
+    pub fn end_tokens(&self) -> Result<Vec<u32>> {
+        let generation = self.folder.join("generation_config.json");
+        for path in [&generation, &self.config] {
+            if present(path)?
+                && let Some(ids) = Settings::read(path)?.tokens("eos_token_id")?
+            {
+                return Ok(ids);
+            }
+        }
+        Ok(Vec::new())
+    }
+
     /// Name, size and SHA-256 of the configuration, the tokenizer and the weight files, in that
     /// order.
     pub fn hashes(&self) -> Result<Vec<(String, u64, String)>> {

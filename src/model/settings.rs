@@ -1,6 +1,7 @@
 //! `config.json` read with care: every value is checked against a range before anything is
 //! allocated, and every complaint names the file and the key.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +114,19 @@ impl Settings {
         match value.as_u64().and_then(|id| u32::try_from(id).ok()) {
             Some(id) if u64::from(id) <= MAX_COUNT => Ok(Some(id)),
             _ => Err(self.kind(key, "a token id", value)),
+        }
+    }
+
+    /// A token id or a list of them, ascending; or absent.
+    pub(crate) fn tokens(&self, key: &str) -> Result<Option<Vec<u32>>> {
+        let Some(Value::Array(list)) = self.get(key) else {
+            return Ok(self.token(key)?.map(|id| vec![id]));
+        };
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        let ids: Option<BTreeSet<u32>> = list.iter().map(id).collect();
+        match ids {
+            Some(ids) => Ok(Some(ids.into_iter().collect())),
+            None => Err(self.wrong(key, "is no list of token ids", "check the value")),
         }
     }
 

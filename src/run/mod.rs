@@ -6,6 +6,7 @@ pub mod contribution;
 pub mod devices;
 mod document_units;
 mod folder;
+pub mod generate;
 mod memory;
 pub mod order;
 mod prepare;
@@ -13,6 +14,7 @@ mod provenance;
 pub mod questions;
 mod rankings;
 mod statistics_tables;
+pub mod steer;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

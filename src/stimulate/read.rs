@@ -217,6 +217,19 @@ fn objects(path: &Path) -> Result<Vec<(usize, Value)>> {
     Ok(objects)
 }
 
+/// The text at a key of every object of a file, in order, with its line.
+pub fn texts(path: &Path, key: &str) -> Result<Vec<(usize, String)>> {
+    let text = |(line, object): (usize, Value)| match object.get(key) {
+        Some(Value::String(text)) => Ok((line, text.clone())),
+        found => {
+            let what = if found.is_some() { "is not a text" } else { "is not there" };
+            let remedy = "name the key of the texts: FILE.jsonl:KEY";
+            Err(Place { path, line }.error(format!("key '{key}' {what}"), remedy))
+        }
+    };
+    objects(path)?.into_iter().map(text).collect()
+}
+
 /// `limit` of them, evenly spread.
 fn picked(objects: Vec<(usize, Value)>, limit: usize) -> Vec<(usize, Value)> {
     let count = objects.len();

@@ -7,9 +7,11 @@ use std::process::Stdio;
 
 use super::{electrode, finish, run};
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 12] = [
     "run",
     "extract",
+    "generate",
+    "steer",
     "rank",
     "edit",
     "inspect",

@@ -1,0 +1,83 @@
+//! `electrode generate`: prompts continued by a model while its neurons change.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::texts::{TextArgs, summary_table};
+use super::{device, output};
+use crate::artifact::atomic::write_bytes_atomic;
+use crate::capture::intervention::Intervention;
+use crate::error::Result;
+use crate::generate::continuation::On;
+use crate::run::generate::{Generation, Summary, TextArm, json_lines};
+
+/// Continue prompts, with neurons overwritten on the way
+#[derive(clap::Args, Debug)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    texts: TextArgs,
+    /// JSON file of activations to overwrite, see `electrode extract --help`; of several arms each
+    /// continues every prompt
+    #[arg(long, value_name = "FILE")]
+    intervene: Option<PathBuf>,
+    /// Tokens at which they are overwritten
+    #[arg(long, value_enum, default_value = "all", requires = "intervene", value_name = "WHICH")]
+    on: OnArg,
+    /// Also score each continuation under the model without edits
+    #[arg(long)]
+    judge: bool,
+    /// JSON Lines, one object for each continuation; standard output by default
+    #[arg(long, value_name = "FILE.jsonl")]
+    out: Option<PathBuf>,
+}
+
+/// See [`GenerateArgs::on`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnArg {
+    /// Every token.
+    All,
+    /// Those of the prompt.
+    Prompt,
+    /// Those that were generated.
+    Generated,
+}
+
+impl From<OnArg> for On {
+    fn from(on: OnArg) -> Self {
+        match on {
+            OnArg::All => Self::All,
+            OnArg::Prompt => Self::Prompt,
+            OnArg::Generated => Self::Generated,
+        }
+    }
+}
+
+pub(super) fn run(args: GenerateArgs) -> Result<()> {
+    device::threads(args.texts.threads())?;
+    let generation = Generation::open(args.texts.config())?;
+    let arms = match &args.intervene {
+        None => vec![TextArm::default()],
+        Some(path) => {
+            let arms = Intervention::load(path)?.of_texts(&generation.model.spec)?;
+            let arm = |(name, edits)| TextArm { name, edits, on: args.on.into() };
+            arms.into_iter().map(arm).collect()
+        }
+    };
+    let texts = super::run::with_progress(|report| generation.run(&arms, args.judge, report))?;
+    let summaries: Vec<Summary> = texts.iter().map(|texts| Summary::of(texts)).collect();
+    let (lines, table) = (json_lines(&texts), summary_table(&summaries));
+    match &args.out {
+        Some(path) => {
+            write_bytes_atomic(path, lines.as_bytes())?;
+            output::print(&format!("{table}{}\n", path.display()))
+        }
+        None => {
+            output::print(&lines)?;
+            // Nothing can be done about a closed stderr.
+            let _ = std::io::stderr().lock().write_all(table.as_bytes());
+            Ok(())
+        }
+    }
+}

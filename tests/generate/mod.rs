@@ -1,0 +1,9 @@
+//! Texts continued by a model, and steered by its neurons.
+//! Oracles: in each file.
+
+mod cli;
+mod decode;
+mod measures;
+mod sample;
+mod steer;
+mod texts;
