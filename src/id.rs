@@ -191,6 +191,20 @@ impl fmt::Display for NeuronId {
     }
 }
 
+impl FromStr for NeuronId {
+    type Err = Error;
+
+    /// `layers.3.mlp_act.17`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (site, index) = text.rsplit_once('.').unwrap_or((text, ""));
+        let index = index.parse().map_err(|_| {
+            let what = "not a neuron: no number after its site";
+            Error::config(format!("neuron '{text}'"), what, "write layers.3.mlp_act.17")
+        })?;
+        Ok(Self { site: site.parse()?, index })
+    }
+}
+
 /// One scored position of a corpus: document number, and the row's place in the document.
 ///
 /// Ordered as the corpus is, so that "lower position first" is a comparison of two integers.

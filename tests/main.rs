@@ -14,7 +14,7 @@ mod golden {
     mod differences;
     mod edits;
     mod electra_wide;
-    mod fixture;
+    pub(crate) mod fixture;
     mod forward;
     mod gradients;
     mod interventions;

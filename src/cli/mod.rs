@@ -9,6 +9,7 @@ pub mod extract;
 pub mod inspect;
 pub mod logging;
 pub mod man;
+pub mod maximize;
 pub mod methods;
 pub mod output;
 pub mod progress;
@@ -53,6 +54,7 @@ enum Command {
     Stimulate(stimulate::StimulateArgs),
     Ablate(stimulate::AblateArgs),
     Attribute(stimulate::AttributeArgs),
+    Maximize(maximize::MaximizeArgs),
     Extract(extract::ExtractArgs),
     Rank(rank::RankArgs),
     Inspect(inspect::InspectArgs),
@@ -97,6 +99,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Stimulate(args) => stimulate::run(args),
         Command::Ablate(args) => stimulate::ablate(args),
         Command::Attribute(args) => stimulate::attribute(args),
+        Command::Maximize(args) => maximize::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Rank(args) => rank::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -5,6 +5,7 @@ mod contexts;
 pub mod devices;
 mod document_units;
 mod folder;
+pub mod maximize;
 mod memory;
 mod prepare;
 mod provenance;

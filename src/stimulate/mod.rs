@@ -4,6 +4,7 @@
 pub mod arms;
 pub mod gradients;
 pub mod integrated_gradients;
+pub mod maximize;
 pub mod question;
 pub mod read;
 pub mod sweep;

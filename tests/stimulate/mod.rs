@@ -2,6 +2,8 @@
 //! Oracles: the completeness of integrated gradients; whole forward passes; an undisturbed run; on
 //! the embedded model, random neurons of the same layers beside those a method names.
 
+mod maximize;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
