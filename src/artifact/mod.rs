@@ -7,6 +7,7 @@ pub mod machine;
 pub mod manifest;
 pub mod rows;
 pub mod secrets;
+pub mod sparsity;
 pub mod table;
 pub mod tables;
 pub mod words;

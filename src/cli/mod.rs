@@ -16,6 +16,7 @@ pub mod progress;
 pub mod rank;
 pub mod report;
 pub mod run;
+pub mod sparsity;
 pub mod stimulate;
 
 use std::io::Write as _;
@@ -55,6 +56,7 @@ enum Command {
     Ablate(stimulate::AblateArgs),
     Attribute(stimulate::AttributeArgs),
     Maximize(maximize::MaximizeArgs),
+    Sparsity(sparsity::SparsityArgs),
     Extract(extract::ExtractArgs),
     Rank(rank::RankArgs),
     Inspect(inspect::InspectArgs),
@@ -100,6 +102,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Ablate(args) => stimulate::ablate(args),
         Command::Attribute(args) => stimulate::attribute(args),
         Command::Maximize(args) => maximize::run(args),
+        Command::Sparsity(args) => sparsity::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Rank(args) => rank::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -11,6 +11,7 @@ mod prepare;
 mod provenance;
 pub mod questions;
 mod rankings;
+pub mod sparsity;
 mod statistics_tables;
 
 use std::collections::BTreeSet;

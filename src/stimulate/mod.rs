@@ -7,5 +7,6 @@ pub mod integrated_gradients;
 pub mod maximize;
 pub mod question;
 pub mod read;
+pub mod sparsity;
 pub mod sweep;
 pub mod task;

@@ -2,7 +2,9 @@
 //! Oracles: the completeness of integrated gradients; whole forward passes; an undisturbed run; on
 //! the embedded model, random neurons of the same layers beside those a method names.
 
+mod ascent;
 mod maximize;
+mod sparsity;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

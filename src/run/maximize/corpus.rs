@@ -105,9 +105,15 @@ mod tests {
     #[test]
     fn shares_lie_on_lines_between_quantiles() {
         let row = row(vec![-0.5, -0.25, 0.0, 1.0, 2.0, 4.0, 5.0]);
-        for (x, share) in
-            [(-2.0, 0.0), (-1.0, 0.0), (1.0, 0.5), (1.5, 0.625), (5.0, 0.99), (7.0, 0.995), (9.0, 1.0)]
-        {
+        for (x, share) in [
+            (-2.0, 0.0),
+            (-1.0, 0.0),
+            (1.0, 0.5),
+            (1.5, 0.625),
+            (5.0, 0.99),
+            (7.0, 0.995),
+            (9.0, 1.0),
+        ] {
             assert!((share_below(&row, x) - share).abs() < 1e-12, "{x}: {}", share_below(&row, x));
         }
     }

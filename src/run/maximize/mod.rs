@@ -94,11 +94,7 @@ fn on<O: GradientOps>(
     outcomes.iter().map(|outcome| best(outcome, &tokenizer, corpus.as_ref())).collect()
 }
 
-fn best(
-    outcome: &Outcome,
-    tokenizer: &Tokenizer,
-    corpus: Option<&CorpusValues>,
-) -> Result<Best> {
+fn best(outcome: &Outcome, tokenizer: &Tokenizer, corpus: Option<&CorpusValues>) -> Result<Best> {
     match outcome {
         Outcome::Constant(neuron, value) => {
             Ok(Best { neuron: *neuron, text: None, random: *value, corpus: None })
@@ -170,6 +166,7 @@ fn line(text: &Maximized, (config, tokenizer, corpus): Beside<'_>) -> Result<Map
         ("relaxed", json!(text.relaxed)),
         ("snapped", json!(text.snapped)),
         ("discrete", json!(text.discrete)),
+        ("climbed", json!(text.climbed)),
         ("at", json!(text.at)),
         ("text", json!(decoded)),
         ("same_tokens", json!(again == text.tokens)),

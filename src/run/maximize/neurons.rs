@@ -52,9 +52,8 @@ impl FromRanking {
         let fits = |wanted: &Option<String>, found: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == found)
         };
-        let asked = |row: &&Ranked| {
-            fits(&self.method, &row.method) && fits(&self.concept, &row.concept)
-        };
+        let asked =
+            |row: &&Ranked| fits(&self.method, &row.method) && fits(&self.concept, &row.concept);
         let Some(first) = rows.iter().find(asked) else { return Ok(Vec::new()) };
         let same = |row: &&Ranked| {
             (&row.method, &row.concept) == (&first.method, &first.concept)

@@ -1,10 +1,11 @@
 //! Texts of free vectors or of tokens, run together: what a neuron does in each, and the gradient
 //! with respect to the vectors of its tokens.
 //!
-//! What climbs for a neuron behind a nonlinearity is its argument, `mlp_pre`: the largest value is at
-//! the same place, and there is a way up from where the nonlinearity is flat (ReLU) or turns (left
-//! of their minimum, GELU and SiLU rise towards 0 the wrong way, and ascent would stay there). In a
-//! gated MLP `mlp_act` is a product with another branch, and climbs itself.
+//! What climbs for a neuron behind a nonlinearity is its argument, `mlp_pre`: wherever the neuron can
+//! be above 0 its largest value is at the same place, and there is a way up from where the
+//! nonlinearity is flat (ReLU) or turns (left of their minimum, GELU and SiLU rise towards 0 the
+//! wrong way, and ascent would stay there). In a gated MLP `mlp_act` is a product with another
+//! branch, and climbs itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -205,8 +206,7 @@ impl<O: GradientOps> Ascent<O> {
         let places = |row: usize| candidates(row).map(|cell| packed.free[cell]);
         self.reading.mark(self.run.ops(), (texts.neurons, places), packed.tokens.len());
         let wanted = BTreeSet::from([self.reading.site, self.reading.climbs]);
-        let mut sites =
-            SiteWork { wanted: &wanted, edits: &edits, visitor: &mut self.reading };
+        let mut sites = SiteWork { wanted: &wanted, edits: &edits, visitor: &mut self.reading };
         self.run.run(input, &mut sites)?;
         let [values, climbs] = [self.reading.site, self.reading.climbs]
             .map(|site| packed.of_free(&self.reading.on_host[&site]));

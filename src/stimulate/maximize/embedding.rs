@@ -50,7 +50,8 @@ impl EmbeddingModule {
             }
         };
         let width = spec.embedding.width;
-        let mut types = if spec.embedding.token_types > 0 { read(Param::TokenTypes)? } else { None };
+        let mut types =
+            if spec.embedding.token_types > 0 { read(Param::TokenTypes)? } else { None };
         if let Some(types) = &mut types {
             types.truncate(width);
         }

@@ -89,6 +89,8 @@ pub struct Maximized {
     pub snapped: f32,
     /// x_n on the text as it is told, after refinement.
     pub discrete: f32,
+    /// What climbed for it there: x_n, or the argument of its nonlinearity, see [`ascent`].
+    pub climbed: f32,
     /// The free position where that is read.
     pub at: usize,
     /// Mean log p of its tokens, nats; none without a weight of fluency.
@@ -137,8 +139,7 @@ pub fn maximize<O: GradientOps>(
     check(model, settings, neurons, &frame)?;
     let mut vocabulary = Vocabulary::new(&ops, model, allowed.to_vec())?;
     let sites: BTreeSet<Site> = neurons.iter().map(|neuron| neuron.site).collect();
-    let limits =
-        Limits { tokens: batch_tokens.max(frame.tokens()), sequence: frame.tokens() };
+    let limits = Limits { tokens: batch_tokens.max(frame.tokens()), sequence: frame.tokens() };
     let fluent = settings.fluency != 0.0;
     let run = Differentiable::new(ops, model, limits, (&sites, fluent))?;
     let first = neurons.first().expect("checked").site;
@@ -177,7 +178,7 @@ pub fn maximize<O: GradientOps>(
         outcomes.into_iter().map(|outcome| outcome.expect("every neuron was asked")).collect();
     for outcome in &mut outcomes {
         if let Outcome::Texts(texts) = outcome {
-            texts.sort_by(|a, b| b.discrete.total_cmp(&a.discrete).then(a.restart.cmp(&b.restart)));
+            texts.sort_by(|a, b| b.climbed.total_cmp(&a.climbed).then(a.restart.cmp(&b.restart)));
         }
     }
     Ok(outcomes)
@@ -334,6 +335,7 @@ fn climb<O: GradientOps>(
         relaxed: top[row],
         snapped: snapped[row],
         discrete: found.values[row],
+        climbed: found.climbs[row],
         at: found.at[row],
         fluency: fluent.then(|| found.fluency[row]),
         tokens: tokens[row * length..][..length].to_vec(),

@@ -69,9 +69,16 @@ pub fn refine<O: GradientOps>(
 }
 
 /// The neurons and tokens of some texts.
-fn chosen(open: &[usize], neurons: &[u32], (tokens, length): (&[u32], usize)) -> (Vec<u32>, Vec<u32>) {
+fn chosen(
+    open: &[usize],
+    neurons: &[u32],
+    (tokens, length): (&[u32], usize),
+) -> (Vec<u32>, Vec<u32>) {
     let text = |&text: &usize| &tokens[text * length..][..length];
-    (open.iter().map(|&text| neurons[text]).collect(), open.iter().flat_map(text).copied().collect())
+    (
+        open.iter().map(|&text| neurons[text]).collect(),
+        open.iter().flat_map(text).copied().collect(),
+    )
 }
 
 /// The most promising changes of each text, most promising first.

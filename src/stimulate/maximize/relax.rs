@@ -185,7 +185,8 @@ impl Weights {
         let rows = self.mixture.par_chunks_exact_mut(size);
         let rows = rows.zip(self.theta.par_chunks_exact(allowed.len())).zip(&self.streams);
         rows.for_each(|((out, theta), stream)| {
-            let stream = noise.map(|step| mix(stream.wrapping_add(GAMMA.wrapping_mul(u64::from(step) + 1))));
+            let stream =
+                noise.map(|step| mix(stream.wrapping_add(GAMMA.wrapping_mul(u64::from(step) + 1))));
             let energy = |(i, theta): (usize, &f32)| {
                 let noise = stream.map_or(0.0, |stream| -(-unit(stream, i as u64).ln()).ln());
                 (theta + noise) / temperature
