@@ -83,7 +83,7 @@ impl FromRanking {
             .map_err(|error| wrong(format!("not a JSON file: {error}")))?;
         let groups = value["groups"].as_array().map(Vec::as_slice).unwrap_or_default();
         let group = match &self.concept {
-            Some(concept) => groups.iter().find(|group| group["name"] == Value::from(&**concept)),
+            Some(concept) => groups.iter().find(|group| group["name"].as_str() == Some(concept)),
             None if value["overall"].is_object() => Some(&value["overall"]),
             None => groups.first(),
         };

@@ -45,7 +45,7 @@ impl Curve {
     /// Where even the smallest threshold above 0 is too much, that is the point at 0, which cuts
     /// nothing (the authors' code takes the largest threshold there, by an index of -1).
     pub fn around(&self, share: f64) -> (Point, Option<Point>) {
-        let first = self.points.iter().position(|point| !(point.cett <= share));
+        let first = self.points.iter().position(|point| point.cett.is_nan() || point.cett > share);
         match first {
             None => (self.points[self.points.len() - 1], None),
             Some(at) => (self.points[at.max(1) - 1], Some(self.points[at])),
