@@ -8,6 +8,7 @@ pub mod manifest;
 pub mod ranked;
 pub mod rows;
 pub mod secrets;
+pub mod sparsity;
 pub mod steering;
 pub mod table;
 pub mod tables;

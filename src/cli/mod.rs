@@ -11,12 +11,14 @@ pub mod generate;
 pub mod inspect;
 pub mod logging;
 pub mod man;
+pub mod maximize;
 pub mod methods;
 pub mod output;
 pub mod progress;
 pub mod rank;
 pub mod report;
 pub mod run;
+pub mod sparsity;
 pub mod steer;
 pub mod stimulate;
 pub mod texts;
@@ -57,6 +59,8 @@ enum Command {
     Stimulate(stimulate::StimulateArgs),
     Ablate(stimulate::AblateArgs),
     Attribute(stimulate::AttributeArgs),
+    Maximize(maximize::MaximizeArgs),
+    Sparsity(sparsity::SparsityArgs),
     Extract(extract::ExtractArgs),
     Generate(generate::GenerateArgs),
     Steer(steer::SteerArgs),
@@ -104,6 +108,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Stimulate(args) => stimulate::run(args),
         Command::Ablate(args) => stimulate::ablate(args),
         Command::Attribute(args) => stimulate::attribute(args),
+        Command::Maximize(args) => maximize::run(args),
+        Command::Sparsity(args) => sparsity::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Steer(args) => steer::run(args),

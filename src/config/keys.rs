@@ -87,11 +87,8 @@ pub(crate) const DEVICE_NAME: Key = optional(
     Kind::Text,
     "`auto`, `cpu`, `cuda` (every GPU) or `cuda:0,2`; how many is not part of the identity",
 );
-pub(crate) const DEVICE_THREADS: Key = optional(
-    "device.threads",
-    Kind::Integer(1, 4096),
-    "CPU threads; not part of the identity",
-);
+pub(crate) const DEVICE_THREADS: Key =
+    optional("device.threads", Kind::Integer(1, 4096), "CPU threads; not part of the identity");
 pub(crate) const DEVICE_COMMIT_SECONDS: Key = optional(
     "device.commit_seconds",
     Kind::Integer(0, 86_400),

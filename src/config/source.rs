@@ -114,7 +114,8 @@ impl Source {
     /// text, a bare number or word is that text, so that `name=2024` needs no quotes for the shell.
     fn value_of(&self, path: &str, text: &str) -> Option<Value> {
         let schema = schema_path(path);
-        let text_key = |key: &Key| matches!(key.kind, Kind::Text | Kind::Choice(_) | Kind::TextByName);
+        let text_key =
+            |key: &Key| matches!(key.kind, Kind::Text | Kind::Choice(_) | Kind::TextByName);
         let is_it = |key: &Key| match key.kind {
             Kind::TextByName => schema.starts_with(key.path) && schema != key.path,
             _ => key.path == schema,

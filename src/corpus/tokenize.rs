@@ -122,6 +122,18 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// The tokens a text may be made of: those with a spelling that are not special, ascending.
+    pub fn ordinary(&self) -> Vec<u32> {
+        let added = self.inner.get_added_tokens_decoder();
+        let special = |id: &u32| added.get(id).is_some_and(|token| token.special);
+        let around = |id: &u32| self.before.contains(id) || self.after.contains(id);
+        let mut ids: Vec<u32> = self.inner.get_vocab(true).into_values().collect();
+        ids.retain(|id| !special(id) && !around(id));
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
     /// Ids there are, added tokens included.
     pub fn vocabulary(&self) -> usize {
         self.inner.get_vocab_size(true)

@@ -85,15 +85,13 @@ impl<O: Ops> SiteWork<'_, O> {
         Ok(())
     }
 
-    /// Applies the edits of a site, then shows it if it is wanted.
+    /// Applies the edits of a site, then lends it to the visitor if it is wanted.
     pub(super) fn site(&mut self, ops: &O, site: Site, values: &mut O::Tensor) -> Result<()> {
-        if let Some(edits) = self.edits.get(&site) {
-            if self.wanted.contains(&site) {
-                self.visitor.visit_unedited(ops, &SiteView { site, values })?;
-            }
-            edits.iter().for_each(|edit| ops.edit(edit, values));
+        for edit in self.edits.get(&site).into_iter().flatten() {
+            ops.edit(edit, values);
         }
         if self.wanted.contains(&site) {
+            self.visitor.change(ops, site, values)?;
             self.visitor.visit(ops, &SiteView { site, values })?;
         }
         Ok(())

@@ -18,13 +18,14 @@ pub struct SiteView<'a, O: Ops> {
 /// The forward pass owns the loop; the visitor gets a borrow, once per wanted site, in forward
 /// order.
 pub trait SiteVisitor<O: Ops> {
-    /// Reads one site.
-    fn visit(&mut self, ops: &O, view: &SiteView<'_, O>) -> Result<()>;
-
-    /// Reads one site that is edited, before that: only of sites that have edits.
-    fn visit_unedited(&mut self, _ops: &O, _view: &SiteView<'_, O>) -> Result<()> {
+    /// Writes into one site, after its edits and before it is read by anybody: for what depends on
+    /// the values that are there in ways no [`Edit`](super::ops::Edit) can say.
+    fn change(&mut self, _ops: &O, _site: Site, _values: &mut O::Tensor) -> Result<()> {
         Ok(())
     }
+
+    /// Reads one site.
+    fn visit(&mut self, ops: &O, view: &SiteView<'_, O>) -> Result<()>;
 }
 
 /// Reads nothing.

@@ -64,13 +64,7 @@ pub const CAUSATION: &[Method] = &[
         summary: "what the answer loses when the neuron is replaced, one neuron at a time",
         formula: "m(x) - m(x̃) (loss: the other way round), x̃_n = 0, its mean, or its value elsewhere",
         paper: "Bau et al. 2019, arXiv 1811.01157; Lakretz et al. 2019, arXiv 1903.07435",
-        params: &[
-            HOW,
-            PLACE,
-            VALUE,
-            SEED,
-            TOP,
-        ],
+        params: &[HOW, PLACE, VALUE, SEED, TOP],
         kind: Kind::Causal(Causal::Ablate),
         ..CAUSAL
     },

@@ -86,9 +86,8 @@ pub fn logistic(gram: &[f64], labels: &[bool], penalty: f64) -> Option<Logistic>
     for _ in 0..STEPS {
         let p: Vec<f64> = f.iter().map(|f: &f64| 1.0 / (1.0 + (-f).exp())).collect();
         let w: Vec<f64> = p.iter().map(|p| (p * (1.0 - p)).max(LEAST)).collect();
-        let mut z: Vec<f64> = (0..n)
-            .map(|i| f[i] + (f64::from(u8::from(labels[i])) - p[i]) / w[i])
-            .collect();
+        let mut z: Vec<f64> =
+            (0..n).map(|i| f[i] + (f64::from(u8::from(labels[i])) - p[i]) / w[i]).collect();
         // (K + penalty W^-1) α + bias 1 = z, 1ᵀα = 0.
         let factor = cholesky(with_diagonal(gram, |i| penalty / w[i], n), n)?;
         let mut ones = vec![1.0; n];

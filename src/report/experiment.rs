@@ -186,9 +186,8 @@ fn worth(body: &mut String, sets: &[SetRow]) {
         return;
     }
     body.push_str("<h2>What sets are worth</h2>");
-    let heads = [
-        "set", "order", "neurons", "necessity", "sufficiency", "harmonic mean", "area", "members",
-    ];
+    let heads =
+        ["set", "order", "neurons", "necessity", "sufficiency", "harmonic mean", "area", "members"];
     table(body, &heads, rows.into_iter());
 }
 

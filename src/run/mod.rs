@@ -7,12 +7,14 @@ pub mod devices;
 mod document_units;
 mod folder;
 pub mod generate;
+pub mod maximize;
 mod memory;
 pub mod order;
 mod prepare;
 mod provenance;
 pub mod questions;
 mod rankings;
+pub mod sparsity;
 mod statistics_tables;
 pub mod steer;
 

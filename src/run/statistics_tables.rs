@@ -11,7 +11,7 @@ use crate::methods::source::Source as _;
 use crate::methods::{Evidence, SummarySource};
 
 /// Levels of [`NeuronRow::quantiles`].
-const LEVELS: [f64; 7] = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99];
+pub(super) const LEVELS: [f64; 7] = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99];
 
 /// A site's name and layer, as tables hold them.
 pub(super) fn place(site: Site) -> (String, Option<i32>) {

@@ -69,20 +69,22 @@ pub fn untouched<O: GradientOps>(
     Ok(hidden)
 }
 
-/// The neurons before their gates.
-struct Before<O: Ops> {
-    sites: BTreeMap<Site, O::Tensor>,
+/// Gates neurons, and keeps what they were before.
+struct Gating<'a, O: Ops> {
+    edits: &'a BTreeMap<Site, Vec<Edit>>,
+    before: BTreeMap<Site, O::Tensor>,
 }
 
-impl<O: Ops> SiteVisitor<O> for Before<O> {
-    fn visit(&mut self, _: &O, _: &SiteView<'_, O>) -> Result<()> {
+impl<O: Ops> SiteVisitor<O> for Gating<'_, O> {
+    fn change(&mut self, ops: &O, site: Site, values: &mut O::Tensor) -> Result<()> {
+        if let Some(kept) = self.before.get_mut(&site) {
+            ops.copy(values, kept);
+            self.edits[&site].iter().for_each(|edit| ops.edit(edit, values));
+        }
         Ok(())
     }
 
-    fn visit_unedited(&mut self, ops: &O, view: &SiteView<'_, O>) -> Result<()> {
-        if let Some(kept) = self.sites.get_mut(&view.site) {
-            ops.copy(view.values, kept);
-        }
+    fn visit(&mut self, _: &O, _: &SiteView<'_, O>) -> Result<()> {
         Ok(())
     }
 }
@@ -91,7 +93,7 @@ impl<O: Ops> SiteVisitor<O> for Before<O> {
 struct Sums<'a, O: Ops> {
     batch: &'a QuestionBatch,
     place: Where,
-    before: &'a Before<O>,
+    before: &'a BTreeMap<Site, O::Tensor>,
     product: O::Tensor,
     pooled: O::Tensor,
     /// By site: Σ g x, Σ g.
@@ -100,7 +102,7 @@ struct Sums<'a, O: Ops> {
 
 impl<O: Ops> GradientVisitor<O> for Sums<'_, O> {
     fn visit(&mut self, ops: &O, view: &GradientView<'_, O>) -> Result<()> {
-        ops.multiply(&self.before.sites[&view.site], view.gradient, &mut self.product);
+        ops.multiply(&self.before[&view.site], view.gradient, &mut self.product);
         let from = (self.batch, self.place);
         let by_x = over_questions(ops, from, (&self.product, &mut self.pooled), false)?;
         let plain = over_questions(ops, from, (view.gradient, &mut self.pooled), false)?;
@@ -136,14 +138,15 @@ pub fn gated<O: GradientOps>(
     };
     let edits: BTreeMap<_, _> = neurons.layers.iter().enumerate().map(edit).collect();
     let kept = wanted.iter().map(|&site| Ok((site, room(run, tokens, neurons.width)?)));
-    let mut before = Before { sites: kept.collect::<Result<_>>()? };
-    let mut sites = SiteWork { wanted: &wanted, edits: &edits, visitor: &mut before };
+    let mut gating = Gating { edits: &edits, before: kept.collect::<Result<_>>()? };
+    let none = BTreeMap::new();
+    let mut sites = SiteWork { wanted: &wanted, edits: &none, visitor: &mut gating };
     run.run(batch.input(), &mut sites)?;
     slopes.sum += score(run, (batch, reference), holds)?;
     let mut visitor = Sums {
         batch,
         place,
-        before: &before,
+        before: &gating.before,
         product: room(run, tokens, neurons.width)?,
         pooled: room(run, batch.len(), neurons.width)?,
         found: BTreeMap::new(),

@@ -86,9 +86,9 @@ pub fn activations<O: GradientOps>(
     batch: &QuestionBatch,
     wanted: &BTreeSet<Site>,
 ) -> Result<Activations<O>> {
-    let widths: Vec<_> =
-        wanted.iter().map(|&site| (site, run.spec().site_width(site))).collect();
-    let kept = widths.into_iter().map(|(site, width)| Ok((site, room(run, batch.tokens.len(), width)?)));
+    let widths: Vec<_> = wanted.iter().map(|&site| (site, run.spec().site_width(site))).collect();
+    let kept =
+        widths.into_iter().map(|(site, width)| Ok((site, room(run, batch.tokens.len(), width)?)));
     let mut visitor = Activations { sites: kept.collect::<Result<_>>()? };
     let edits = BTreeMap::new();
     let mut sites = SiteWork { wanted, edits: &edits, visitor: &mut visitor };

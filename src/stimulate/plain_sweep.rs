@@ -31,7 +31,8 @@ pub fn plain_sweep<O: SuffixOps>(
     };
     let arms = (run.limits().tokens / one.tokens.len().max(1)).max(1);
     for neurons in neurons.chunks(arms) {
-        let copies: Vec<Question> = neurons.iter().flat_map(|_| questions.iter().cloned()).collect();
+        let copies: Vec<Question> =
+            neurons.iter().flat_map(|_| questions.iter().cloned()).collect();
         let batch = QuestionBatch::new(&copies);
         let edit = |(arm, &neuron): (u32, &u32)| Edit {
             columns: Some(vec![neuron]),

@@ -30,10 +30,7 @@ pub enum Where {
 
 impl Where {
     /// Each question, from the first token that changes.
-    pub(super) fn copies(
-        self,
-        batch: &QuestionBatch,
-    ) -> impl Iterator<Item = (usize, usize)> + '_ {
+    pub(super) fn copies(self, batch: &QuestionBatch) -> impl Iterator<Item = (usize, usize)> + '_ {
         (0..batch.len()).map(move |question| match self {
             Self::Everywhere => (question, 0),
             Self::Answer => (question, batch.at(question)),

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use super::question::Where;
 use super::question::QuestionBatch;
+pub use super::question::Where;
 use crate::device::backward::Differentiable;
 use crate::device::forward::SiteWork;
 use crate::device::ops::{Pooling, RowRuns};

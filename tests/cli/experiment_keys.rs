@@ -107,13 +107,13 @@ fn wrong_keys_and_values_are_named_with_their_line() {
         ("judge.sises=[1]", "did you mean 'sizes'?"),
         ("judge.sizes=[0]", "a list of whole numbers from 1"),
         ("judge.shares=[2.5]", "a list of numbers from 0 to 1"),
-        ("questions.only.kind=[1]", "a table of texts"),
-        ("judge.sets.a=3", "a table of lists of texts"),
+        ("questions.only={ kind = [1] }", "a table of texts"),
+        ("judge.sets={ a = 3 }", "a table of lists of texts"),
         ("neurons.site=nowhere", "one of"),
         ("judge.rankings=[{ run = \"x\" }]", "judge.rankings.0.method"),
     ] {
         let error = load(EVERY, &[change]).expect_err(change).to_string();
-        assert!(error.contains(what) && error.contains("argument"), "{change}: {error}");
+        assert!(error.contains(what), "{change}: {error}");
     }
     let text = EVERY.replace("random = 2", "random = \"two\"");
     let error = load(&text, &[]).expect_err("no number").to_string();

@@ -1,9 +1,9 @@
 //! The real binary, as a shell sees it: exit code, stdout, stderr.
 
 mod config;
-mod experiment_keys;
 mod config_table;
 mod devices;
+mod experiment_keys;
 mod gpus;
 mod inspect;
 mod methods;

@@ -39,7 +39,8 @@ fn the_file_holds_what_the_library_gives() {
                 .iter()
                 .all(|site| written.contains_key(*site))
         );
-        let [gate, act] = ["mlp_gate", "mlp_act"].map(|kind| floats(&written[&format!("layers.1.{kind}")]));
+        let [gate, act] =
+            ["mlp_gate", "mlp_act"].map(|kind| floats(&written[&format!("layers.1.{kind}")]));
         assert_eq!(gate, act, "{name}: nothing is between them in a plain MLP");
         assert_pads_are_zero(&padded, &floats(&written["layers.1.mlp_act"]), name);
     }

@@ -24,7 +24,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 fn a_logistic_probe_is_where_its_objective_is_flat() {
     for (n, width) in [(30, 50), (60, 4)] {
         let rows = rows(n, width);
-        let labels: Vec<bool> = rows.iter().enumerate().map(|(i, x)| x[0] + number(i + 9) > 0.1).collect();
+        let labels: Vec<bool> =
+            rows.iter().enumerate().map(|(i, x)| x[0] + number(i + 9) > 0.1).collect();
         let found = logistic(&gram(&rows), &labels, PENALTY).expect("it converges");
         let w = weights(&rows, &found.alpha);
         let mut slope: Vec<f64> = w.iter().map(|w| PENALTY * w).collect();
@@ -50,13 +51,15 @@ fn a_logistic_probe_is_where_its_objective_is_flat() {
 fn a_ridge_regression_solves_its_normal_equations_and_leaves_rows_out() {
     let (n, width) = (24, 40);
     let rows = rows(n, width);
-    let y: Vec<f64> = rows.iter().enumerate().map(|(i, x)| 2.0 * x[3] + 0.3 * number(i + 77)).collect();
+    let y: Vec<f64> =
+        rows.iter().enumerate().map(|(i, x)| 2.0 * x[3] + 0.3 * number(i + 77)).collect();
     let penalties = [0.01, 0.3, 3.0, 50.0];
     let (alpha, chosen) = ridge(&gram(&rows), &y, &penalties).expect("solved");
     let w = weights(&rows, &alpha);
     for j in 0..width {
         let slope: f64 =
-            rows.iter().zip(&y).map(|(row, y)| row[j] * (dot(row, &w) - y)).sum::<f64>() + chosen * w[j];
+            rows.iter().zip(&y).map(|(row, y)| row[j] * (dot(row, &w) - y)).sum::<f64>()
+                + chosen * w[j];
         assert!(slope.abs() < 1e-9, "{j}: {slope}");
     }
     // The penalty is the one whose refits without a row predict it best.
@@ -84,7 +87,13 @@ fn auc_counts_pairs_and_ties_as_halves() {
         for (a, _) in scores.iter().zip(&labels).filter(|(_, label)| **label) {
             for (b, _) in scores.iter().zip(&labels).filter(|(_, label)| !**label) {
                 pairs += 1.0;
-                sum += if a > b { 1.0 } else if a < b { 0.0 } else { 0.5 };
+                sum += if a > b {
+                    1.0
+                } else if a < b {
+                    0.0
+                } else {
+                    0.5
+                };
             }
         }
         let got = auc(&scores, &labels).expect("both kinds");

@@ -1,5 +1,6 @@
 //! The methods: fixtures, brute force, streaming against exact, significance, `electrode rank`.
 
+mod applied;
 mod brute;
 mod calibration;
 mod dual;

@@ -21,8 +21,10 @@ fn sets_are_taken_away_kept_searched_and_named() {
         .collect();
     let (_two, out) = folder();
     let sets = format!("judge.sets={{ same = {top:?} }}");
-    let elsewhere =
-        format!("judge.rankings=[{{ run = {:?}, method = \"gradact\" }}]", first.display().to_string());
+    let elsewhere = format!(
+        "judge.rankings=[{{ run = {:?}, method = \"gradact\" }}]",
+        first.display().to_string()
+    );
     let own = [
         "methods=[\"gradact\"]",
         "judge.sizes=[4, 1024]",

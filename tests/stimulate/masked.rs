@@ -19,15 +19,38 @@ fn knowledge_neurons_of_a_masked_model() {
     let (_temporary, out) = folder();
     let [model, questions, out] = [model, questions, out].map(|path| path.display().to_string());
     let args = [
-        "attribute", "--model", &model, "--questions", &questions, "--prompt", "text",
-        "--group", "relation", "--skip-long-answers", "--limit", "24", "--layers", "1",
-        "--method", "kn:steps=4", "--method", "gradact:metric=log_prob", "--sizes", "20",
-        "--out", &out, "--device", "cpu",
+        "attribute",
+        "--model",
+        &model,
+        "--questions",
+        &questions,
+        "--prompt",
+        "text",
+        "--group",
+        "relation",
+        "--skip-long-answers",
+        "--limit",
+        "24",
+        "--layers",
+        "1",
+        "--method",
+        "kn:steps=4",
+        "--method",
+        "gradact:metric=log_prob",
+        "--sizes",
+        "20",
+        "--out",
+        &out,
+        "--device",
+        "cpu",
     ];
     let ran = crate::cli::run(&args);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let effects = read_effects(&Path::new(&out).join("effects.parquet")).expect("effects");
-    assert!(effects.iter().any(|row| row.effect != 0.0) && effects.iter().all(|row| row.score.is_finite()));
+    assert!(
+        effects.iter().any(|row| row.effect != 0.0)
+            && effects.iter().all(|row| row.score.is_finite())
+    );
     let curves = read_curves(&Path::new(&out).join("curves.parquet")).expect("curves");
     let untouched = curves.iter().find(|row| row.method == "none").expect("a row");
     let top = curves.iter().find(|row| row.order == "top" && row.concept == "*").expect("a row");

@@ -166,7 +166,10 @@ fn products_are_pooled_as_they_say() {
     }
 }
 
-fn by_neuron<'a>(rows: &'a [EffectRow], method: &str) -> BTreeMap<(Option<i32>, i32), &'a EffectRow> {
+fn by_neuron<'a>(
+    rows: &'a [EffectRow],
+    method: &str,
+) -> BTreeMap<(Option<i32>, i32), &'a EffectRow> {
     let of = rows.iter().filter(|row| row.method == method && row.concept == "*");
     of.map(|row| ((row.layer, row.neuron), row)).collect()
 }

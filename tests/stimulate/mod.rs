@@ -2,9 +2,12 @@
 //! Oracles: the completeness of integrated gradients; whole forward passes; an undisturbed run; on
 //! the embedded model, random neurons of the same layers beside those a method names.
 
+mod ascent;
 mod judging;
 mod masked;
+mod maximize;
 mod methods;
+mod sparsity;
 mod syntax;
 mod toy;
 
@@ -20,11 +23,11 @@ use electrode::device::forward::{Limits, SiteWork};
 use electrode::device::gradient_ops::Metric;
 use electrode::device::ops::{Edit, Write};
 use electrode::device::site_view::Nobody;
+use electrode::id::SiteKind;
 use electrode::model::Model;
 use electrode::run::questions::{Experiment, ExperimentConfig, stimulate, stimulate_on};
-use electrode::id::SiteKind;
-use electrode::stimulate::neurons::site_of;
 use electrode::stimulate::integrated_gradients::{Quadrature, Settings, integrated_gradients};
+use electrode::stimulate::neurons::site_of;
 use electrode::stimulate::question::{Question, QuestionBatch};
 
 fn root() -> &'static Path {
@@ -218,7 +221,8 @@ fn integrated_gradients_are_complete() {
         let zero =
             Edit { columns: None, tokens: Some(batch.rows.clone()), write: Write::Set(vec![0.0]) };
         let with = answers(&mut run, BTreeMap::new());
-        let without = answers(&mut run, BTreeMap::from([(site_of(SiteKind::MlpAct, layer), vec![zero])]));
+        let without =
+            answers(&mut run, BTreeMap::from([(site_of(SiteKind::MlpAct, layer), vec![zero])]));
         for ((sum, with), without) in sums.iter().zip(&with).zip(&without) {
             let change = with - without;
             let error = (sum - change).abs();
@@ -242,7 +246,7 @@ fn what_cannot_be_asked_is_refused() {
         ("judge.random=1000", 2, "from 0 to 100"),
         ("methods=[\"kn:steps=900000\"]", 2, "choose at most 262144 steps"),
         ("methods=[\"diag-weights\"]", 2, "questions.quantity"),
-        ("questions.quantity=prefix", 65, "line 1: 'prefix' is no number"),
+        ("questions.quantity=prefix", 65, "'prefix' is no number"),
         ("probe.align=middle", 2, "one of \"start\", \"end\""),
         ("neurons.site=mlp_up", 2, "no 'mlp_up'"),
         ("neurons.site=logits", 2, "one of"),

@@ -33,7 +33,7 @@ fn number_is_read_off_where_the_verb_follows() {
         found.map(|row| (row.auc, row.n))
     };
     let (at_verb, n) = auc(0, 0).expect("every prompt has a last token");
-    assert_eq!(n, 80);
+    assert!(n > 70, "{n}");
     assert!(at_verb > 0.9, "{at_verb}");
     // Nothing is known of the subject at the first token, which all prompts share.
     let longest = rows.iter().map(|row| row.tested_at).max().expect("rows");

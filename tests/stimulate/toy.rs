@@ -113,9 +113,10 @@ fn ablation_gradients_and_masks_find_the_four_neurons() {
     let zero = |_: u32, _: u32| 0.0_f32;
     let how = (Where::Everywhere, Asks::Answers, &zero as &dyn Fn(u32, u32) -> f32);
     plain_sweep(&mut run, &questions, (neurons.site(0), &all), how, |n, scores| {
-        let change = |(a, b): (&electrode::device::score::Score, &electrode::device::score::Score)| {
-            f64::from((a.logit_difference - b.logit_difference).abs())
-        };
+        let change =
+            |(a, b): (&electrode::device::score::Score, &electrode::device::score::Score)| {
+                f64::from((a.logit_difference - b.logit_difference).abs())
+            };
         ablated[n as usize] = scores.iter().zip(&clean).map(change).sum();
         Ok(())
     })
@@ -184,10 +185,9 @@ fn slopes_of_gates_are_slopes() {
         (0..2).map(|l| (0..neurons.width).map(|n| number(l, n, by)).collect()).collect()
     };
     let gates = Gates { gates: table(5), towards: table(7) };
-    for (holds, place) in [
-        (Holds::Same, Where::Everywhere),
-        (Holds::Wrong { margin: 5.0 }, Where::Answer),
-    ] {
+    for (holds, place) in
+        [(Holds::Same, Where::Everywhere), (Holds::Wrong { margin: 5.0 }, Where::Answer)]
+    {
         let mut ask = |gates: &Gates| {
             let mut slopes = Slopes::new(&neurons);
             let place = (&neurons, place);
@@ -208,7 +208,10 @@ fn slopes_of_gates_are_slopes() {
                 let difference = (ask(&moved(of, step)).sum - ask(&moved(of, -step)).sum)
                     / (2.0 * f64::from(step));
                 let error = (difference - slope).abs();
-                assert!(error < 0.02 * slope.abs() + 2e-4, "{holds:?} {layer}.{n}: {difference} {slope}");
+                assert!(
+                    error < 0.02 * slope.abs() + 2e-4,
+                    "{holds:?} {layer}.{n}: {difference} {slope}"
+                );
             }
         }
     }
@@ -234,8 +237,9 @@ fn increases_of_log_p_are_those_of_a_plain_loop() {
     let norm = FrozenNorm::of(&model).expect("it has one");
     let exact = log_prob_increases(&mut run, &batch, &[layer], (&norm, 60)).expect("runs");
     let first = log_prob_increases(&mut run, &batch, &[layer], (&norm, 0)).expect("runs");
-    let sites = [(SiteKind::ResidMid, layer), (SiteKind::MlpAct, layer), (SiteKind::ResidPost, last)]
-        .map(|(kind, layer)| site_of(kind, layer));
+    let sites =
+        [(SiteKind::ResidMid, layer), (SiteKind::MlpAct, layer), (SiteKind::ResidPost, last)]
+            .map(|(kind, layer)| site_of(kind, layer));
     let kept = activations(&mut run, &batch, &sites.into_iter().collect()).expect("runs");
     let [mid, act, post] = sites.map(|site| kept.read(&CpuDevice, site).expect("kept"));
     let down = model.tensor(Param::Layer(layer, LayerParam::Down)).expect("it has one");

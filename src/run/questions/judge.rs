@@ -136,8 +136,7 @@ fn greedy<O: SuffixOps>(
 ) -> Result<Vec<Place>> {
     let experiment = passes.experiment;
     let compares = usize::from(experiment.questions.list[0].foil.is_some());
-    let mut left: Vec<Place> =
-        order.places.iter().copied().take(maker.config.candidates).collect();
+    let mut left: Vec<Place> = order.places.iter().copied().take(maker.config.candidates).collect();
     let mut taken: Vec<Place> = Vec::new();
     while taken.len() < maker.config.greedy && !left.is_empty() {
         let with = |one: &Place| [&taken[..], &[*one]].concat();
@@ -166,7 +165,8 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     fn arms(&self, order: &Order) -> Vec<Named> {
-        let sizes = if order.set { vec![order.places.len()] } else { sizes(self.config, self.neurons) };
+        let sizes =
+            if order.set { vec![order.places.len()] } else { sizes(self.config, self.neurons) };
         let mut arms = Vec::new();
         for &size in &sizes {
             arms.extend(self.beside_random(order, size, Does::TakeAway));

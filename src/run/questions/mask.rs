@@ -28,8 +28,7 @@ impl<O: SuffixOps> Passes<'_, O> {
         let neurons = self.experiment.neurons.clone();
         let list = &self.experiment.questions.list;
         let cuts = batches(list, self.run.limits().tokens);
-        let batches: Vec<_> =
-            cuts.into_iter().map(|cut| QuestionBatch::new(&list[cut])).collect();
+        let batches: Vec<_> = cuts.into_iter().map(|cut| QuestionBatch::new(&list[cut])).collect();
         let identity = *blake3::Hasher::new()
             .update(&self.experiment.run_id)
             .update(chosen.call.to_string().as_bytes())

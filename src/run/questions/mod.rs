@@ -38,8 +38,8 @@ use crate::artifact::effects::{
 };
 use crate::artifact::machine::{Machine, environment, peak_memory, utc_now};
 use crate::artifact::manifest::{
-    CorpusFacts, FORMAT, FileFacts, LabelFacts, Manifest, PlanFacts, Program,
-    SiteFacts, Timings, hash_json,
+    CorpusFacts, FORMAT, FileFacts, LabelFacts, Manifest, PlanFacts, Program, SiteFacts, Timings,
+    hash_json,
 };
 use crate::corpus::block::Counts;
 use crate::device::backward::has_gradient;

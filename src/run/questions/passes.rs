@@ -131,9 +131,7 @@ impl<'a, O: SuffixOps> Passes<'a, O> {
         let tasks = Tasks { tasks, neurons: self.experiment.neurons.clone() };
         let plan = tasks.plan(self.experiment.questions.groups.len());
         let pass = Pass { title: "asking", folder: name, identity: identity.as_bytes() };
-        let state = self.pass(&pass, &plan, |run, asked, state| {
-            tasks.add(run, asked, state)
-        })?;
+        let state = self.pass(&pass, &plan, |run, asked, state| tasks.add(run, asked, state))?;
         let counts = state.counts;
         let (baseline, found) = tasks.split(state);
         Ok((baseline, found, counts))

@@ -93,9 +93,9 @@ pub(super) fn rank_weights(chosen: &Chosen, weights: &[Vec<f64>], n: u64) -> Ran
     let mean = all().sum::<f64>() / count;
     let sd = (all().map(|w| (w - mean).powi(2)).sum::<f64>() / count).sqrt();
     let far = chosen.call.number("sd") * sd;
-    let places = (0..).zip(weights).flat_map(|(layer, row)| {
-        (0..).zip(row).map(move |(column, w)| ((layer, column), *w))
-    });
+    let places = (0..)
+        .zip(weights)
+        .flat_map(|(layer, row)| (0..).zip(row).map(move |(column, w)| ((layer, column), *w)));
     let ranked = places.map(|(place, w)| Ranked {
         place,
         score: w.abs(),

@@ -95,7 +95,8 @@ impl Chosen {
         }
         let metric = if self.screened().is_some() { call.text("metric") } else { String::new() };
         if ["accuracy", "kl", "cosine"].contains(&metric.as_str()) {
-            let what = format!("top needs a gradient, and {metric} has none at the untouched model");
+            let what =
+                format!("top needs a gradient, and {metric} has none at the untouched model");
             return Err(call.wrong(&what, "choose another metric, or leave top out"));
         }
         let means = matches!(causal, Causal::Ablate | Causal::Patch)
@@ -105,7 +106,8 @@ impl Chosen {
             let remedy = "leave out where=answer, or choose metric=kl";
             return Err(call.wrong("cosine looks at all tokens of a prompt", remedy));
         }
-        if self.screened().is_some() && *causal == Causal::Ablate && call.text("how") == "resample" {
+        if self.screened().is_some() && *causal == Causal::Ablate && call.text("how") == "resample"
+        {
             let remedy = "choose how=mean or how=zero, or leave top out";
             return Err(call.wrong("top needs a value to go to, and resample has many", remedy));
         }
@@ -172,11 +174,7 @@ impl Chosen {
     }
 
     /// The method itself, of the neurons that were chosen for it.
-    pub(super) fn exact(
-        &self,
-        given: Given<'_>,
-        only: Option<Arc<Vec<Vec<u32>>>>,
-    ) -> Task {
+    pub(super) fn exact(&self, given: Given<'_>, only: Option<Arc<Vec<Vec<u32>>>>) -> Task {
         let call = &self.call;
         match self.causal {
             Causal::Ablate | Causal::Patch | Causal::Agreement => Task::Ablation {
@@ -214,14 +212,12 @@ impl Chosen {
                 };
                 #[expect(clippy::cast_possible_truncation, reason = "a share")]
                 let threshold = call.number("t") as f32;
-                let settings =
-                    Settings { steps: self.steps(), quadrature, metric: self.metric() };
+                let settings = Settings { steps: self.steps(), quadrature, metric: self.metric() };
                 Task::Knowledge { settings, threshold }
             }
-            Causal::LogProbIncrease => Task::LogProbIncrease {
-                norm: Arc::clone(given.norm),
-                exact: call.whole("exact"),
-            },
+            Causal::LogProbIncrease => {
+                Task::LogProbIncrease { norm: Arc::clone(given.norm), exact: call.whole("exact") }
+            }
             Causal::Mask | Causal::DiagnosticWeights => unreachable!("it is no task"),
         }
     }

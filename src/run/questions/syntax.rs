@@ -260,7 +260,11 @@ pub(super) fn diagnostic_weights<O: SuffixOps>(
     let penalties = PENALTIES.map(|penalty| (penalty * size).max(f64::MIN_POSITIVE));
     let Some((alpha, _)) = ridge(&gram, &y, &penalties) else {
         let what = "the neurons do not vary over the questions";
-        return Err(Error::config("questions.quantity", what, "ask more, and different, questions"));
+        return Err(Error::config(
+            "questions.quantity",
+            what,
+            "ask more, and different, questions",
+        ));
     };
     let all = weights(&rows, &alpha);
     Ok(all.chunks(experiment.neurons.width).map(<[f64]>::to_vec).collect())

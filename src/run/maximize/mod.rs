@@ -1,0 +1,187 @@
+//! `electrode maximize`: texts made to drive neurons, written beside what a run's tables say of the
+//! same neurons on a corpus.
+
+mod corpus;
+pub mod neurons;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use self::corpus::CorpusValues;
+use super::devices::{Devices, open};
+use crate::artifact::atomic::write_bytes_atomic;
+use crate::config::Dtype;
+use crate::corpus::tokenize::Tokenizer;
+use crate::device::cpu::CpuDevice;
+use crate::device::gradient_ops::GradientOps;
+use crate::engine::tokenizer::open_tokenizer;
+use crate::error::Result;
+use crate::id::NeuronId;
+use crate::model::Model;
+use crate::stimulate::maximize::{Maximized, Outcome, Settings, layers_needed, maximize};
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct MaximizeConfig {
+    /// Folder with config.json, or org/name in the local Hub cache.
+    pub model: String,
+    /// The neurons, in the order they are written.
+    pub neurons: Vec<NeuronId>,
+    /// How texts are made.
+    pub settings: Settings,
+    /// What `variant` is called in the file.
+    pub variant: &'static str,
+    /// Begin each text with the model's BOS where its tokenizer does not.
+    pub add_bos: bool,
+    /// Folder of a run over a corpus with the same model, for comparison.
+    pub run: Option<PathBuf>,
+    /// Tokens of a batch; by default as many as suit the device.
+    pub batch_tokens: Option<usize>,
+    /// Where it runs.
+    pub device: Option<String>,
+    /// Of the forward and the backward pass.
+    pub dtype: Dtype,
+    /// The JSON Lines file to write.
+    pub out: PathBuf,
+}
+
+/// A neuron and its best text.
+#[derive(Clone, Debug)]
+pub struct Best {
+    /// Which neuron.
+    pub neuron: NeuronId,
+    /// Its best text; none for a constant neuron.
+    pub text: Option<(Maximized, String)>,
+    /// The best random text's value.
+    pub random: f32,
+    /// The largest value in the corpus of the run, if there is one, and the share of that corpus
+    /// which lies below the text's value.
+    pub corpus: Option<(f32, f64)>,
+}
+
+/// Makes the texts and writes one JSON object a line: a text, or a neuron that was left out.
+pub fn maximize_neurons(config: &MaximizeConfig, told: impl FnMut(f64)) -> Result<Vec<Best>> {
+    let devices = Devices::choose(config.device.as_deref(), config.dtype)?;
+    let tokens = config.batch_tokens.unwrap_or(devices.batch_tokens());
+    match devices {
+        Devices::Cpu => on(CpuDevice, config, tokens, told),
+        Devices::Cuda(found) => {
+            let gpu = found.first().expect("at least one");
+            on(open(gpu, config.dtype)?, config, tokens, told)
+        }
+    }
+}
+
+fn on<O: GradientOps>(
+    ops: O,
+    config: &MaximizeConfig,
+    batch_tokens: usize,
+    told: impl FnMut(f64),
+) -> Result<Vec<Best>> {
+    let mut model = Model::open(&config.model)?;
+    let tokenizer = open_tokenizer(&model, config.add_bos)?;
+    let corpus = config.run.as_deref().map(CorpusValues::load).transpose()?;
+    let mut allowed = tokenizer.ordinary();
+    allowed.retain(|&token| (token as usize) < model.spec.vocab);
+    // Blocks above the last neuron are neither loaded nor run.
+    model.spec.layers = layers_needed(&model.spec, &config.neurons, config.settings.fluency);
+    let around = [tokenizer.before(), tokenizer.after()];
+    let settings = (&config.settings, batch_tokens);
+    let asked = (&config.neurons[..], &allowed[..], around);
+    let outcomes = maximize(ops, &model, settings, asked, told)?;
+    write(&config.out, &outcomes, (config, &tokenizer, corpus.as_ref()))?;
+    outcomes.iter().map(|outcome| best(outcome, &tokenizer, corpus.as_ref())).collect()
+}
+
+fn best(outcome: &Outcome, tokenizer: &Tokenizer, corpus: Option<&CorpusValues>) -> Result<Best> {
+    match outcome {
+        Outcome::Constant(neuron, value) => {
+            Ok(Best { neuron: *neuron, text: None, random: *value, corpus: None })
+        }
+        Outcome::Texts(texts) => {
+            let first = &texts[0];
+            let random = texts.iter().map(|text| text.random).fold(f32::NEG_INFINITY, f32::max);
+            let corpus = corpus.and_then(|corpus| {
+                Some((corpus.max(first.neuron)?, corpus.percentile(first.neuron, first.discrete)?))
+            });
+            let text = Some((first.clone(), tokenizer.decode(&first.tokens)?));
+            Ok(Best { neuron: first.neuron, text, random, corpus })
+        }
+    }
+}
+
+/// What every line is written with.
+type Beside<'a> = (&'a MaximizeConfig, &'a Tokenizer, Option<&'a CorpusValues>);
+
+fn write(path: &Path, outcomes: &[Outcome], beside: Beside<'_>) -> Result<()> {
+    let mut lines = String::new();
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Constant(neuron, value) => {
+                let mut line = of_neuron(*neuron);
+                let why = "the same on every random text, and no gradient leads away";
+                line.insert("skipped".into(), json!(why));
+                line.insert("value".into(), json!(value));
+                push(&mut lines, line);
+            }
+            Outcome::Texts(texts) => {
+                for text in texts {
+                    push(&mut lines, line(text, beside)?);
+                }
+            }
+        }
+    }
+    write_bytes_atomic(path, lines.as_bytes())
+}
+
+fn push(lines: &mut String, line: Map<String, Value>) {
+    *lines += &Value::Object(line).to_string();
+    lines.push('\n');
+}
+
+fn of_neuron(neuron: NeuronId) -> Map<String, Value> {
+    let mut line = Map::new();
+    line.insert("neuron".into(), json!(neuron.to_string()));
+    line.insert("site".into(), json!(neuron.site.to_string()));
+    line.insert("layer".into(), json!(neuron.site.layer));
+    line.insert("index".into(), json!(neuron.index));
+    line
+}
+
+fn line(text: &Maximized, (config, tokenizer, corpus): Beside<'_>) -> Result<Map<String, Value>> {
+    let mut line = of_neuron(text.neuron);
+    let decoded = tokenizer.decode(&text.tokens)?;
+    let again = tokenizer.encode(&decoded)?.tokens;
+    let piece = |id: &u32| tokenizer.id_to_token(*id).unwrap_or_default();
+    let near = |list: &Vec<(u32, f64)>| {
+        let one = |(id, cosine): &(u32, f64)| json!({"token": piece(id), "cosine": cosine});
+        list.iter().map(one).collect::<Vec<Value>>()
+    };
+    let facts = [
+        ("variant", json!(config.variant)),
+        ("seed", json!(config.settings.seed)),
+        ("restart", json!(text.restart)),
+        ("random", json!(text.random)),
+        ("relaxed", json!(text.relaxed)),
+        ("snapped", json!(text.snapped)),
+        ("discrete", json!(text.discrete)),
+        ("climbed", json!(text.climbed)),
+        ("at", json!(text.at)),
+        ("text", json!(decoded)),
+        ("same_tokens", json!(again == text.tokens)),
+        ("tokens", json!(text.tokens)),
+        ("pieces", json!(text.tokens.iter().map(piece).collect::<Vec<_>>())),
+    ];
+    line.extend(facts.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    if let Some(fluency) = text.fluency {
+        line.insert("fluency".into(), json!(fluency));
+    }
+    if !text.nearest.is_empty() {
+        line.insert("nearest".into(), json!(text.nearest.iter().map(near).collect::<Vec<_>>()));
+    }
+    if let Some(corpus) = corpus {
+        line.insert("corpus".into(), corpus.beside(text.neuron, text.discrete));
+    }
+    Ok(line)
+}
