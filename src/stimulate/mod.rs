@@ -16,3 +16,4 @@ pub mod read;
 pub mod sparsity;
 pub mod sweep;
 pub mod task;
+mod work;

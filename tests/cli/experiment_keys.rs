@@ -117,7 +117,7 @@ fn wrong_keys_and_values_are_named_with_their_line() {
     }
     let text = EVERY.replace("random = 2", "random = \"two\"");
     let error = load(&text, &[]).expect_err("no number").to_string();
-    assert!(error.contains("experiment.toml:31: judge.random"), "{error}");
+    assert!(error.contains("experiment.toml:30: judge.random"), "{error}");
     // A word for a text needs no quotes, also inside a table of texts.
     let read = load(EVERY, &["questions.only.kind=7"]).expect("fits");
     assert_eq!(read.questions.only["kind"], "7");

@@ -311,7 +311,7 @@ fn the_command_writes_texts_and_refuses_what_it_cannot_do() {
         ("layers.0.mlp_act.1024", "1024 neurons"),
         ("layers.9.mlp_act.1", "no gradient"),
         ("layers.0.attn_probs.1", "no gradient"),
-        ("layers.0.mlp_act", "no number after its site"),
+        ("layers.0.mlp_act", "no neuron's name"),
         ("blocks.0.mlp_act.1", "no such site"),
     ] {
         let ran = crate::cli::run(&[&args[..], &["--neurons", wrong, "--steps", "1"]].concat());
