@@ -29,6 +29,9 @@ struct Args {
     workload: String,
     #[arg(long)]
     model: String,
+    /// Prompts as a JSON list of lists of token ids, instead of random ones.
+    #[arg(long)]
+    ids: Option<std::path::PathBuf>,
     #[arg(long, default_value_t = 32)]
     prompts: usize,
     #[arg(long, default_value_t = 32)]
@@ -60,18 +63,29 @@ fn main() {
         let word = mix((prompt * 10_007 + at + 1) as u64);
         u32::try_from(word % (model.spec.vocab as u64 - 20) + 10).expect("an id")
     };
-    let questions: Vec<Question> = (0..args.prompts)
-        .map(|prompt| Question {
-            tokens: (0..args.seq_len).map(|at| token(prompt, at)).collect(),
-            at: u32::try_from(args.seq_len - 1).expect("short"),
+    let prompts: Vec<Vec<u32>> = match &args.ids {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).expect("ids");
+            serde_json::from_str(&text).expect("a list of lists of ids")
+        }
+        None => (0..args.prompts)
+            .map(|prompt| (0..args.seq_len).map(|at| token(prompt, at)).collect())
+            .collect(),
+    };
+    let longest = prompts.iter().map(Vec::len).max().expect("prompts");
+    let questions: Vec<Question> = prompts
+        .into_iter()
+        .enumerate()
+        .map(|(prompt, tokens)| Question {
+            at: u32::try_from(tokens.len() - 1).expect("short"),
+            tokens,
             target: token(prompt, args.seq_len),
             foil: None,
             other: None,
         })
         .collect();
     let batch = QuestionBatch::new(&questions);
-    let limits =
-        Limits { tokens: args.batch_tokens.max(batch.tokens.len()), sequence: args.seq_len };
+    let limits = Limits { tokens: args.batch_tokens.max(batch.tokens.len()), sequence: longest };
     let answers = model.spec.classes().is_some();
     let mut run =
         Differentiable::new(CpuDevice, &model, limits, (&BTreeSet::new(), answers)).expect("fits");
@@ -134,7 +148,7 @@ fn sweep(run: &mut Differentiable<CpuDevice>, batch: &QuestionBatch, args: &Args
         let (scale, shift) = (vec![0.0; tokens], vec![0.0; tokens]);
         let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
         let change = Change::Neuron { of: &of, scale: &scale, shift: &shift };
-        run.resume(&held, (layer, &copies), change, &mut sites).expect("runs");
+        run.resume_only(&held, (layer, &copies), change, &mut sites).expect("runs");
         let width = run.spec().width;
         let means = run.mean_rows(&copies.starts).expect("runs");
         for (row, base) in means.chunks_exact(width).zip(base.chunks_exact(width).cycle()) {

@@ -240,6 +240,15 @@ impl<O: GradientOps> Differentiable<O> {
         Ok(())
     }
 
+    /// As [`Self::run`], but without a way back, which is less work.
+    pub fn run_only(&mut self, input: ForwardInput<'_>, sites: &mut SiteWork<'_, O>) -> Result<()> {
+        refuse_head(sites.edits)?;
+        let aside = self.forward.lay_aside();
+        let done = self.forward.run_trunk(input, None, sites);
+        self.forward.take_up(aside);
+        done
+    }
+
     /// No gradient yet, of so many tokens.
     pub(super) fn start(&mut self, tokens: usize) {
         self.g.set_rows(&self.forward.ops, tokens);

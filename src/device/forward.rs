@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::block::{Attend, Block};
 use super::head::HeadSteps;
-use super::layer_buffers::LayerBuffers;
+use super::layer_buffers::{Kept, LayerBuffers};
 use super::ops::{Edit, Epilogue, Ops, Pooling, RowRuns};
 use super::positions::position_rows;
 use super::site_view::{SiteView, SiteVisitor};
@@ -215,6 +215,16 @@ impl<O: Ops> Forward<O> {
             block.show(sites, SiteKind::ResidPost)?;
         }
         Ok(())
+    }
+
+    /// Takes away what gradients alone need, so that it is not filled.
+    pub(super) fn lay_aside(&mut self) -> Vec<Option<Kept<O>>> {
+        self.layers.iter_mut().map(|layer| layer.kept.take()).collect()
+    }
+
+    /// Puts it back.
+    pub(super) fn take_up(&mut self, aside: Vec<Option<Kept<O>>>) {
+        self.layers.iter_mut().zip(aside).for_each(|(layer, kept)| layer.kept = kept);
     }
 
     /// Sets the rows of every buffer for a batch.

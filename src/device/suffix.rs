@@ -197,6 +197,32 @@ impl<O: SuffixOps> Differentiable<O> {
     pub fn resume(
         &mut self,
         held: &Held<O>,
+        from: (usize, &Copies),
+        change: Change<'_, O::Tensor>,
+        sites: &mut SiteWork<'_, O>,
+    ) -> Result<()> {
+        self.go_on(held, from, change, sites)?;
+        self.start(from.1.tokens.len());
+        Ok(())
+    }
+
+    /// The same without a way back, which is less work.
+    pub fn resume_only(
+        &mut self,
+        held: &Held<O>,
+        from: (usize, &Copies),
+        change: Change<'_, O::Tensor>,
+        sites: &mut SiteWork<'_, O>,
+    ) -> Result<()> {
+        let aside = self.forward.lay_aside();
+        let done = self.go_on(held, from, change, sites);
+        self.forward.take_up(aside);
+        done
+    }
+
+    fn go_on(
+        &mut self,
+        held: &Held<O>,
         (layer, copies): (usize, &Copies),
         change: Change<'_, O::Tensor>,
         sites: &mut SiteWork<'_, O>,
@@ -204,7 +230,6 @@ impl<O: SuffixOps> Differentiable<O> {
         refuse_head(sites.edits)?;
         sites.check(&self.forward.spec, &copies.starts)?;
         self.forward.set_rows(copies.tokens.len(), &copies.starts);
-        self.start(copies.tokens.len());
         self.enter(&held.layers[&layer], (layer, copies), change);
         let site = Site::of_layer(u32::try_from(layer).expect("few layers"), SiteKind::ResidPost);
         sites.site(&self.forward.ops, site, &mut self.forward.work.x)?;

@@ -75,7 +75,7 @@ impl Arm {
         let batch = QuestionBatch::new(questions);
         let (nothing, edits) = (BTreeSet::new(), self.edits(&batch, groups));
         let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
-        run.run(batch.input(), &mut sites)?;
+        run.run_only(batch.input(), &mut sites)?;
         let scores = run.score(&batch.starts, batch.scoring(), None)?;
         for (score, group) in scores.iter().zip(groups) {
             effects.add(*group, baseline(score).into_iter());

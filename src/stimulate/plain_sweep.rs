@@ -42,7 +42,7 @@ pub fn plain_sweep<O: SuffixOps>(
         let edits = BTreeMap::from([(site, (0..).zip(neurons).map(edit).collect())]);
         let nothing = BTreeSet::new();
         let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
-        run.run(batch.input(), &mut sites)?;
+        run.run_only(batch.input(), &mut sites)?;
         let scores = asks.scores(run, (&one, neurons.len()), (&batch.starts, &batch.rows))?;
         for (neuron, scores) in neurons.iter().zip(scores.chunks_exact(questions.len())) {
             each(*neuron, scores)?;

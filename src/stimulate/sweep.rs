@@ -165,6 +165,6 @@ fn arms_at_once<O: SuffixOps>(
     let (nothing, edits) = (BTreeSet::new(), BTreeMap::new());
     let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
     let change = Change::Neuron { of: &of, scale: &scale, shift: &shift };
-    run.resume(held, (layer, &copies), change, &mut sites)?;
+    run.resume_only(held, (layer, &copies), change, &mut sites)?;
     asks.scores(run, (batch, neurons.len()), (&copies.starts, &rows))
 }

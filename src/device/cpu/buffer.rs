@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::panels::Panels;
+
 /// Activations, row-major, with room for `capacity / cols` rows.
 #[derive(Debug)]
 pub struct Tensor {
@@ -54,13 +56,12 @@ impl Tensor {
     }
 }
 
-/// A weight `[out, in]`, row-major, and its bias.
+/// A weight `[out, in]` and its bias.
 #[derive(Debug)]
 pub struct Matrix {
-    pub(super) out: usize,
-    pub(super) weight: Arc<[f32]>,
-    /// The memory is that of a weight `[in, out]`.
-    pub(super) transposed: bool,
+    pub(super) weight: Panels,
+    /// The same row-major, where a table has it anyway (tied embeddings).
+    pub(super) rows: Option<Arc<[f32]>>,
     pub(super) bias: Option<Vec<f32>>,
 }
 

@@ -1,21 +1,25 @@
-//! gemm: `out = x W^T + b`. The only file that knows which matrix product this is; `matrixmultiply`
-//! for now (about 130 GFLOP/s a core with AVX-512, docs/measurements.md).
+//! gemm: `out = x W^T + b` with packed weights, tile by tile; and small products of activations, by
+//! `matrixmultiply`.
 //!
-//! Rows are cut into fixed pieces, so the result does not depend on the number of threads; each
-//! element is summed over the inner dimension in one fixed order.
-#![expect(unsafe_code, reason = "matrixmultiply takes pointers and strides")]
+//! Rows and panels are shared among threads in fixed pieces. Each element is summed over the inner
+//! dimension in one fixed order, so that its bits depend on neither.
+#![expect(
+    unsafe_code,
+    reason = "calls code for features that were found; matrixmultiply's pointers"
+)]
 
 use rayon::prelude::*;
 
 use super::buffer::{Matrix, Tensor};
-use super::dispatch::multiversion;
+use super::dispatch::{Level, level, multiversion};
+use super::panels::{PANEL, Panels};
 use super::shared::SharedMut;
+use super::tile::{self, Rows, Sums};
 
-/// Rows of a piece: enough that packing the weight (once per piece) is a few percent.
-const ROWS: usize = 512;
-/// Columns of a piece, so that narrow batches still fill every core.
-const COLUMNS: usize = 768;
-
+/// Rows of a piece: they stay in the second cache beside a panel.
+const ROWS: usize = 192;
+/// Panels of a piece.
+const PANELS: usize = 8;
 /// So few rows are multiplied one by one: packing would cost more than the products.
 const FEW: usize = 2;
 
@@ -32,48 +36,57 @@ pub(super) struct Strided<'a> {
 
 /// `out = x W^T + b`.
 pub(super) fn linear(weight: &Matrix, x: &Tensor, out: &mut Tensor) {
-    assert_eq!((out.rows(), out.cols()), (x.rows(), weight.out));
-    let (rows, inner, columns) = (x.rows(), x.cols(), weight.out);
-    assert_eq!(weight.weight.len(), columns * inner);
-    // Elements between outputs, and between inputs, of the weight.
-    let (apart, along) = if weight.transposed { (1, columns) } else { (inner, 1) };
-    if let Some(bias) = &weight.bias {
-        out.par_rows(|_, rows| {
-            rows.chunks_exact_mut(columns).for_each(|row| row.copy_from_slice(bias));
-        });
-    }
-    let beta = if weight.bias.is_some() { 1.0 } else { 0.0 };
-    let target = SharedMut::new(out.values_mut());
+    assert_eq!((out.rows(), out.cols()), (x.rows(), weight.weight.outputs()));
+    assert_eq!(x.cols(), weight.weight.inputs());
+    let bias = weight.bias.as_deref();
+    product(level(), (&weight.weight, bias), x.values(), out.values_mut());
+}
+
+/// The same of bare rows, with the instructions of a level that this machine has.
+fn product(with: Level, (weight, bias): (&Panels, Option<&[f32]>), x: &[f32], out: &mut [f32]) {
+    let (inner, columns) = (weight.inputs(), weight.outputs());
+    let rows = out.len().checked_div(columns).unwrap_or(0);
+    assert_eq!(x.len(), rows * inner);
+    let target = SharedMut::new(out);
+    let panels = columns.div_ceil(PANEL);
     let pieces: Vec<(usize, usize)> = (0..rows)
         .step_by(ROWS)
-        .flat_map(|row| (0..columns).step_by(COLUMNS).map(move |column| (row, column)))
+        .flat_map(|row| (0..panels).step_by(PANELS).map(move |panel| (row, panel)))
         .collect();
-    pieces.into_par_iter().for_each(|(row, column)| {
-        let (m, n) = (ROWS.min(rows - row), COLUMNS.min(columns - column));
-        let a = &x.values()[row * inner..];
-        let b = &weight.weight[column * apart..];
-        // SAFETY: each piece writes its own rows and columns of `out`, inside its bounds; `a`
-        // holds m rows of `inner` values, and the weight every pair of an input and an output, as
-        // asserted above.
-        unsafe {
-            matrixmultiply::sgemm(
-                m,
-                inner,
-                n,
-                1.0,
-                a.as_ptr(),
-                stride(inner),
-                1,
-                b.as_ptr(),
-                stride(along),
-                stride(apart),
-                beta,
-                target.at(row * columns + column),
-                stride(columns),
-                1,
-            );
+    pieces.into_par_iter().for_each(|(first_row, first_panel)| {
+        let piece = first_row..rows.min(first_row + ROWS);
+        let mut sums: Sums = [[0.0; PANEL]; tile::ROWS];
+        for panel in first_panel..panels.min(first_panel + PANELS) {
+            let column = panel * PANEL;
+            let width = PANEL.min(columns - column);
+            for row in piece.clone().step_by(tile::ROWS) {
+                let tall = tile::ROWS.min(piece.end - row);
+                let a = Rows { values: &x[row * inner..], rows: tall, stride: inner };
+                run(with, a, weight.panel(panel), &mut sums);
+                for (at, sums) in (row..).zip(&mut sums[..tall]) {
+                    if let Some(bias) = bias {
+                        sums.iter_mut().zip(&bias[column..]).for_each(|(sum, b)| *sum += b);
+                    }
+                    // SAFETY: a row of `out` and a panel's columns in it belong to one piece.
+                    unsafe { target.write(at * columns + column, &sums[..width]) };
+                }
+            }
         }
     });
+}
+
+/// A tile with the instructions of a level.
+fn run(with: Level, a: Rows<'_>, panel: &[f32], sums: &mut Sums) {
+    assert!(with <= level(), "{with:?} on a machine without it");
+    #[cfg(target_arch = "x86_64")]
+    match with {
+        // SAFETY: `level` has found these instructions on this processor.
+        Level::Avx512 => return unsafe { tile::avx512::tile(a, panel, sums) },
+        // SAFETY: as above.
+        Level::Avx2 => return unsafe { tile::avx2::tile(a, panel, sums) },
+        Level::Portable => {}
+    }
+    tile::portable(a, panel, sums);
 }
 
 /// `out[m, n] = scale * a[m, k] b[k, n] + beta * out`, on the calling thread; `out` has `out_row`
@@ -158,4 +171,67 @@ multiversion! {
 
 fn stride(n: usize) -> isize {
     isize::try_from(n).expect("slices are shorter than isize::MAX")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::{GAMMA, mix};
+
+    fn numbers(count: usize, seed: u64) -> Vec<f32> {
+        let number = |at: usize| {
+            let bits = mix((at as u64 + 1).wrapping_mul(GAMMA) ^ seed) >> 40;
+            bits as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(number).collect()
+    }
+
+    /// Every remainder of rows, columns and steps against a loop in f64, at every level; and each row
+    /// alone has the bits it has among others.
+    #[test]
+    fn products_are_those_of_a_plain_loop() {
+        for (rows, inner, columns) in [
+            (1, 1, 1),
+            (7, 3, 65),
+            (13, 64, 64),
+            (5, 100, 130),
+            (200, 48, 20),
+            (9, 2500, 70),
+            (3, 0, 4),
+        ] {
+            let (x, w, b) =
+                (numbers(rows * inner, 1), numbers(columns * inner, 2), numbers(columns, 3));
+            let packed = Panels::pack((columns, inner), |o, i| w[o * inner + i]);
+            for bias in [None, Some(&b[..])] {
+                for with in Level::all() {
+                    let mut out = vec![f32::NAN; rows * columns];
+                    product(with, (&packed, bias), &x, &mut out);
+                    for row in 0..rows {
+                        let own = &x[row * inner..][..inner];
+                        let mut alone = vec![f32::NAN; columns];
+                        product(with, (&packed, bias), own, &mut alone);
+                        assert_eq!(alone, out[row * columns..][..columns], "{with:?} row {row}");
+                        for column in 0..columns {
+                            let w = &w[column * inner..][..inner];
+                            let terms =
+                                own.iter().zip(w).map(|(a, b)| f64::from(*a) * f64::from(*b));
+                            let want =
+                                terms.sum::<f64>() + bias.map_or(0.0, |b| f64::from(b[column]));
+                            let error = (f64::from(alone[column]) - want).abs();
+                            assert!(error < 1e-5 * (inner as f64).sqrt() + 1e-6, "{error}");
+                        }
+                    }
+                }
+            }
+            let back = packed.transposed();
+            let mut column = vec![0.0; columns];
+            for input in 0..inner.min(5) {
+                packed.of_input(input, &mut column);
+                for (output, value) in column.iter().enumerate() {
+                    assert_eq!(*value, w[output * inner + input]);
+                    assert_eq!(back.at(input, output), *value);
+                }
+            }
+        }
+    }
 }

@@ -10,9 +10,7 @@ use crate::model::Activation;
 
 impl GradientOps for CpuDevice {
     fn transposed(&self, weight: &Matrix) -> Result<Matrix> {
-        let out = weight.weight.len() / weight.out.max(1);
-        let transposed = !weight.transposed;
-        Ok(Matrix { out, weight: weight.weight.clone(), transposed, bias: None })
+        Ok(Matrix { weight: weight.weight.transposed(), rows: None, bias: None })
     }
 
     fn exact_tensor(&self, rows: usize, cols: usize) -> Result<Tensor> {

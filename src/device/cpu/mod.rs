@@ -17,6 +17,7 @@ pub mod histogram;
 mod math;
 mod norm;
 mod norm_grad;
+mod panels;
 mod pick_logits;
 mod pool;
 mod residual;
@@ -29,11 +30,13 @@ mod shift_neurons;
 pub mod simd;
 pub mod statistics;
 mod suffix;
+mod tile;
 pub mod top_tokens;
 
 pub use buffer::{Matrix, Table, Tensor};
 
 use self::attention::Source;
+use self::panels::Panels;
 
 use std::sync::Arc;
 
@@ -60,7 +63,9 @@ impl Ops for CpuDevice {
 
     fn matrix(&self, out: usize, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<Matrix> {
         assert!(bias.as_ref().is_none_or(|bias| bias.len() == out));
-        Ok(Matrix { out, weight: weight.into(), transposed: false, bias })
+        let inputs = weight.len().checked_div(out).unwrap_or(0);
+        let packed = Panels::pack((out, inputs), |output, input| weight[output * inputs + input]);
+        Ok(Matrix { weight: packed, rows: None, bias })
     }
 
     fn table(&self, rows: usize, values: Vec<f32>) -> Result<Table> {
@@ -73,8 +78,10 @@ impl Ops for CpuDevice {
     }
 
     fn tied(&self, table: &Table, bias: Option<Vec<f32>>) -> Result<Matrix> {
-        let out = table.values.len() / table.cols;
-        Ok(Matrix { out, weight: table.values.clone(), transposed: false, bias })
+        let (cols, values) = (table.cols, &table.values);
+        let shape = (values.len().checked_div(cols).unwrap_or(0), cols);
+        let weight = Panels::pack(shape, |output, input| values[output * cols + input]);
+        Ok(Matrix { weight, rows: Some(values.clone()), bias })
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>> {

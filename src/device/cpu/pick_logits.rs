@@ -1,5 +1,7 @@
 //! pick_logits: the difference of two logits of each row, without the others.
 
+use std::borrow::Cow;
+
 use super::buffer::{Matrix, Tensor};
 use super::dispatch::multiversion;
 
@@ -11,17 +13,22 @@ pub(super) fn pick_logits(
     out: &mut Tensor,
 ) {
     let cols = x.cols();
-    assert!(!weight.transposed, "the weight as it was uploaded");
     assert_eq!((out.rows(), out.cols()), (x.rows(), 1));
     assert_eq!([ids.len(), others.len()], [x.rows(); 2]);
-    assert!(ids.iter().chain(others).all(|&id| (id as usize) < weight.out), "beyond the logits");
-    let row = |id: u32| &weight.weight[id as usize * cols..][..cols];
+    assert!(
+        ids.iter().chain(others).all(|&id| (id as usize) < weight.weight.outputs()),
+        "beyond the logits"
+    );
+    let row = |id: u32| match &weight.rows {
+        Some(rows) => Cow::Borrowed(&rows[id as usize * cols..][..cols]),
+        None => (0..cols).map(|input| weight.weight.at(id as usize, input)).collect(),
+    };
     let bias = |id: u32| weight.bias.as_ref().map_or(0.0, |bias| bias[id as usize]);
     out.par_rows(|first, rows| {
         for (at, out) in (first..).zip(rows) {
             let (id, other) = (ids[at], others[at]);
             let x = &x.values()[at * cols..][..cols];
-            *out = difference(row(id), row(other), x) + bias(id) - bias(other);
+            *out = difference(&row(id), &row(other), x) + bias(id) - bias(other);
         }
     });
 }

@@ -17,13 +17,6 @@ impl SharedMut {
     }
 
     /// # Safety
-    /// `offset` must be inside the tensor.
-    pub(super) unsafe fn at(self, offset: usize) -> *mut f32 {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.add(offset) }
-    }
-
-    /// # Safety
     /// The elements must be inside the tensor and nobody else's.
     pub(super) unsafe fn write(self, at: usize, values: &[f32]) {
         // SAFETY: the caller's promise.

@@ -1,5 +1,5 @@
-//! shift_neurons: a neuron's change times its column of the down projection. Columns lie apart in
-//! memory: rows of one neuron stand together, and its column is fetched once for them.
+//! shift_neurons: a neuron's change times its column of the down projection. Rows of one neuron stand
+//! together, and its column is fetched once for them.
 
 use super::buffer::{Matrix, Tensor};
 
@@ -11,16 +11,14 @@ pub(super) fn shift_neurons(
     out: &mut Tensor,
 ) {
     let (rows, cols, inner) = (out.rows(), out.cols(), act.cols());
-    assert!(!down.transposed, "the down projection as it was uploaded");
-    assert_eq!((down.out, down.weight.len()), (cols, cols * inner));
+    assert_eq!((down.weight.outputs(), down.weight.inputs()), (cols, inner));
     assert_eq!([tokens.len(), neurons.len(), scale.len(), shift.len()], [rows; 4]);
     out.par_rows(|first, rows| {
         let (mut column, mut of) = (vec![0.0; cols], None);
         for (row, out) in (first..).zip(rows.chunks_exact_mut(cols)) {
             let neuron = neurons[row] as usize;
             if of != Some(neuron) {
-                let weights = down.weight[neuron..].iter().step_by(inner);
-                column.iter_mut().zip(weights).for_each(|(to, from)| *to = *from);
+                down.weight.of_input(neuron, &mut column);
                 of = Some(neuron);
             }
             let x = act.values()[tokens[row] as usize * inner + neuron];
