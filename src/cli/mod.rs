@@ -1,8 +1,10 @@
 //! Arguments, exit codes, logs and progress: the shell around the engine. stdout is results,
 //! stderr is everything else.
 
+pub mod adapt;
 pub mod bench;
 pub mod completions;
+pub mod detect;
 pub mod device;
 pub mod devices;
 pub mod edit;
@@ -65,6 +67,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     Steer(steer::SteerArgs),
     Rank(rank::RankArgs),
+    Detect(detect::DetectArgs),
+    Adapt(adapt::AdaptArgs),
     Edit(edit::EditArgs),
     Inspect(inspect::InspectArgs),
     Devices(devices::DevicesArgs),
@@ -114,6 +118,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Generate(args) => generate::run(args),
         Command::Steer(args) => steer::run(args),
         Command::Rank(args) => rank::run(args),
+        Command::Detect(args) => detect::run(args),
+        Command::Adapt(args) => adapt::run(args),
         Command::Edit(args) => edit::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Devices(args) => devices::run(args),

@@ -1,7 +1,7 @@
 //! `electrode rank`: one method on a matrix the user already has. Exact: values are taken one by
 //! one, not in bins.
 
-mod input;
+pub(super) mod input;
 mod output;
 
 use std::ops::Range;

@@ -7,13 +7,15 @@ use std::process::Stdio;
 
 use super::{electrode, finish, run};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 14] = [
     "run",
     "extract",
     "generate",
     "steer",
     "rank",
     "edit",
+    "detect",
+    "adapt",
     "inspect",
     "devices",
     "methods",

@@ -128,3 +128,91 @@ fn a_planted_shift_is_undone() {
     let want = target.get(0, second) + 0.001_f64.powf(1.0 / 7.0) * shift.difference[second];
     assert!((moved[second] - want).abs() < 1e-12);
 }
+
+/// Writes matrices of f32 and labels of i64 as safetensors.
+fn write(path: &Path, matrices: &[(&str, &Matrix)], labels: Option<&[i64]>) {
+    use safetensors::tensor::TensorView;
+    let mut data: Vec<(&str, safetensors::Dtype, Vec<usize>, Vec<u8>)> = matrices
+        .iter()
+        .map(|(name, matrix)| {
+            let (rows, columns) = (matrix.rows(), matrix.columns());
+            let value = |at: usize| (matrix.get(at / columns, at % columns) as f32).to_le_bytes();
+            let bytes = (0..rows * columns).flat_map(value).collect();
+            (*name, safetensors::Dtype::F32, vec![rows, columns], bytes)
+        })
+        .collect();
+    if let Some(labels) = labels {
+        let bytes = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+        data.push(("labels", safetensors::Dtype::I64, vec![labels.len()], bytes));
+    }
+    let views = data.iter().map(|(name, dtype, shape, bytes)| {
+        (*name, TensorView::new(*dtype, shape.clone(), bytes).expect("fits"))
+    });
+    std::fs::write(path, safetensors::serialize(views, None).expect("serialized"))
+        .expect("written");
+}
+
+#[test]
+fn the_commands_flag_clamp_and_adapt() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let mut random = Random(9);
+    let clean = activations(&mut random, 300, false);
+    let (new, poisoned) = (activations(&mut random, 40, false), activations(&mut random, 40, true));
+    let both: Vec<f64> = [&new, &poisoned]
+        .iter()
+        .flat_map(|rows| (0..40 * 60).map(|at| rows.get(at / 60, at % 60)))
+        .collect();
+    let labels: Vec<i64> = (0..80).map(|row| i64::from(row < 40)).collect();
+    write(Path::new(&path("clean.safetensors")), &[("x", &clean)], None);
+    write(Path::new(&path("rows.safetensors")), &[("x", &matrix(80, both))], Some(&labels));
+    let tensor = |file: &str, name: &str| format!("{}:{name}", path(file));
+    let (clean, rows) = (tensor("clean.safetensors", "x"), tensor("rows.safetensors", "x"));
+    let (truth, out) = (tensor("rows.safetensors", "labels"), path("flags.json"));
+    let purified = path("purified.safetensors");
+    let args = ["detect", "--clean", &clean, "--rows", &rows, "--out", &out];
+    let more = ["--labels", &truth, "--purified", &purified];
+    let ran = crate::cli::run(&[&args[..], &more].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&out).expect("flags")).expect("JSON");
+    assert_eq!(report["measured"]["auroc"], 1.0);
+    assert_eq!(report["measured"]["false_acceptance_rate"], 0.0);
+    assert!(ran.stdout.contains("AUROC 1.000"), "{}", ran.stdout);
+    // What was clamped is suspicious no more.
+    let again = tensor("purified.safetensors", "purified");
+    let ran = crate::cli::run(&["detect", "--clean", &clean, "--rows", &again, "--out", &out]);
+    assert!(ran.code == 0 && ran.stdout.starts_with("0 of 80"), "{} {}", ran.stdout, ran.stderr);
+    // A classifier by the sign of neuron 0, whose other domain is shifted by 4.
+    let domain = |shift: f64, random: &mut Random| {
+        let row = |at: usize, random: &mut Random| {
+            let side = if at % 2 == 0 { 1.0 } else { -1.0 };
+            [side + 0.1 * random.normal() + shift, random.normal(), random.normal()]
+        };
+        matrix(60, (0..60).flat_map(|at| row(at, random)).collect())
+    };
+    let (source, target) = (domain(0.0, &mut random), domain(4.0, &mut random));
+    let classes: Vec<i64> = (0..60).map(|at| i64::from(at % 2 == 1)).collect();
+    let weight = matrix(2, vec![1.0, 0.0, 0.0, -1.0, 0.0, 0.0]);
+    write(Path::new(&path("a.safetensors")), &[("s", &source), ("w", &weight)], None);
+    write(Path::new(&path("b.safetensors")), &[("t", &target)], Some(&classes));
+    let [s, w] = ["s", "w"].map(|name| tensor("a.safetensors", name));
+    let [t, c] = ["t", "labels"].map(|name| tensor("b.safetensors", name));
+    let args =
+        ["adapt", "--source", &s, "--target", &t, "--classes", &c, "--weight", &w, "--out", &out];
+    let ran = crate::cli::run(&args);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&out).expect("choices")).expect("JSON");
+    let right = |key: &str| report[key]["test"].as_f64().expect("a number");
+    assert!((right("unmoved") - 0.5).abs() < 0.2 && right("chosen") == 1.0, "{report}");
+    assert_eq!(report["order"][0], 0);
+    for (change, part) in [
+        (&["--sizes", "9"][..], "choose 1 to 3"),
+        (&["--development", "1"], "some to test"),
+        (&["--betas", "0"], "above 0"),
+    ] {
+        let ran = crate::cli::run(&[&args[..], change].concat());
+        assert!(ran.code == 2 && ran.stderr.contains(part), "{change:?}: {}", ran.stderr);
+    }
+}

@@ -12,26 +12,26 @@ use crate::error::{Error, Result, did_you_mean};
 use crate::methods::matrix::{Matrix, RowLabels, Values};
 
 /// Which part of the matrix is asked for.
-pub(super) struct Part {
-    pub(super) rows: Option<Range<usize>>,
-    pub(super) columns: Option<Range<usize>>,
+pub(in crate::cli) struct Part {
+    pub(in crate::cli) rows: Option<Range<usize>>,
+    pub(in crate::cli) columns: Option<Range<usize>>,
 }
 
 /// Which part of the matrix was read, and how tall the whole is.
-pub(super) struct Place {
-    pub(super) rows: Range<usize>,
-    pub(super) columns: Range<usize>,
+pub(in crate::cli) struct Place {
+    pub(in crate::cli) rows: Range<usize>,
+    pub(in crate::cli) columns: Range<usize>,
     all_rows: usize,
 }
 
 /// `FILE.safetensors:TENSOR`.
-pub(super) struct Tensor {
-    pub(super) path: PathBuf,
+pub(in crate::cli) struct Tensor {
+    pub(in crate::cli) path: PathBuf,
     name: String,
 }
 
 impl Tensor {
-    pub(super) fn parse(place: &str, text: &str) -> Result<Self> {
+    pub(in crate::cli) fn parse(place: &str, text: &str) -> Result<Self> {
         match text.rsplit_once(':') {
             Some((path, name)) if !path.is_empty() && !name.is_empty() => {
                 Ok(Self { path: PathBuf::from(path), name: name.to_owned() })
@@ -70,7 +70,7 @@ impl Tensor {
     }
 
     /// Reads the part asked for.
-    pub(super) fn matrix(&self, part: &Part) -> Result<(Matrix, Place)> {
+    pub(in crate::cli) fn matrix(&self, part: &Part) -> Result<(Matrix, Place)> {
         self.open(|tensor| {
             let &[rows, columns] = tensor.shape() else {
                 let what = format!("has shape {:?}", tensor.shape());
@@ -165,13 +165,13 @@ fn within(place: &str, wanted: Option<&Range<usize>>, size: usize) -> Result<Ran
 }
 
 /// Labels of all rows, before a part is taken.
-pub(super) struct AllLabels {
+pub(in crate::cli) struct AllLabels {
     path: PathBuf,
     labels: RowLabels,
 }
 
 /// Reads `FILE.safetensors:TENSOR` or `FILE.json`.
-pub(super) fn labels(text: &str) -> Result<AllLabels> {
+pub(in crate::cli) fn labels(text: &str) -> Result<AllLabels> {
     let json = Path::new(text);
     if json.extension().is_some_and(|extension| extension == "json") {
         return Ok(AllLabels { path: json.to_path_buf(), labels: strings(json)? });
@@ -226,7 +226,7 @@ fn numbered(tensor: &Tensor) -> Result<RowLabels> {
 impl AllLabels {
     /// The labels of the rows that were read. Classes without a row among them are left out, and
     /// the others keep their ids, so that parts of one file agree.
-    pub(super) fn select(self, place: &Place, activations: &Tensor) -> Result<RowLabels> {
+    pub(in crate::cli) fn select(self, place: &Place, activations: &Tensor) -> Result<RowLabels> {
         let mut labels = self.labels;
         if labels.of_row.len() != place.all_rows {
             return Err(Error::input(
