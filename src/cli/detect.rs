@@ -60,7 +60,7 @@ pub(super) fn run(args: DetectArgs) -> Result<()> {
     let bounds = NormalBounds::fit(&clean_rows, &settings, &clean.path)?;
     let scores = bounds.scores(&judged);
     let flagged = bounds.flagged(&scores);
-    let measured = match &truth {
+    let measured: Option<serde_json::Value> = match &truth {
         Some(truth) => Some(measured(&args, truth, (&scores, &flagged))?),
         None => None,
     };
@@ -74,7 +74,8 @@ pub(super) fn run(args: DetectArgs) -> Result<()> {
         write_purified(path, &bounds, &judged)?;
     }
     let count = flagged.iter().filter(|flag| **flag).count();
-    let told = measured.map_or_else(String::new, |m| format!(", AUROC {:.3}", m["auroc"]));
+    let auroc = measured.as_ref().and_then(|of| of["auroc"].as_f64());
+    let told = auroc.map_or_else(String::new, |auroc| format!(", AUROC {auroc:.3}"));
     output::print(&format!("{count} of {} rows are suspicious{told}\n", flagged.len()))
 }
 
@@ -115,12 +116,27 @@ fn measured(
     }))
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "activations are f32")]
 fn write_purified(path: &Path, bounds: &NormalBounds, rows: &Matrix) -> Result<()> {
-    let purified = (0..rows.rows()).flat_map(|row| bounds.purified(rows, row));
-    let bytes: Vec<u8> = purified.flat_map(|x| (x as f32).to_le_bytes()).collect();
+    let purified = (0..rows.rows()).flat_map(|row| {
+        let inside = bounds.purified(rows, row).into_iter().zip(&bounds.intervals);
+        inside.map(|(x, interval)| rounded(x, *interval)).collect::<Vec<f32>>()
+    });
+    let bytes: Vec<u8> = purified.flat_map(f32::to_le_bytes).collect();
     let shape = vec![rows.rows(), rows.columns()];
     let view = TensorView::new(safetensors::Dtype::F32, shape, &bytes).expect("rows x neurons");
     let file = safetensors::serialize([("purified", view)], None).expect("one tensor");
     write_bytes_atomic(path, &file)
+}
+
+/// To f32, and not out of the interval by that.
+#[expect(clippy::cast_possible_truncation, reason = "activations are f32")]
+fn rounded(x: f64, (low, high): (f64, f64)) -> f32 {
+    let near = x as f32;
+    if f64::from(near) > high {
+        near.next_down()
+    } else if f64::from(near) < low {
+        near.next_up()
+    } else {
+        near
+    }
 }

@@ -33,7 +33,7 @@ pub struct GenerateArgs {
     out: Option<PathBuf>,
 }
 
-/// See [`GenerateArgs::on`].
+/// See `--on`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnArg {
     /// Every token.

@@ -64,7 +64,7 @@ pub struct SteerArgs {
     out: PathBuf,
 }
 
-/// See [`SteerArgs::act`].
+/// See `--act`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ActArg {
     /// x = s v.
@@ -77,7 +77,7 @@ pub enum ActArg {
     Translate,
 }
 
-/// See [`SteerArgs::spacing`].
+/// See `--spacing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SpacingArg {
     /// The strength for all.

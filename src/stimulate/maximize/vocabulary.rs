@@ -1,5 +1,5 @@
 //! Products with the token table: mixtures of tokens, and how well each token fits a direction.
-//! On the device, in pieces of rows, so that no more than [`CELLS`] numbers are there at once.
+//! On the device, in pieces of rows, so that no more than `CELLS` numbers are there at once.
 
 use rayon::prelude::*;
 
