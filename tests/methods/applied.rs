@@ -186,7 +186,7 @@ fn the_commands_flag_clamp_and_adapt() {
     // A classifier by the sign of neuron 0, whose other domain is shifted by 4.
     let domain = |shift: f64, random: &mut Random| {
         let row = |at: usize, random: &mut Random| {
-            let side = if at % 2 == 0 { 1.0 } else { -1.0 };
+            let side = if at.is_multiple_of(2) { 1.0 } else { -1.0 };
             [side + 0.1 * random.normal() + shift, random.normal(), random.normal()]
         };
         matrix(60, (0..60).flat_map(|at| row(at, random)).collect())
