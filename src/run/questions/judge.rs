@@ -192,6 +192,10 @@ impl Maker<'_> {
         }
         for draw in 0..self.config.random {
             let places = matched(top, self.neurons, draw);
+            // Where a layer has not as many others, there is no set to compare with.
+            if places.len() < size {
+                break;
+            }
             arms.push(Named { draw, ..self.named("random", order, &places) });
         }
         arms.into_iter().map(|named| self.does(does, named)).collect()
