@@ -216,3 +216,17 @@ fn the_commands_flag_clamp_and_adapt() {
         assert!(ran.code == 2 && ran.stderr.contains(part), "{change:?}: {}", ran.stderr);
     }
 }
+
+/// In a linear model the class flips where the algebra says: from 3 towards a mean of 0.5 by steps of
+/// -2.5, the boundary at 1 is passed at a strength of 0.8.
+#[test]
+fn translating_a_neuron_flips_the_class_at_the_known_strength() {
+    let source = matrix(4, vec![0.0, 1.0, 0.25, 0.75]);
+    let target = matrix(2, vec![3.0, 3.0]);
+    let shift = DomainShift::fit(&source, &target, Path::new(HERE)).expect("fits");
+    let head = LinearHead { weight: matrix(2, vec![-1.0, 1.0]), bias: vec![0.0, -2.0] };
+    let class = |alpha: f64| head.classify(&shift.moved(&target, 0, (1, alpha)));
+    assert_eq!(head.classify(&[3.0]), 1);
+    assert_eq!([0.1, 0.5, 0.79].map(class), [1, 1, 1]);
+    assert_eq!([0.81, 1.0, 4.0].map(class), [0, 0, 0]);
+}
