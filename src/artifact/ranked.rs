@@ -20,6 +20,8 @@ pub struct RankedRow {
     pub site: String,
     /// Column of the site.
     pub neuron: i32,
+    /// From 1, the most important first.
+    pub rank: i32,
     /// Importance: higher is better, comparable within one ranking only.
     pub score: f64,
 }
@@ -37,6 +39,7 @@ impl Record for RankedRow {
             Field::new("concept", Kind::Text, Shape::One),
             Field::new("site", Kind::Text, Shape::One),
             Field::new("neuron", Kind::I32, Shape::One),
+            Field::new("rank", Kind::I32, Shape::One),
             Field::new("score", Kind::F64, Shape::One),
         ]
     }
@@ -47,6 +50,7 @@ impl Record for RankedRow {
         sink.text(self.concept);
         sink.text(self.site);
         sink.one(self.neuron);
+        sink.one(self.rank);
         sink.one(self.score);
     }
 
@@ -57,6 +61,7 @@ impl Record for RankedRow {
             concept: source.text()?,
             site: source.text()?,
             neuron: source.one()?,
+            rank: source.one()?,
             score: source.one()?,
         })
     }

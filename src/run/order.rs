@@ -43,7 +43,7 @@ impl OrderConfig {
             let what = format!("'{concept}' of '{}' or of '{}'?", chosen[0].label, other.label);
             return Err(Error::input(path, what, "say which label column"));
         }
-        chosen.sort_by(|a, b| b.score.total_cmp(&a.score));
+        chosen.sort_by_key(|row| row.rank);
         let neuron = |row: &&RankedRow| {
             let site = row.site.parse::<Site>()?;
             let index = u32::try_from(row.neuron).map_err(|_| {

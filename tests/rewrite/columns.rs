@@ -163,6 +163,7 @@ fn facts() -> Vec<EffectRow> {
             concept: format!("f{fact}"),
             site: "layers.1.mlp_gate".into(),
             neuron,
+            rank: 1,
             score: 1.0,
         })
     };

@@ -91,6 +91,7 @@ fn write_tables(bench: &Bench, width: i32) {
         concept: "*".into(),
         site: format!("layers.{layer}.mlp_act"),
         neuron,
+        rank: 1,
         score: f64::from(neuron),
     };
     let rows = ids().map(|id| effect(ranked(id)));

@@ -158,6 +158,7 @@ fn row(method: &str, concept: &str, (layer, neuron): (usize, i32), score: f64) -
         concept: concept.into(),
         site: format!("layers.{layer}.mlp_act"),
         neuron,
+        rank: 1,
         score,
     }
 }

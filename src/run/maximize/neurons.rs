@@ -1,11 +1,10 @@
 //! Which neurons are asked: named one by one, or the first of a ranking.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::artifact::effects::{EFFECTS, read_effects};
-use crate::artifact::tables::read_rankings;
+use crate::artifact::ranked::{RankedRow, read_ranked};
 use crate::error::{Error, Result};
 use crate::id::{NeuronId, Site, SiteKind};
 
@@ -24,16 +23,6 @@ pub struct FromRanking {
     pub concept: Option<String>,
 }
 
-/// A row of either table.
-struct Ranked {
-    method: String,
-    concept: String,
-    site: String,
-    layer: Option<i32>,
-    neuron: i32,
-    rank: i32,
-}
-
 impl FromRanking {
     /// Reads the file.
     pub fn neurons(&self) -> Result<Vec<NeuronId>> {
@@ -48,26 +37,26 @@ impl FromRanking {
     }
 
     fn of_table(&self) -> Result<Vec<NeuronId>> {
-        let rows = rows(&self.file)?;
+        let rows = read_ranked(&self.file)?;
         let fits = |wanted: &Option<String>, found: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == found)
         };
         let asked =
-            |row: &&Ranked| fits(&self.method, &row.method) && fits(&self.concept, &row.concept);
+            |row: &&RankedRow| fits(&self.method, &row.method) && fits(&self.concept, &row.concept);
         let Some(first) = rows.iter().find(asked) else { return Ok(Vec::new()) };
-        let same = |row: &&Ranked| {
-            (&row.method, &row.concept) == (&first.method, &first.concept)
-                && self.layer.is_none_or(|layer| row.layer == i32::try_from(layer).ok())
-        };
-        let mut chosen: Vec<&Ranked> = rows.iter().filter(same).collect();
+        let same =
+            |row: &&RankedRow| (&row.method, &row.concept) == (&first.method, &first.concept);
+        let mut chosen: Vec<&RankedRow> = rows.iter().filter(same).collect();
         chosen.sort_by_key(|row| row.rank);
-        let id = |row: &&Ranked| {
+        let id = |row: &RankedRow| -> Result<NeuronId> {
             let index = u32::try_from(row.neuron).map_err(|_| {
                 Error::input(&self.file, "a neuron below 0", "make the table again")
             })?;
             Ok(NeuronId { site: row.site.parse()?, index })
         };
-        chosen.iter().take(self.top).map(id).collect()
+        let mut neurons = chosen.into_iter().map(id).collect::<Result<Vec<NeuronId>>>()?;
+        neurons.retain(|neuron| self.layer.is_none() || neuron.site.layer == self.layer);
+        Ok(neurons)
     }
 
     fn of_json(&self) -> Result<Vec<NeuronId>> {
@@ -97,27 +86,4 @@ impl FromRanking {
         };
         list.iter().take(self.top).map(id).collect()
     }
-}
-
-fn rows(file: &Path) -> Result<Vec<Ranked>> {
-    if file.file_name().is_some_and(|name| name == EFFECTS) {
-        let rows = read_effects(file)?.into_iter().map(|row| Ranked {
-            method: row.method,
-            concept: row.concept,
-            site: row.site,
-            layer: row.layer,
-            neuron: row.neuron,
-            rank: row.rank,
-        });
-        return Ok(rows.collect());
-    }
-    let rows = read_rankings(file)?.into_iter().map(|row| Ranked {
-        method: row.method,
-        concept: row.concept,
-        site: row.site,
-        layer: row.layer,
-        neuron: row.neuron,
-        rank: row.rank,
-    });
-    Ok(rows.collect())
 }
