@@ -63,7 +63,7 @@ pub fn untouched<O: GradientOps>(
     let (nothing, edits) = (std::collections::BTreeSet::new(), BTreeMap::new());
     let mut nobody = crate::device::site_view::Nobody;
     let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut nobody };
-    run.run(batch.input(), &mut sites)?;
+    run.run_only(batch.input(), &mut sites)?;
     let mut hidden = run.hidden(batch.len())?;
     run.score(&batch.starts, Scoring { keep: Some(&mut hidden), ..batch.scoring() }, None)?;
     Ok(hidden)

@@ -35,12 +35,20 @@ pub(super) struct Work<'a, O: SuffixOps> {
     pub(super) other: Option<(&'a QuestionBatch, &'a Activations<O>)>,
 }
 
-/// What an ablation does.
-#[derive(Clone, Copy)]
-struct How<'a> {
+/// What an ablation does, in every layer.
+struct How<'a, T> {
     replacement: &'a Replacement,
     place: Where,
     value: Value,
+    untouched: Untouched<T>,
+}
+
+/// What the untouched model is compared by, where a value asks for it.
+struct Untouched<T> {
+    /// What its head reads.
+    hidden: Option<T>,
+    /// Its mean rows.
+    means: Vec<f32>,
 }
 
 impl<O: SuffixOps> Work<'_, O> {
@@ -78,11 +86,12 @@ impl<O: SuffixOps> Work<'_, O> {
                 self.add(&found, Then::Itself, measures);
             }
             Task::Ablation { replacement, place, value, only } => {
-                let how = How { replacement, place: *place, value: *value };
+                let untouched = self.untouched(run, *value)?;
+                let how = How { replacement, place: *place, value: *value, untouched };
                 let all: Vec<u32> = (0..).take(self.neurons.width).collect();
                 for (at, &layer) in self.neurons.layers.iter().enumerate() {
                     let of = only.as_ref().map_or(&all, |only| &only[at]);
-                    self.ablation(run, (layer, of), how, &mut measures[at])?;
+                    self.ablation(run, (layer, of), &how, &mut measures[at])?;
                 }
             }
         }
@@ -160,28 +169,23 @@ impl<O: SuffixOps> Work<'_, O> {
         })
     }
 
-    /// What the untouched model is compared by, where a value asks for it: what its head reads, or its
-    /// mean rows.
-    fn untouched(
-        &self,
-        run: &mut Differentiable<O>,
-        value: Value,
-    ) -> Result<(Option<O::Tensor>, Vec<f32>)> {
-        Ok(match value {
-            Value::Of(Metric::Kl) => (Some(untouched(run, self.batch)?), Vec::new()),
-            Value::Cosine => {
-                untouched(run, self.batch)?;
-                (None, run.mean_rows(&self.batch.starts)?)
-            }
-            _ => (None, Vec::new()),
-        })
+    fn untouched(&self, run: &mut Differentiable<O>, value: Value) -> Result<Untouched<O::Tensor>> {
+        let hidden = match value {
+            Value::Of(Metric::Kl) | Value::Cosine => Some(untouched(run, self.batch)?),
+            _ => None,
+        };
+        let means = match value {
+            Value::Cosine => run.mean_rows(&self.batch.starts)?,
+            _ => Vec::new(),
+        };
+        Ok(Untouched { hidden, means })
     }
 
     fn ablation(
         &self,
         run: &mut Differentiable<O>,
         (layer, of): (usize, &[u32]),
-        How { replacement, place, value }: How<'_>,
+        &How { replacement, place, value, ref untouched }: &How<'_, O::Tensor>,
         effects: &mut Effects,
     ) -> Result<()> {
         let becomes = self.becomes(run.ops(), layer, replacement)?;
@@ -196,10 +200,9 @@ impl<O: SuffixOps> Work<'_, O> {
             at += 1;
             Ok(())
         };
-        let (hidden, rows) = self.untouched(run, value)?;
-        let asks = match (value, &hidden) {
+        let asks = match (value, &untouched.hidden) {
             (Value::Of(Metric::Kl), Some(hidden)) => Asks::Kl(hidden),
-            (Value::Cosine, _) => Asks::Cosine(&rows),
+            (Value::Cosine, _) => Asks::Cosine(&untouched.means),
             (Value::Accuracy | Value::Of(Metric::LogitDifference), _) if has_foil => {
                 Asks::Differences
             }
