@@ -142,6 +142,8 @@ fn an_experiment_that_was_stopped_ends_with_the_same_bits() {
     }
     assert!(stops >= 6, "stopped {stops} times");
     assert_eq!(tables(&out), want);
+    let manifest = std::fs::read_to_string(out.join("manifest.json")).expect("a manifest");
+    assert!(manifest.contains("gates-3.json"), "it lists every file that the experiment leaves");
     let gates = |folder: &Path| std::fs::read(folder.join("gates-3.json")).expect("gates");
     assert_eq!(gates(&out), gates(&undisturbed));
 }
@@ -233,7 +235,7 @@ fn integrated_gradients_are_complete() {
 
 #[test]
 fn what_cannot_be_asked_is_refused() {
-    let cases: [(&str, i32, &str); 24] = [
+    let cases: [(&str, i32, &str); 25] = [
         ("neurons.layers=[4]", 2, "layers are 0 to 3"),
         ("questions.wrong=nothing", 65, "no key 'nothing'"),
         ("questions.only={ attractor = \"never\" }", 65, "no question is left"),
@@ -256,6 +258,7 @@ fn what_cannot_be_asked_is_refused() {
         ("methods=[\"ablate:where=answer,metric=cosine\"]", 2, "all tokens of a prompt"),
         ("methods=[\"ablate:top=9\"]", 2, "ranks 9 neurons only"),
         ("judge.sets={ a = [\"layers.9.mlp_act.1\"] }", 2, "not among the neurons asked"),
+        ("judge.sets={ gradact = [\"layers.3.mlp_act.1\"] }", 2, "the name of another"),
         ("judge.sets={ a = [\"layers.3.mlp_act\"] }", 2, "layers.3.mlp_act.17"),
         ("judge.rankings=[{ run = \"/nowhere\", method = \"ap\" }]", 65, "rankings.parquet"),
     ];

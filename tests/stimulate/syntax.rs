@@ -35,7 +35,7 @@ fn number_is_read_off_where_the_verb_follows() {
     let (at_verb, n) = auc(0, 0).expect("every prompt has a last token");
     assert!(n > 70, "{n}");
     assert!(at_verb > 0.9, "{at_verb}");
-    // Nothing is known of the subject at the first token, which all prompts share.
+    // Prompts are of several words, and every probe is tested on some of them.
     let longest = rows.iter().map(|row| row.tested_at).max().expect("rows");
     assert!(longest >= 3);
     assert!(rows.iter().all(|row| (0.0..=1.0).contains(&row.auc) && row.n > 0));

@@ -93,6 +93,11 @@ fn floats(bytes: &[u8]) -> Vec<f64> {
     bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
 }
 
+/// File name of what the search of method number `at`, from 0, decided.
+pub(super) fn gates_file(at: usize) -> String {
+    format!("gates-{}.json", at + 1)
+}
+
 /// The decided gates as an intervention for `electrode extract --intervene`.
 pub(super) fn write_gates(path: &Path, neurons: &Neurons, gates: &Gates) -> Result<()> {
     let edit = |(at, &layer): (usize, &usize)| {

@@ -114,6 +114,7 @@ impl Experiment {
         resolve::tokens_at_once(&methods, &questions, model.spec.attention.causal)?;
         judge::check(&config.judge, &questions, &methods, &neurons)?;
         let (orders, order_hashes) = sets::elsewhere(&config.judge, &neurons)?;
+        sets::check_names(&methods, &orders)?;
         if model.spec.classes().is_none() || model.spec.logits_per_sequence() {
             let remedy = "use a checkpoint with its language-model head";
             return Err(Error::input("config.json", "the model cannot answer questions", remedy));
@@ -302,7 +303,7 @@ fn gates<O: SuffixOps>(
     };
     let towards: Vec<Vec<f32>> = neurons.layers.iter().map(towards).collect();
     let search = passes.mask((at, chosen), settings, &towards)?;
-    let file = passes.folder.path().join(format!("gates-{}.json", at + 1));
+    let file = passes.folder.path().join(mask::gates_file(at));
     mask::write_gates(&file, neurons, &search.decided())?;
     let questions = experiment.questions.list.len() as u64;
     Ok(ranking::rank_gates(chosen, &search, neurons, questions))
@@ -317,7 +318,10 @@ fn manifest(
     let neurons = experiment.neurons.count() as u64;
     let model = (&experiment.model, &experiment.model_files[..]);
     let blocks = u64::from(experiment.blocks());
-    let outputs = [EFFECTS, CURVES, SETS, TIME].map(|name| FileFacts::output(folder.path(), name));
+    let searched = (0..).zip(&experiment.methods).filter(|(_, chosen)| chosen.search().is_some());
+    let gates = searched.map(|(at, _)| mask::gates_file(at));
+    let names = [EFFECTS, CURVES, SETS, TIME].map(str::to_owned).into_iter().chain(gates);
+    let outputs = names.map(|name| FileFacts::output(folder.path(), &name));
     Manifest {
         format: FORMAT.to_owned(),
         run_id: experiment.run_id_hex(),
@@ -347,7 +351,7 @@ fn manifest(
                 vec![format!("{skipped} questions were left out for their answers or lengths")]
             }
         },
-        outputs: outputs.into_iter().collect::<Result<_>>()?,
+        outputs: outputs.collect::<Result<_>>()?,
     }
     .write(folder.path())
 }

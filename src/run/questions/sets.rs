@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::JudgeConfig;
 use super::ranking::{Place, Ranking};
+use super::resolve::Chosen;
 use crate::error::{Error, Result};
 use crate::hash::{GAMMA, mix};
 use crate::id::NeuronId;
@@ -78,6 +79,23 @@ pub(super) fn elsewhere(
         orders.push(Order { name: name.clone(), places, set: true });
     }
     Ok((orders, hashes))
+}
+
+/// Refuses two orders of one name: the tables could not tell them apart.
+pub(super) fn check_names(methods: &[Chosen], orders: &[Order]) -> Result<()> {
+    let of_methods = methods.iter().flat_map(|chosen| {
+        let name = chosen.call.to_string();
+        [format!("{name}, its set"), name]
+    });
+    let mut names: BTreeSet<String> = of_methods.collect();
+    for order in orders {
+        if !names.insert(order.name.clone()) {
+            let key = if order.set { "judge.sets" } else { "judge.rankings" };
+            let what = format!("'{}' is the name of another ranking or set", order.name);
+            return Err(Error::config(key, what, "name it otherwise, or list it once"));
+        }
+    }
+    Ok(())
 }
 
 fn place(neurons: &Neurons, neuron: &NeuronId) -> Option<Place> {
