@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use electrode::config::RunConfig;
-use electrode::config::keys::KEYS;
+use electrode::config::keys::{KEYS, Key};
 use electrode::error::Error;
 use proptest::prelude::*;
 
@@ -170,26 +170,32 @@ fn types_and_tables_list_the_same_keys() {
     let run = load(&write("", plain).0, &[]).expect("every good value fits");
     let json = serde_json::to_value(&run).expect("a run becomes JSON");
     let mut typed = BTreeSet::new();
-    leaves("", &json, &mut typed);
+    leaves(KEYS, "", &json, &mut typed);
     let table: BTreeSet<_> = KEYS.iter().map(|key| key.path.to_owned()).collect();
     let tested: BTreeSet<_> = ROWS.iter().map(|row| row.path.to_owned()).collect();
     assert_eq!(typed, table);
     assert_eq!(tested, table);
 }
 
-fn leaves(path: &str, value: &serde_json::Value, out: &mut BTreeSet<String>) {
+/// The paths of all values, of those in lists as the table of keys writes them.
+pub(super) fn leaves(
+    keys: &[Key],
+    path: &str,
+    value: &serde_json::Value,
+    out: &mut BTreeSet<String>,
+) {
     use serde_json::Value;
-    let is_key = KEYS.iter().any(|key| key.path == path);
+    let is_key = keys.iter().any(|key| key.path == path);
     match value {
         Value::Object(fields) if !is_key => {
             for (name, value) in fields {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                leaves(&path, value, out);
+                leaves(keys, &path, value, out);
             }
         }
         Value::Array(items) if !is_key => {
             for item in items {
-                leaves(&format!("{path}[]"), item, out);
+                leaves(keys, &format!("{path}[]"), item, out);
             }
         }
         _ => {

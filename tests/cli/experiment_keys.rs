@@ -6,6 +6,8 @@ use electrode::config::keys::reference;
 use electrode::run::questions::ExperimentConfig;
 use electrode::run::questions::keys::KEYS;
 
+use super::config::leaves;
+
 /// A good value for every key.
 const EVERY: &str = r#"
 name = "all"
@@ -65,31 +67,12 @@ fn load(text: &str, overrides: &[&str]) -> electrode::error::Result<ExperimentCo
     ExperimentConfig::load(&file, &overrides)
 }
 
-fn leaves(path: &str, value: &serde_json::Value, out: &mut BTreeSet<String>) {
-    use serde_json::Value;
-    let is_key = KEYS.iter().any(|key| key.path == path);
-    match value {
-        Value::Object(fields) if !is_key => {
-            for (name, value) in fields {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                leaves(&path, value, out);
-            }
-        }
-        Value::Array(items) if !is_key => {
-            items.iter().for_each(|item| leaves(&format!("{path}[]"), item, out));
-        }
-        _ => {
-            out.insert(path.to_owned());
-        }
-    }
-}
-
 #[test]
 fn types_and_table_list_the_same_keys() {
     let read = load(EVERY, &[]).expect("every value fits");
     let json = serde_json::to_value(&read).expect("plain data");
     let mut typed = BTreeSet::new();
-    leaves("", &json, &mut typed);
+    leaves(KEYS, "", &json, &mut typed);
     let table: BTreeSet<_> = KEYS.iter().map(|key| key.path.to_owned()).collect();
     assert_eq!(typed, table);
 }
