@@ -20,6 +20,9 @@ pub trait MomentOps: Ops {
         x_and_z: (&Self::Tensor, Option<&Self::Tensor>),
         rows_and_classes: (&[u32], &[u32]),
     );
+    /// rescale: `x[r][c] = (x[r][c] - shift[c]) * scale[c]`, in place: so that moments do not cancel where
+    /// a column's mean is large, and probes see columns of one size.
+    fn rescale(&self, shift: &Self::Vector, scale: &Self::Vector, x: &mut Self::Tensor);
     /// Hands them over, by class: f64 `[left, right]` row-major; of x with itself both halves.
     fn take_moments(&self, moments: Self::Moments) -> Result<Vec<Vec<f64>>>;
 }
