@@ -15,6 +15,7 @@ pub mod hash;
 pub mod id;
 pub mod methods;
 pub mod model;
+pub mod probe;
 pub mod report;
 pub mod rewrite;
 pub mod run;

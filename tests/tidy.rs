@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer may import those above it, and itself.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 17] = [
     "error",
     "id",
     "hash",
@@ -19,6 +19,7 @@ const LAYERS: [&str; 16] = [
     "engine",
     "stimulate",
     "generate",
+    "probe",
     "methods",
     "report",
     "run",

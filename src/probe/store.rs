@@ -1,0 +1,143 @@
+//! Activations kept for training (A12): on the device, in full, or in files that are read in pieces.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use super::source::{Source, Streamed, Take};
+use crate::device::ops::Ops;
+use crate::device::suffix_ops::SuffixOps;
+use crate::error::{Error, Result};
+
+/// Rows that are read from a file at once.
+const PIECE: usize = 16_384;
+
+/// Every row of every site.
+pub enum Store<O: Ops> {
+    /// On the device: a tensor for each site, and the number of rows.
+    Memory(Vec<O::Tensor>, usize),
+    /// In files.
+    Disk(Files<O>),
+}
+
+/// A file for each site, row after row in f32.
+pub struct Files<O: Ops> {
+    files: Vec<(PathBuf, File)>,
+    widths: Vec<usize>,
+    pieces: Vec<O::Tensor>,
+    rows: usize,
+    values: Vec<f32>,
+}
+
+/// A store and the device that reads it.
+pub struct Stored<'a, O: Ops> {
+    store: &'a mut Store<O>,
+    ops: &'a O,
+}
+
+impl<O: SuffixOps> Store<O> {
+    /// Runs the model once and keeps every row on the device.
+    pub fn in_memory(source: &mut Streamed<'_, O>, rows: usize) -> Result<Self> {
+        let mut sites = Vec::with_capacity(source.widths().len());
+        for width in source.widths() {
+            let mut tensor = source.ops().tensor(rows, *width)?;
+            source.ops().set_rows(&mut tensor, rows);
+            sites.push(tensor);
+        }
+        let all: Vec<usize> = (0..sites.len()).collect();
+        source.each(&all, &mut |ops, site, x, at| {
+            let number = |row| u32::try_from(row).expect("rows are counted in u32");
+            let places: Vec<u32> = at.map(number).collect();
+            ops.put_rows(&places, x, &mut sites[site]);
+            Ok(())
+        })?;
+        Ok(Self::Memory(sites, rows))
+    }
+}
+
+impl<O: Ops> Store<O> {
+    /// Runs the model once and keeps every row in files of `folder`, which go when the store goes.
+    pub fn on_disk(source: &mut Streamed<'_, O>, folder: &Path, rows: usize) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+        let widths = source.widths().to_vec();
+        let mut own =
+            Files { files: Vec::new(), pieces: Vec::new(), widths, rows, values: Vec::new() };
+        let mut writers = Vec::new();
+        for (site, width) in own.widths.iter().enumerate() {
+            let path = folder.join(format!("rows-{site}.f32"));
+            let mut options = File::options();
+            let options = options.read(true).write(true).create(true).truncate(true);
+            let file = options.open(&path).map_err(Error::io(&path, "create"))?;
+            let copy = file.try_clone().map_err(Error::io(&path, "open"))?;
+            writers.push(BufWriter::with_capacity(1 << 20, copy));
+            own.files.push((path, file));
+            own.pieces.push(source.ops().tensor(rows.min(PIECE), *width)?);
+        }
+        let all: Vec<usize> = (0..own.widths.len()).collect();
+        let mut values = Vec::new();
+        source.each(&all, &mut |ops, site, x, _| {
+            ops.read(x, &mut values)?;
+            let bytes: &[u8] = bytemuck::cast_slice(&values);
+            writers[site].write_all(bytes).map_err(Error::io(&own.files[site].0, "write"))
+        })?;
+        for (writer, (path, _)) in writers.iter_mut().zip(&own.files) {
+            writer.flush().map_err(Error::io(path, "write"))?;
+        }
+        Ok(Self::Disk(own))
+    }
+
+    /// The store as a source.
+    pub fn on<'a>(&'a mut self, ops: &'a O) -> Stored<'a, O> {
+        Stored { store: self, ops }
+    }
+}
+
+impl<O: Ops> Source<O> for Stored<'_, O> {
+    fn together(&self, sites: usize) -> Vec<Vec<usize>> {
+        (0..sites).map(|site| vec![site]).collect()
+    }
+
+    fn keeps(&self) -> bool {
+        matches!(self.store, Store::Memory(..))
+    }
+
+    fn each(&mut self, sites: &[usize], take: Take<'_, O>) -> Result<()> {
+        for &site in sites {
+            match &mut *self.store {
+                Store::Memory(tensors, rows) => take(self.ops, site, &mut tensors[site], 0..*rows)?,
+                Store::Disk(files) => {
+                    for first in (0..files.rows).step_by(PIECE) {
+                        let at = first..files.rows.min(first + PIECE);
+                        files.load(self.ops, site, &at)?;
+                        take(self.ops, site, &mut files.pieces[site], at)?;
+                    }
+                }
+            }
+        }
+        self.ops.check()
+    }
+}
+
+impl<O: Ops> Files<O> {
+    fn load(&mut self, ops: &O, site: usize, at: &Range<usize>) -> Result<()> {
+        let ((path, file), width) = (&self.files[site], self.widths[site]);
+        self.values.resize(at.len() * width, 0.0);
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.values);
+        let offset = (at.start * width * size_of::<f32>()) as u64;
+        file.read_exact_at(bytes, offset).map_err(Error::io(path, "read"))?;
+        let piece = &mut self.pieces[site];
+        ops.set_rows(piece, at.len());
+        ops.write(piece, &self.values)
+    }
+}
+
+impl<O: Ops> Drop for Files<O> {
+    fn drop(&mut self) {
+        for (path, _) in &self.files {
+            // What cannot be removed is found, and said, by whoever needs the room.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
