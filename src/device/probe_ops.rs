@@ -137,3 +137,13 @@ pub struct Measures {
     /// Answers by class.
     pub said: Vec<u64>,
 }
+
+/// The next t of FISTA (Beck & Teboulle 2009, equation 4.2) and the part of a step that the next one
+/// starts ahead; where steps went uphill, it begins anew.
+pub(super) fn momentum(t: f64, uphill: bool) -> (f64, f64) {
+    if uphill {
+        return (1.0, 0.0);
+    }
+    let next = 0.5 * (1.0 + (1.0 + 4.0 * t * t).sqrt());
+    (next, (t - 1.0) / next)
+}

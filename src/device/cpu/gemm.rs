@@ -3,10 +3,7 @@
 //!
 //! Rows and panels are shared among threads in fixed pieces. Each element is summed over the inner
 //! dimension in one fixed order, so that its bits depend on neither.
-#![expect(
-    unsafe_code,
-    reason = "calls code for features that were found; matrixmultiply's pointers"
-)]
+#![expect(unsafe_code, reason = "pieces of rows that no slice can lend; matrixmultiply's pointers")]
 
 use rayon::prelude::*;
 
@@ -14,7 +11,7 @@ use super::buffer::{Matrix, Tensor};
 use super::dispatch::{Level, level, multiversion};
 use super::panels::{PANEL, Panels};
 use super::shared::SharedMut;
-use super::tile::{self, Rows, Sums};
+use super::tile::{self, Rows};
 
 /// Rows of a piece: they stay in the second cache beside a panel.
 const ROWS: usize = 192;
@@ -55,15 +52,16 @@ fn product(with: Level, (weight, bias): (&Panels, Option<&[f32]>), x: &[f32], ou
         .collect();
     pieces.into_par_iter().for_each(|(first_row, first_panel)| {
         let piece = first_row..rows.min(first_row + ROWS);
-        let mut sums: Sums = [[0.0; PANEL]; tile::ROWS];
+        let mut sums = [0.0; tile::ROWS * PANEL];
         for panel in first_panel..panels.min(first_panel + PANELS) {
             let column = panel * PANEL;
             let width = PANEL.min(columns - column);
             for row in piece.clone().step_by(tile::ROWS) {
                 let tall = tile::ROWS.min(piece.end - row);
-                let a = Rows { values: &x[row * inner..], rows: tall, stride: inner };
-                run(with, a, weight.panel(panel), &mut sums);
-                for (at, sums) in (row..).zip(&mut sums[..tall]) {
+                let a = Rows { values: &x[row * inner..], rows: tall, stride: inner, step: 1 };
+                sums.fill(0.0);
+                tile::add(with, a, (weight.panel(panel), PANEL), &mut sums);
+                for (at, sums) in (row..).zip(sums.chunks_exact_mut(PANEL).take(tall)) {
                     if let Some(bias) = bias {
                         sums.iter_mut().zip(&bias[column..]).for_each(|(sum, b)| *sum += b);
                     }
@@ -73,20 +71,6 @@ fn product(with: Level, (weight, bias): (&Panels, Option<&[f32]>), x: &[f32], ou
             }
         }
     });
-}
-
-/// A tile with the instructions of a level.
-fn run(with: Level, a: Rows<'_>, panel: &[f32], sums: &mut Sums) {
-    assert!(with <= level(), "{with:?} on a machine without it");
-    #[cfg(target_arch = "x86_64")]
-    match with {
-        // SAFETY: `level` has found these instructions on this processor.
-        Level::Avx512 => return unsafe { tile::avx512::tile(a, panel, sums) },
-        // SAFETY: as above.
-        Level::Avx2 => return unsafe { tile::avx2::tile(a, panel, sums) },
-        Level::Portable => {}
-    }
-    tile::portable(a, panel, sums);
 }
 
 /// `out[m, n] = scale * a[m, k] b[k, n] + beta * out`, on the calling thread; `out` has `out_row`

@@ -20,6 +20,7 @@ mod norm_grad;
 mod panels;
 mod pick_logits;
 mod pool;
+mod probe_bank;
 mod residual;
 mod rope;
 pub mod sample_rows;
@@ -34,6 +35,7 @@ mod tile;
 pub mod top_tokens;
 
 pub use buffer::{Matrix, Table, Tensor};
+pub use probe_bank::Bank;
 
 use self::attention::Source;
 use self::panels::Panels;

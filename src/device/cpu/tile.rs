@@ -1,44 +1,63 @@
-//! The inner loop of products: a tile of up to six rows and a panel's columns, its sums in registers.
-//! Each element `sum_k a[k] b[k]` is added from 0 on in the order of k, with one rounding a step where
-//! the processor fuses product and sum, whatever rows stand beside it.
+//! The inner loop of products: a tile of up to six rows and the columns of a panel, its sums in registers.
+//! Each element goes on from the sum there is, `sum += a[k] b[k]` in the order of k, with one rounding a
+//! step where the processor fuses product and sum, whatever rows stand beside it and wherever the steps
+//! are cut.
 #![cfg_attr(
     target_arch = "x86_64",
     expect(unsafe_code, reason = "vector instructions on slices whose bounds are checked first")
 )]
 
-use super::panels::PANEL;
+use super::dispatch::{Level, level};
 
 /// Rows of a tile.
 pub(super) const ROWS: usize = 6;
+/// Columns of a panel are a multiple of this, and at most four times as many.
+pub(super) const LANES: usize = 16;
 
-/// The sums of a tile, row by row.
-pub(super) type Sums = [[f32; PANEL]; ROWS];
-
-/// Rows of the left side: `rows` of them, 1 to 6, each `stride` after the one before.
+/// Rows of the left side: `rows` of them, 1 to 6, each `stride` after the one before; its elements are
+/// `step` apart. Either `step` is 1, as in a matrix as it lies, or `stride` is, as in its transpose.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rows<'a> {
     pub(super) values: &'a [f32],
     pub(super) rows: usize,
     pub(super) stride: usize,
+    pub(super) step: usize,
 }
 
 impl Rows<'_> {
-    /// Steps of the panel; every element that a tile reads is there.
-    fn steps(&self, panel: &[f32]) -> usize {
-        let steps = panel.len() / PANEL;
-        assert!((1..=ROWS).contains(&self.rows) && steps <= self.stride);
-        assert!((self.rows - 1) * self.stride + steps <= self.values.len());
+    /// Steps of the panel; every element that a tile reads is there, and so are its sums.
+    fn steps(&self, (panel, width): (&[f32], usize), sums: &[f32]) -> usize {
+        assert!(width.is_multiple_of(LANES) && (1..=4).contains(&(width / LANES)));
+        let steps = panel.len() / width;
+        assert!((1..=ROWS).contains(&self.rows) && sums.len() >= self.rows * width);
+        assert!(self.step == 1 || self.stride == 1);
+        let last = (self.rows - 1) * self.stride + steps.saturating_sub(1) * self.step;
+        assert!(steps == 0 || last < self.values.len());
         steps
     }
 }
 
+/// Adds the products of rows and a panel `[steps, width]` to `sums`, `[rows, width]`, with the instructions
+/// of a level that this machine has.
+pub(super) fn add(with: Level, a: Rows<'_>, panel: (&[f32], usize), sums: &mut [f32]) {
+    assert!(with <= level(), "{with:?} on a machine without it");
+    #[cfg(target_arch = "x86_64")]
+    match with {
+        // SAFETY: `level` has found these instructions on this processor.
+        Level::Avx512 => return unsafe { avx512::tile(a, panel, sums) },
+        // SAFETY: as above.
+        Level::Avx2 => return unsafe { avx2::tile(a, panel, sums) },
+        Level::Portable => {}
+    }
+    portable(a, panel, sums);
+}
+
 /// A tile in plain Rust.
-pub(super) fn portable(a: Rows<'_>, panel: &[f32], sums: &mut Sums) {
-    let steps = a.steps(panel);
-    for (row, sums) in sums.iter_mut().enumerate().take(a.rows) {
-        let a = &a.values[row * a.stride..][..steps];
-        sums.fill(0.0);
-        for (x, weights) in a.iter().zip(panel.chunks_exact(PANEL)) {
+fn portable(a: Rows<'_>, (panel, width): (&[f32], usize), sums: &mut [f32]) {
+    let steps = a.steps((panel, width), sums);
+    for (row, sums) in sums.chunks_exact_mut(width).enumerate().take(a.rows) {
+        for (k, weights) in panel.chunks_exact(width).enumerate().take(steps) {
+            let x = a.values[row * a.stride + k * a.step];
             for (sum, w) in sums.iter_mut().zip(weights) {
                 *sum += x * w;
             }
@@ -46,23 +65,20 @@ pub(super) fn portable(a: Rows<'_>, panel: &[f32], sums: &mut Sums) {
     }
 }
 
-/// Tiles for one set of vector instructions: the panel is taken in stripes of `$vectors` vectors of
-/// `$lanes` lanes.
+/// Tiles for one set of vector instructions: the panel is taken in stripes of at most `$vectors` vectors
+/// of `$lanes` lanes.
 #[cfg(target_arch = "x86_64")]
 macro_rules! tiles {
     ($name:ident, $features:literal, $lanes:literal, $vectors:literal,
      $load:ident, $store:ident, $splat:ident, $fma:ident, $zero:ident) => {
-        pub(super) mod $name {
+        mod $name {
             use std::arch::x86_64::{$fma, $load, $splat, $store, $zero};
 
-            use super::{PANEL, Rows, Sums};
-
-            /// Columns of a stripe.
-            const STRIPE: usize = $lanes * $vectors;
+            use super::Rows;
 
             /// A tile. The caller has found these instructions on this processor.
             #[target_feature(enable = $features)]
-            pub(crate) fn tile(a: Rows<'_>, panel: &[f32], sums: &mut Sums) {
+            pub(super) fn tile(a: Rows<'_>, panel: (&[f32], usize), sums: &mut [f32]) {
                 match a.rows {
                     1 => stripes::<1>(a, panel, sums),
                     2 => stripes::<2>(a, panel, sums),
@@ -74,40 +90,70 @@ macro_rules! tiles {
             }
 
             #[target_feature(enable = $features)]
-            fn stripes<const R: usize>(a: Rows<'_>, panel: &[f32], sums: &mut Sums) {
-                let steps = a.steps(panel);
-                assert!(R <= a.rows);
-                for first in (0..PANEL).step_by(STRIPE) {
-                    let mut own = [[$zero(); $vectors]; R];
-                    // Plain counting: builds with little optimisation keep this in registers too.
-                    let mut k = 0;
-                    while k < steps {
-                        let mut weights = [$zero(); $vectors];
+            fn stripes<const R: usize>(a: Rows<'_>, panel: (&[f32], usize), sums: &mut [f32]) {
+                for first in (0..panel.1).step_by($lanes * $vectors) {
+                    match (usize::min($vectors, (panel.1 - first) / $lanes), a.step) {
+                        (1, 1) => stripe::<R, 1, false>(a, panel, (first, sums)),
+                        (2, 1) => stripe::<R, 2, false>(a, panel, (first, sums)),
+                        (3, 1) => stripe::<R, 3, false>(a, panel, (first, sums)),
+                        (_, 1) => stripe::<R, $vectors, false>(a, panel, (first, sums)),
+                        (1, _) => stripe::<R, 1, true>(a, panel, (first, sums)),
+                        (2, _) => stripe::<R, 2, true>(a, panel, (first, sums)),
+                        (3, _) => stripe::<R, 3, true>(a, panel, (first, sums)),
+                        (_, _) => stripe::<R, $vectors, true>(a, panel, (first, sums)),
+                    }
+                }
+            }
+
+            /// V vectors of columns from `first` on. ACROSS: the rows lie beside each other.
+            #[target_feature(enable = $features)]
+            fn stripe<const R: usize, const V: usize, const ACROSS: bool>(
+                a: Rows<'_>,
+                (panel, width): (&[f32], usize),
+                (first, sums): (usize, &mut [f32]),
+            ) {
+                let steps = a.steps((panel, width), sums);
+                assert!(R <= a.rows && first + V * $lanes <= width);
+                let stride = if ACROSS { 1 } else { a.stride };
+                let step = if ACROSS { a.step } else { 1 };
+                let mut own = [[$zero(); V]; R];
+                for (r, own) in own.iter_mut().enumerate() {
+                    for (v, sum) in own.iter_mut().enumerate() {
+                        // SAFETY: `steps` has found `R` rows of sums; the stripe ends inside a row.
+                        *sum = unsafe { $load(sums.as_ptr().add(r * width + first + v * $lanes)) };
+                    }
+                }
+                // Plain counting: builds with little optimisation keep this in registers too.
+                let mut k = 0;
+                while k < steps {
+                    let mut weights = [$zero(); V];
+                    let mut v = 0;
+                    while v < V {
+                        let at = k * width + first + v * $lanes;
+                        // SAFETY: k is below the panel's rows, and the stripe ends inside a row.
+                        weights[v] = unsafe { $load(panel.as_ptr().add(at)) };
+                        v += 1;
+                    }
+                    let mut r = 0;
+                    while r < R {
+                        let at = r * stride + k * step;
+                        // SAFETY: `steps` has found the last step of the last row inside; one of the
+                        // factors is 1, as it has found too.
+                        let x = $splat(unsafe { *a.values.get_unchecked(at) });
                         let mut v = 0;
-                        while v < $vectors {
-                            let at = k * PANEL + first + v * $lanes;
-                            // SAFETY: k is below the panel's rows of 64, and so is the last lane.
-                            weights[v] = unsafe { $load(panel.as_ptr().add(at)) };
+                        while v < V {
+                            own[r][v] = $fma(x, weights[v], own[r][v]);
                             v += 1;
                         }
-                        let mut r = 0;
-                        while r < R {
-                            // SAFETY: `steps` has found the last step of the last row inside.
-                            let x = $splat(unsafe { *a.values.get_unchecked(r * a.stride + k) });
-                            let mut v = 0;
-                            while v < $vectors {
-                                own[r][v] = $fma(x, weights[v], own[r][v]);
-                                v += 1;
-                            }
-                            r += 1;
-                        }
-                        k += 1;
+                        r += 1;
                     }
-                    for (sums, own) in sums.iter_mut().zip(own) {
-                        for (v, sum) in own.into_iter().enumerate() {
-                            // SAFETY: the last stripe of a row of 64 ends with it.
-                            unsafe { $store(sums.as_mut_ptr().add(first + v * $lanes), sum) };
-                        }
+                    k += 1;
+                }
+                for (r, own) in own.into_iter().enumerate() {
+                    for (v, sum) in own.into_iter().enumerate() {
+                        let at = r * width + first + v * $lanes;
+                        // SAFETY: as where they were loaded.
+                        unsafe { $store(sums.as_mut_ptr().add(at), sum) };
                     }
                 }
             }
