@@ -43,6 +43,12 @@ pub fn peak_memory() -> Option<u64> {
     kilobytes(&field(&status, "VmHWM")?)
 }
 
+/// Memory that processes can still get, in bytes, where the system tells it.
+pub fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    kilobytes(&field(&text, "MemAvailable")?)
+}
+
 /// The first `key : value` of a file in /proc.
 fn field(text: &str, key: &str) -> Option<String> {
     let mut pairs = text.lines().filter_map(|line| line.split_once(':'));

@@ -22,13 +22,12 @@ const MARGIN: f64 = 1.02;
 /// Moves every probe of these banks to its optimum.
 pub(super) fn solve<O: ProbeOps + MomentOps>(
     source: &mut dyn Source<O>,
-    ops: &O,
     work: &mut [Work<'_, O>],
     labels: Labels<'_>,
     (tolerance, iterations): (f64, u32),
 ) -> Result<()> {
     let rows = labels.part(Part::Train);
-    let mut steps = steps(source, ops, work, &rows)?;
+    let mut steps = steps(source, work, &rows)?;
     let mut first: Vec<Vec<f64>> = Vec::new();
     for one in work.iter_mut() {
         one.residuals = Some(vec![1.0; one.asked.probes.len()]);
@@ -37,8 +36,8 @@ pub(super) fn solve<O: ProbeOps + MomentOps>(
         pass(source, work, &rows, Feed::Gradient)?;
         let mut open = false;
         for (place, one) in work.iter_mut().enumerate() {
-            ops.end_pass(&mut one.bank, Feed::Gradient);
-            let progress = ops.proximal(&mut one.bank, &steps[place])?;
+            source.ops().end_pass(&mut one.bank, Feed::Gradient);
+            let progress = source.ops().proximal(&mut one.bank, &steps[place])?;
             one.passes += 1;
             if iteration == 0 {
                 first
@@ -65,7 +64,6 @@ pub(super) fn solve<O: ProbeOps + MomentOps>(
 /// The step of each head of each bank.
 fn steps<O: ProbeOps + MomentOps>(
     source: &mut dyn Source<O>,
-    ops: &O,
     work: &[Work<'_, O>],
     rows: &[&Labelled],
 ) -> Result<Vec<Vec<f32>>> {
@@ -81,7 +79,7 @@ fn steps<O: ProbeOps + MomentOps>(
     }
     let mut curvature: Vec<Vec<f64>> = vec![Vec::new(); work.len()];
     for set in &sets {
-        let largest = largest(source, ops, work, set)?;
+        let largest = largest(source, work, set)?;
         curvature.iter_mut().zip(largest).for_each(|(own, one)| own.push(one));
     }
     let step = |place: usize, one: &Work<'_, O>| {
@@ -104,14 +102,13 @@ fn steps<O: ProbeOps + MomentOps>(
 /// For each site a bound of the largest eigenvalue of the mean of `(x, 1) (x, 1)^T` over these rows.
 fn largest<O: ProbeOps + MomentOps>(
     source: &mut dyn Source<O>,
-    ops: &O,
     work: &[Work<'_, O>],
     set: &Labelled,
 ) -> Result<Vec<f64>> {
     let sites: Vec<usize> = work.iter().map(|one| one.asked.site).collect();
     let mut moments = Vec::with_capacity(work.len());
     for one in work {
-        moments.push(ops.moments(one.asked.width, None, 1)?);
+        moments.push(source.ops().moments(one.asked.width, None, 1)?);
     }
     source.each(&sites, &mut |ops, site, x, at: Range<usize>| {
         let place = sites.iter().position(|own| *own == site).expect("asked for");
@@ -124,7 +121,7 @@ fn largest<O: ProbeOps + MomentOps>(
     let count = set.len().max(1) as f64;
     let mut found = Vec::with_capacity(work.len());
     for (moments, one) in moments.into_iter().zip(work) {
-        let sums = ops.take_moments(moments)?;
+        let sums = source.ops().take_moments(moments)?;
         found.push(MARGIN * (power(&sums[0], one.asked.width) / count + 1.0));
     }
     Ok(found)

@@ -21,6 +21,15 @@ pub struct Scale {
     pub scale: Vec<f32>,
 }
 
+impl Scale {
+    /// Of all sites side by side.
+    pub fn joined(all: &[Self]) -> Self {
+        let shift = all.iter().flat_map(|one| one.shift.iter().copied()).collect();
+        let scale = all.iter().flat_map(|one| one.scale.iter().copied()).collect();
+        Self { shift, scale }
+    }
+}
+
 /// Sums of a site's training rows, each column by itself and row after row, so that the bits do not
 /// depend on how rows come.
 #[derive(Default)]
@@ -103,7 +112,8 @@ pub struct Scaled<'a, O: MomentOps> {
 
 impl<'a, O: MomentOps> Scaled<'a, O> {
     /// Nothing is scaled without scales.
-    pub fn new(inner: &'a mut dyn Source<O>, ops: &O, scales: &[Scale]) -> Result<Self> {
+    pub fn new(inner: &'a mut dyn Source<O>, scales: &[Scale]) -> Result<Self> {
+        let ops = inner.ops();
         let mut vectors = Vec::with_capacity(scales.len());
         for scale in scales {
             vectors.push((ops.vector(scale.shift.clone())?, ops.vector(scale.scale.clone())?));
@@ -119,6 +129,10 @@ impl<'a, O: MomentOps> Scaled<'a, O> {
 }
 
 impl<O: MomentOps> Source<O> for Scaled<'_, O> {
+    fn ops(&self) -> &O {
+        self.inner.ops()
+    }
+
     fn together(&self, sites: usize) -> Vec<Vec<usize>> {
         self.inner.together(sites)
     }

@@ -21,6 +21,8 @@ pub type Take<'a, O> =
 
 /// Rows of all sites. Each call hands over every row of each site asked for once, in order.
 pub trait Source<O: Ops> {
+    /// The device that holds them.
+    fn ops(&self) -> &O;
     /// Sites that are best asked for together: all where asking is a run of the model, each by itself
     /// where rows lie ready.
     fn together(&self, sites: usize) -> Vec<Vec<usize>>;
@@ -43,18 +45,17 @@ pub struct Streamed<'a, O: Ops> {
     stop: &'a AtomicBool,
     /// Pooled rows, by width.
     pooled: BTreeMap<usize, O::Tensor>,
-    /// Told the share of a pass that is done, and the tokens of the pass so far.
-    pub told: Box<dyn FnMut(u64, f64) + 'a>,
+    told: Box<dyn FnMut(u64, f64) + 'a>,
 }
 
 impl<'a, O: Ops> Streamed<'a, O> {
-    /// Runs nothing yet.
+    /// Runs nothing yet. `told` hears of each block: its tokens, and the share of the pass that is
+    /// done.
     pub fn new(
         forward: &'a mut Forward<O>,
-        rules: &'a BlockRules,
-        sites: &'a [Site],
-        batch_tokens: usize,
+        (rules, sites, batch_tokens): (&'a BlockRules, &'a [Site], usize),
         stop: &'a AtomicBool,
+        told: Box<dyn FnMut(u64, f64) + 'a>,
     ) -> Result<Self> {
         let most = forward.limits().tokens;
         let mut pooled = BTreeMap::new();
@@ -66,17 +67,11 @@ impl<'a, O: Ops> Streamed<'a, O> {
             }
         }
         let batch_tokens = batch_tokens.min(most);
-        let told = Box::new(|_, _| {});
         Ok(Self { forward, rules, sites, widths, batch_tokens, stop, pooled, told })
     }
 }
 
 impl<O: Ops> Streamed<'_, O> {
-    /// The device.
-    pub fn ops(&self) -> &O {
-        self.forward.ops()
-    }
-
     /// Columns of each site.
     pub fn widths(&self) -> &[usize] {
         &self.widths
@@ -84,6 +79,10 @@ impl<O: Ops> Streamed<'_, O> {
 }
 
 impl<O: Ops> Source<O> for Streamed<'_, O> {
+    fn ops(&self) -> &O {
+        self.forward.ops()
+    }
+
     fn together(&self, sites: usize) -> Vec<Vec<usize>> {
         vec![(0..sites).collect()]
     }
@@ -103,9 +102,9 @@ impl<O: Ops> Source<O> for Streamed<'_, O> {
             batch: Batch::empty(),
             first: 0,
         };
-        let mut tokens = 0;
         for block in BlockStream::start(self.rules.clone(), blocks)? {
             let block = block?;
+            let mut tokens = 0;
             for batch in pack(&block.sequences, self.batch_tokens) {
                 if self.stop.load(Ordering::Relaxed) {
                     return Err(Error::Unfinished { what: "stopped by a signal".into() });

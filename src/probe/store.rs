@@ -29,6 +29,8 @@ pub struct Files<O: Ops> {
     pieces: Vec<O::Tensor>,
     rows: usize,
     values: Vec<f32>,
+    /// Those of one site.
+    own: Vec<f32>,
 }
 
 /// A store and the device that reads it.
@@ -39,7 +41,8 @@ pub struct Stored<'a, O: Ops> {
 
 impl<O: SuffixOps> Store<O> {
     /// Runs the model once and keeps every row on the device.
-    pub fn in_memory(source: &mut Streamed<'_, O>, rows: usize) -> Result<Self> {
+    /// With `joined`, one site more: all of them side by side.
+    pub fn in_memory(source: &mut Streamed<'_, O>, rows: usize, joined: bool) -> Result<Self> {
         let mut sites = Vec::with_capacity(source.widths().len());
         for width in source.widths() {
             let mut tensor = source.ops().tensor(rows, *width)?;
@@ -53,17 +56,52 @@ impl<O: SuffixOps> Store<O> {
             ops.put_rows(&places, x, &mut sites[site]);
             Ok(())
         })?;
+        if joined {
+            sites.push(join(source.ops(), &sites, (rows, source.widths()))?);
+        }
         Ok(Self::Memory(sites, rows))
     }
 }
 
+/// All sites side by side, by way of the host.
+fn join<O: Ops>(
+    ops: &O,
+    sites: &[O::Tensor],
+    (rows, widths): (usize, &[usize]),
+) -> Result<O::Tensor> {
+    let total: usize = widths.iter().sum();
+    let mut values = vec![0.0; rows * total];
+    let (mut own, mut first) = (Vec::new(), 0);
+    for (tensor, width) in sites.iter().zip(widths) {
+        ops.read(tensor, &mut own)?;
+        for (to, from) in values.chunks_exact_mut(total).zip(own.chunks_exact(*width)) {
+            to[first..first + width].copy_from_slice(from);
+        }
+        first += width;
+    }
+    let mut joined = ops.tensor(rows, total)?;
+    ops.set_rows(&mut joined, rows);
+    ops.write(&mut joined, &values)?;
+    Ok(joined)
+}
+
 impl<O: Ops> Store<O> {
     /// Runs the model once and keeps every row in files of `folder`, which go when the store goes.
-    pub fn on_disk(source: &mut Streamed<'_, O>, folder: &Path, rows: usize) -> Result<Self> {
+    pub fn on_disk(
+        source: &mut Streamed<'_, O>,
+        folder: &Path,
+        (rows, joined): (usize, bool),
+    ) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
         let widths = source.widths().to_vec();
-        let mut own =
-            Files { files: Vec::new(), pieces: Vec::new(), widths, rows, values: Vec::new() };
+        let mut own = Files {
+            files: Vec::new(),
+            pieces: Vec::new(),
+            widths,
+            rows,
+            values: Vec::new(),
+            own: Vec::new(),
+        };
         let mut writers = Vec::new();
         for (site, width) in own.widths.iter().enumerate() {
             let path = folder.join(format!("rows-{site}.f32"));
@@ -82,6 +120,10 @@ impl<O: Ops> Store<O> {
             let bytes: &[u8] = bytemuck::cast_slice(&values);
             writers[site].write_all(bytes).map_err(Error::io(&own.files[site].0, "write"))
         })?;
+        if joined {
+            let total = own.widths.iter().sum();
+            own.pieces.push(source.ops().tensor(rows.min(PIECE), total)?);
+        }
         for (writer, (path, _)) in writers.iter_mut().zip(&own.files) {
             writer.flush().map_err(Error::io(path, "write"))?;
         }
@@ -95,6 +137,10 @@ impl<O: Ops> Store<O> {
 }
 
 impl<O: Ops> Source<O> for Stored<'_, O> {
+    fn ops(&self) -> &O {
+        self.ops
+    }
+
     fn together(&self, sites: usize) -> Vec<Vec<usize>> {
         (0..sites).map(|site| vec![site]).collect()
     }
@@ -121,12 +167,26 @@ impl<O: Ops> Source<O> for Stored<'_, O> {
 }
 
 impl<O: Ops> Files<O> {
+    /// The rows `at` of a site, or of all of them side by side, into its piece.
     fn load(&mut self, ops: &O, site: usize, at: &Range<usize>) -> Result<()> {
-        let ((path, file), width) = (&self.files[site], self.widths[site]);
-        self.values.resize(at.len() * width, 0.0);
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.values);
-        let offset = (at.start * width * size_of::<f32>()) as u64;
-        file.read_exact_at(bytes, offset).map_err(Error::io(path, "read"))?;
+        let (sites, total) = match self.widths.get(site) {
+            Some(width) => (site..site + 1, *width),
+            None => (0..self.widths.len(), self.widths.iter().sum()),
+        };
+        self.values.resize(at.len() * total, 0.0);
+        let mut first = 0;
+        for site in sites {
+            let ((path, file), width) = (&self.files[site], self.widths[site]);
+            self.own.resize(at.len() * width, 0.0);
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.own);
+            let offset = (at.start * width * size_of::<f32>()) as u64;
+            file.read_exact_at(bytes, offset).map_err(Error::io(path, "read"))?;
+            for (to, from) in self.values.chunks_exact_mut(total).zip(self.own.chunks_exact(width))
+            {
+                to[first..first + width].copy_from_slice(from);
+            }
+            first += width;
+        }
         let piece = &mut self.pieces[site];
         ops.set_rows(piece, at.len());
         ops.write(piece, &self.values)

@@ -50,14 +50,19 @@ impl Labelled {
         below(rows.start)..below(rows.end)
     }
 
-    /// The first so many.
-    pub fn first(&self, count: usize) -> Self {
-        Self { rows: self.rows[..count].to_vec(), targets: self.targets[..count].to_vec() }
-    }
-
     /// A run of them.
     pub fn slice(&self, range: Range<usize>) -> Self {
         Self { rows: self.rows[range.clone()].to_vec(), targets: self.targets[range].to_vec() }
+    }
+
+    /// The same rows in the order of the corpus.
+    #[must_use]
+    pub fn in_order(&self) -> Self {
+        let mut pairs: Vec<(u32, f32)> =
+            self.rows.iter().copied().zip(self.targets.iter().copied()).collect();
+        pairs.sort_unstable_by_key(|(row, _)| *row);
+        let (rows, targets) = pairs.into_iter().unzip();
+        Self { rows, targets }
     }
 
     /// The same rows in an order drawn by a seed (Fisher & Yates).

@@ -92,7 +92,6 @@ pub(super) struct Work<'a, O: ProbeOps> {
 /// for. `told` hears the share of sites done.
 pub fn train<O: ProbeOps + MomentOps>(
     source: &mut dyn Source<O>,
-    ops: &O,
     asked: &[SiteProbes],
     labels: Labels<'_>,
     (solver, told): (Solver, &mut dyn FnMut(f64)),
@@ -103,23 +102,23 @@ pub fn train<O: ProbeOps + MomentOps>(
     for (done, group) in groups.into_iter().enumerate() {
         let mut work = Vec::with_capacity(group.len());
         for &at in &group {
-            work.push(begin(ops, &asked[at], labels.tasks.len())?);
+            work.push(begin(source.ops(), &asked[at], labels.tasks.len())?);
         }
         let share = |inside: f64| (done as f64 + inside) / total;
         match solver {
             Solver::Adam { epochs, batch, shuffle } => {
                 for epoch in 0..epochs {
                     let order = shuffle.map(|seed| seed ^ u64::from(epoch) << 32);
-                    epoch_of_adam(source, ops, &mut work, labels, (batch, order))?;
+                    epoch_of_adam(source, &mut work, labels, (batch, order))?;
                     told(share(f64::from(epoch + 1) / f64::from(epochs)));
                 }
             }
             Solver::Fista { tolerance, iterations } => {
-                super::optimum::solve(source, ops, &mut work, labels, (tolerance, iterations))?;
+                super::optimum::solve(source, &mut work, labels, (tolerance, iterations))?;
             }
             Solver::Keep => {}
         }
-        for (at, trained) in group.iter().zip(finish(source, ops, work, labels)?) {
+        for (at, trained) in group.iter().zip(finish(source, work, labels)?) {
             results[*at] = trained;
         }
         told(share(1.0));
@@ -159,7 +158,6 @@ pub(super) fn pass<O: ProbeOps>(
 
 fn epoch_of_adam<O: ProbeOps>(
     source: &mut dyn Source<O>,
-    ops: &O,
     work: &mut [Work<'_, O>],
     labels: Labels<'_>,
     (batch, order): (usize, Option<u64>),
@@ -174,22 +172,21 @@ fn epoch_of_adam<O: ProbeOps>(
         }
     }
     for one in work {
-        ops.end_pass(&mut one.bank, what);
+        source.ops().end_pass(&mut one.bank, what);
         one.passes += 1;
     }
-    ops.check()
+    source.ops().check()
 }
 
 /// Tries every probe on the parts asked for, and hands over its weights.
 fn finish<O: ProbeOps>(
     source: &mut dyn Source<O>,
-    ops: &O,
     mut work: Vec<Work<'_, O>>,
     labels: Labels<'_>,
 ) -> Result<Vec<Vec<Trained>>> {
     let mut results: Vec<Vec<Trained>> = Vec::with_capacity(work.len());
     for one in &work {
-        let (weights, biases) = ops.read_bank(&one.bank)?;
+        let (weights, biases) = source.ops().read_bank(&one.bank)?;
         let own = divide(one.asked.width, &one.asked.probes, (&weights, &biases));
         let trained = own.into_iter().enumerate().map(|(at, weights)| Trained {
             weights,
@@ -202,8 +199,8 @@ fn finish<O: ProbeOps>(
     for &part in labels.try_on {
         pass(source, &mut work, &labels.part(part), Feed::Measure)?;
         for (one, results) in work.iter_mut().zip(&mut results) {
-            ops.end_pass(&mut one.bank, Feed::Measure);
-            let measures = ops.take_measures(&mut one.bank)?;
+            source.ops().end_pass(&mut one.bank, Feed::Measure);
+            let measures = source.ops().take_measures(&mut one.bank)?;
             results.iter_mut().zip(measures).for_each(|(own, m)| own.measures.push((part, m)));
         }
     }

@@ -11,6 +11,7 @@ pub mod maximize;
 mod memory;
 pub mod order;
 mod prepare;
+pub mod probing;
 mod provenance;
 pub mod questions;
 mod rankings;

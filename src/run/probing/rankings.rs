@@ -1,0 +1,162 @@
+//! Rankings of the neurons of a site: by the weights of its probes, one ranking for each penalty, and by
+//! the methods that read its training rows.
+
+use super::measured::{Place, SiteResults, signed};
+use super::probes::Which;
+use super::tasks::Label;
+use crate::artifact::rows::RankingRow;
+use crate::id::Site;
+use crate::methods::probing::rows::Block;
+use crate::methods::probing::salience::{class_ranking, exact_order};
+use crate::methods::ranking::GroupRanking;
+use crate::run::probing::config::PenaltyConfig;
+
+/// Neurons of a site in order of importance.
+#[derive(Clone, Debug)]
+pub(super) struct Ranked {
+    /// Method with its settings.
+    pub(super) method: String,
+    /// Which of these vote as one: four linear probes outvote one of another kind.
+    pub(super) family: &'static str,
+    /// Number of the label.
+    pub(super) label: usize,
+    /// Class; `*` for the label as a whole.
+    pub(super) concept: String,
+    /// Best first, with scores.
+    pub(super) ranking: GroupRanking,
+    /// The penalty that did best on dev, or no probe at all: what is put to the test.
+    pub(super) judged: bool,
+}
+
+/// Name of the ranking that a penalty gives, as the literature has it.
+fn method_name(penalty: PenaltyConfig) -> String {
+    match (penalty.l1 > 0.0, penalty.l2 > 0.0) {
+        (false, false) => "noreg".to_owned(),
+        (true, false) => format!("lasso:l1={}", penalty.l1),
+        (false, true) => format!("ridge:l2={}", penalty.l2),
+        (true, true) => format!("lca:l1={},l2={}", penalty.l1, penalty.l2),
+    }
+}
+
+/// The rankings of a site's probes: each class by the mean over seeds of |w|, and all classes together
+/// in the order in which neurons enter as more of each class's mass is asked for (Dalvi et al. 2019).
+pub(super) fn of_probes(site: &SiteResults<'_>) -> Vec<Ranked> {
+    let mut list = Vec::new();
+    for (number, label) in site.tasks.labels.iter().enumerate() {
+        for (at, penalty) in site.config.penalties.iter().enumerate() {
+            let seeds = 0..site.config.probes.seeds.len();
+            let all: Vec<&[f32]> = seeds
+                .filter_map(|seed| {
+                    let which = Which { label: number, control: false, penalty: at, seed };
+                    Some(&site.get(which)?.weights.weights[..])
+                })
+                .collect();
+            let weights = mean_weights(&all, site.place.width);
+            let one = |concept: &str, ranking| Ranked {
+                method: method_name(*penalty),
+                family: "linear",
+                label: number,
+                concept: concept.to_owned(),
+                ranking,
+                judged: site.chosen[number] == at,
+            };
+            list.push(one("*", exact_order(&weights)));
+            if weights.len() > 1 {
+                for (class, row) in label.classes.iter().zip(weights.rows()) {
+                    list.push(one(class, class_ranking(row)));
+                }
+            }
+        }
+    }
+    list
+}
+
+/// Mean over seeds: the sign is that of the mean weight, the size the mean size, so that seeds that
+/// disagree do not cancel.
+fn mean_weights(seeds: &[&[f32]], width: usize) -> Block {
+    let columns = seeds.first().map_or(0, |one| one.len());
+    let count = seeds.len().max(1) as f64;
+    let mean = |at: usize| {
+        let size: f64 = seeds.iter().map(|one| f64::from(one[at]).abs()).sum();
+        let sum: f64 = seeds.iter().map(|one| f64::from(one[at])).sum();
+        size.copysign(sum) / count
+    };
+    Block::new((0..columns).map(mean).collect(), width)
+}
+
+/// Each seed's own order, all classes together, of the chosen penalty: how far they agree is how far
+/// the ranking can be trusted.
+pub(super) fn by_seed(site: &SiteResults<'_>, label: usize) -> Vec<Vec<u32>> {
+    let orders = site.chosen_of(label, false).map(|(_, trained)| {
+        exact_order(&Block::from_f32(&trained.weights.weights, site.place.width)).order
+    });
+    orders.collect()
+}
+
+/// The neurons of a place: which site, and which column of it.
+#[derive(Clone, Debug)]
+pub(super) struct Columns {
+    /// Site and first column of each, in order.
+    sites: Vec<(Site, u32)>,
+}
+
+impl Columns {
+    /// Of one site, or of several side by side.
+    pub(super) fn new(sites: &[(Site, usize)]) -> Self {
+        let mut first = 0;
+        let mut own = Vec::new();
+        for (site, width) in sites {
+            own.push((*site, first));
+            first += u32::try_from(*width).expect("columns are counted in u32");
+        }
+        Self { sites: own }
+    }
+
+    /// Site and column of a neuron.
+    pub(super) fn neuron(&self, column: u32) -> (Site, u32) {
+        let at = self.sites.partition_point(|(_, first)| *first <= column) - 1;
+        let (site, first) = self.sites[at];
+        (site, column - first)
+    }
+}
+
+/// Rows of `rankings.parquet`, of which `keep` are kept (0: all). The method says of which site the
+/// probes are, for each site has rankings of its own.
+pub(super) fn rows<'a>(
+    (place, columns): (&'a Place, &'a Columns),
+    labels: &'a [Label],
+    (list, rows_of): (&'a [Ranked], impl Fn(usize) -> u64 + Copy + 'a),
+    keep: usize,
+) -> impl Iterator<Item = RankingRow> + 'a {
+    list.iter().flat_map(move |ranked| {
+        let ranking = &ranked.ranking;
+        let kept = if keep == 0 { ranking.order.len() } else { keep.min(ranking.order.len()) };
+        (0..kept).map(move |at| {
+            let (site, neuron) = columns.neuron(ranking.order[at]);
+            RankingRow {
+                method: in_place(&ranked.method, place),
+                label: labels[ranked.label].title(),
+                concept: ranked.concept.clone(),
+                site: site.to_string(),
+                layer: site.layer.map(|layer| i32::try_from(layer).expect("layers are few")),
+                neuron: i32::try_from(neuron).expect("columns are few"),
+                rank: i32::try_from(at + 1).expect("neurons are few"),
+                score: ranking.scores[at],
+                sign: ranking.signs[at],
+                n: signed(rows_of(ranked.label)),
+                n_concept: signed(if ranked.concept == "*" { rows_of(ranked.label) } else { ranking.n }),
+                p_value: ranking.p.get(at).copied(),
+                q_value: ranking.q.get(at).copied(),
+            }
+        })
+    })
+}
+
+/// `lca:l1=0.1,site=layers.3.resid_post`: which probes, and where.
+fn in_place(method: &str, place: &Place) -> String {
+    if place.is_all() {
+        return method.to_owned();
+    }
+    let joint = if method.contains(':') { ',' } else { ':' };
+    format!("{method}{joint}site={}", place.name)
+}

@@ -1,0 +1,221 @@
+//! What is learned: a task for each label column (or class of it), and one for each draw of control
+//! labels on the same rows.
+
+use super::config::{Control, ProbesConfig, Target, WORD_TYPE};
+use crate::corpus::block::{Column, Labels};
+use crate::error::{Error, Result};
+use crate::probe::rows::{NONE, RowTable};
+use crate::probe::split::Part;
+use crate::probe::tasks::Task;
+
+/// A label column as probes see it.
+#[derive(Clone, Debug)]
+pub(super) struct Label {
+    /// Its number among the columns.
+    pub(super) column: usize,
+    /// Its name.
+    pub(super) name: String,
+    /// The class asked about, for yes-no probes.
+    pub(super) class: Option<String>,
+    /// Names of the task's classes; empty for numbers.
+    pub(super) classes: Vec<String>,
+    /// Number of its task.
+    pub(super) task: usize,
+    /// Numbers of its control tasks, one for each seed; none without control labels.
+    pub(super) controls: Vec<usize>,
+    /// Rows by part whose class no training row has: they count as wrong.
+    pub(super) unseen: [u64; 3],
+}
+
+impl Label {
+    /// As tables have it: `upos`, or `upos=NOUN`.
+    pub(super) fn title(&self) -> String {
+        match &self.class {
+            None => self.name.clone(),
+            Some(class) => format!("{}={class}", self.name),
+        }
+    }
+}
+
+/// All tasks, and whose they are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tasks {
+    /// By number.
+    pub(super) list: Vec<Task>,
+    /// In the order of the file.
+    pub(super) labels: Vec<Label>,
+    /// By row; none without word types.
+    pub(super) types: Option<Vec<u32>>,
+}
+
+/// Makes every task of a file.
+pub(super) fn tasks(probes: &ProbesConfig, labels: &Labels, table: &RowTable) -> Result<Tasks> {
+    let mut own = Tasks::default();
+    let types = labels.columns.iter().position(|column| column.name == WORD_TYPE);
+    let types = types.filter(|_| probes.control != Control::None);
+    own.types = types.map(|at| table.classes[at].clone());
+    for (at, column) in labels.columns.iter().enumerate().filter(|(at, _)| Some(*at) != types) {
+        let forms = types.map(|at| &labels.columns[at].classes);
+        own.add(probes, (at, column), table, forms)?;
+    }
+    Ok(own)
+}
+
+impl Tasks {
+    fn add(
+        &mut self,
+        probes: &ProbesConfig,
+        (at, column): (usize, &Column),
+        table: &RowTable,
+        forms: Option<&Vec<String>>,
+    ) -> Result<()> {
+        if probes.target == Target::Number {
+            return self.add_number((at, column), table);
+        }
+        let counts = |part| class_counts(table, at, column.classes.len(), part);
+        let (train, all) = (counts(Some(Part::Train)), counts(None));
+        let enough = |class: usize| all[class] >= column.min_count.max(1);
+        let mut next = 0..;
+        let keep: Vec<Option<u32>> = (0..column.classes.len())
+            .map(|class| (enough(class) && train[class] > 0).then(|| next.next()).flatten())
+            .collect();
+        let names = || column.classes.iter().zip(&keep).filter(|(_, kept)| kept.is_some());
+        let classes: Vec<String> = names().map(|(name, _)| name.clone()).collect();
+        if classes.len() < 2 {
+            let what = format!(
+                "column '{}' has {} classes in the training rows with min_count or more",
+                column.name,
+                classes.len()
+            );
+            return Err(Error::config("concepts", what, "lower min_count, or read more text"));
+        }
+        let unseen = Part::ALL.map(|part| {
+            let counts = counts(Some(part));
+            let absent = |class: &usize| enough(*class) && train[*class] == 0;
+            (0..counts.len()).filter(absent).map(|class| counts[class]).sum()
+        });
+        let whole = Task::of_column(table, at, &keep);
+        let drawn: Vec<Task> = match forms {
+            None => Vec::new(),
+            Some(forms) => {
+                let types = self.types.as_ref().expect("read with the forms");
+                let draw = Draw::new(&whole, classes.len(), probes.control);
+                probes.seeds.iter().map(|&seed| draw.task(&whole, (forms, types), seed)).collect()
+            }
+        };
+        let label = Label {
+            column: at,
+            name: column.name.clone(),
+            class: None,
+            classes,
+            task: 0,
+            controls: Vec::new(),
+            unseen,
+        };
+        match probes.target {
+            Target::OneVsRest => {
+                for class in 0..label.classes.len() {
+                    let yes = |task: &Task| yes_no(task, class);
+                    let mut own = label.clone();
+                    own.class = Some(label.classes[class].clone());
+                    own.classes = vec!["no".to_owned(), "yes".to_owned()];
+                    own.unseen = [0; 3];
+                    self.push(own, yes(&whole), drawn.iter().map(yes).collect());
+                }
+            }
+            _ => self.push(label, whole, drawn),
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, mut label: Label, task: Task, controls: Vec<Task>) {
+        label.task = self.list.len();
+        self.list.push(task);
+        label.controls = (self.list.len()..).take(controls.len()).collect();
+        self.list.extend(controls);
+        self.labels.push(label);
+    }
+
+    fn add_number(&mut self, (at, column): (usize, &Column), table: &RowTable) -> Result<()> {
+        if !column.numeric {
+            let what = format!("the classes of column '{}' are no numbers", column.name);
+            return Err(Error::config("probes.target", what, "use target = \"classes\""));
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "targets are f32")]
+        let numbers: Vec<Option<f32>> = column
+            .classes
+            .iter()
+            .map(|class| class.parse::<f64>().ok().map(|x| x as f32))
+            .collect();
+        let number = |row: usize| match table.classes[at][row] {
+            NONE => None,
+            class => numbers[class as usize],
+        };
+        let label = Label {
+            column: at,
+            name: column.name.clone(),
+            class: None,
+            classes: Vec::new(),
+            task: 0,
+            controls: Vec::new(),
+            unseen: [0; 3],
+        };
+        self.push(label, Task::build(table, 0, number), Vec::new());
+        Ok(())
+    }
+}
+
+fn class_counts(table: &RowTable, column: usize, classes: usize, part: Option<Part>) -> Vec<u64> {
+    let mut counts = vec![0; classes];
+    for (class, own) in table.classes[column].iter().zip(&table.parts) {
+        if *class != NONE && part.is_none_or(|part| part == *own) {
+            counts[*class as usize] += 1;
+        }
+    }
+    counts
+}
+
+/// 1 where a row is of the class, else 0.
+fn yes_no(task: &Task, class: usize) -> Task {
+    let mut own = task.relabelled(|_, target| f32::from(target as usize == class));
+    own.classes = 2;
+    own
+}
+
+/// Draws a class for each word type: the same wherever the word stands, in every part of the data and
+/// on every machine (Hewitt & Liang 2019).
+struct Draw {
+    /// Upper ends of the classes' shares of \[0, 1).
+    ends: Vec<f64>,
+}
+
+impl Draw {
+    fn new(task: &Task, classes: usize, how: Control) -> Self {
+        let counts = task.part(Part::Train).counts(classes);
+        let weight = |count: u64| if how == Control::Uniform { 1.0 } else { count as f64 };
+        let total: f64 = counts.iter().map(|count| weight(*count)).sum();
+        let mut sum = 0.0;
+        let end = |count: &u64| {
+            sum += weight(*count);
+            sum / total
+        };
+        Self { ends: counts.iter().map(end).collect() }
+    }
+
+    fn task(&self, task: &Task, (forms, types): (&[String], &[u32]), seed: u64) -> Task {
+        let classes: Vec<f32> = forms.iter().map(|form| self.class(form, seed)).collect();
+        task.relabelled(|row, _| match types[row as usize] {
+            NONE => 0.0,
+            form => classes[form as usize],
+        })
+    }
+
+    fn class(&self, form: &str, seed: u64) -> f32 {
+        let hash =
+            blake3::Hasher::new().update(&seed.to_le_bytes()).update(form.as_bytes()).finalize();
+        let bits = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("8 bytes"));
+        let share = (bits >> 11) as f64 / (1_u64 << 53) as f64;
+        let class = self.ends.partition_point(|end| *end <= share).min(self.ends.len() - 1);
+        class as f32
+    }
+}

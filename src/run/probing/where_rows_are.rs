@@ -1,0 +1,121 @@
+//! Where activations wait between passes: the cheapest place that has room for them.
+
+use std::fmt;
+
+use super::{Cache, Probing};
+use crate::artifact::machine::available_memory;
+use crate::device::ops::Ops;
+use crate::device::suffix_ops::SuffixOps;
+use crate::error::{Error, Result};
+use crate::probe::source::Streamed;
+use crate::probe::store::Store;
+use crate::run::devices::Devices;
+use crate::run::folder::RunFolder;
+use crate::run::probing::config::SolverName;
+
+/// Share of the free memory that activations may take.
+const SHARE: f64 = 0.5;
+/// Bytes a second: a disk, and a rate of operations a second, both modest. Only their ratio decides.
+const DISK: f64 = 5e8;
+const CPU: f64 = 1e11;
+const GPU: f64 = 1e14;
+/// Passes of a probe that is moved to its optimum, about.
+const FISTA_PASSES: f64 = 200.0;
+
+/// Where activations wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// In the device's memory, so many bytes.
+    Memory(u64),
+    /// In files of the run folder, so many bytes.
+    Disk(u64),
+    /// Nowhere: the model runs at each pass.
+    Nowhere,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mebibytes = |bytes: &u64| bytes.div_ceil(1 << 20);
+        match self {
+            Self::Memory(bytes) => write!(out, "kept in memory ({} MiB)", mebibytes(bytes)),
+            Self::Disk(bytes) => write!(out, "kept in files ({} MiB)", mebibytes(bytes)),
+            Self::Nowhere => write!(out, "not kept, the model runs at each pass"),
+        }
+    }
+}
+
+impl Kept {
+    /// One pass of the model into the store, if there is one.
+    pub(super) fn fill<O: SuffixOps>(
+        self,
+        streamed: &mut Streamed<'_, O>,
+        folder: &RunFolder,
+        (rows, joined): (usize, bool),
+    ) -> Result<Option<Store<O>>> {
+        match self {
+            Self::Memory(_) => Store::in_memory(streamed, rows, joined).map(Some),
+            Self::Disk(_) => {
+                let folder = folder.path().join("activations");
+                Store::on_disk(streamed, &folder, (rows, joined)).map(Some)
+            }
+            Self::Nowhere => Ok(None),
+        }
+    }
+}
+
+/// The place for so many rows: as the file says, or the cheapest.
+pub(super) fn choose(probing: &Probing, rows: usize) -> Result<Kept> {
+    let prepared = &probing.prepared;
+    let columns: usize = probing.places().iter().map(|place| place.width).sum();
+    let joined = probing.config.probes.all_sites;
+    let floats = (rows * columns) as u64;
+    // All sites side by side are a copy, made by way of the host.
+    let memory = 4 * floats * if joined { 3 } else { 1 };
+    let disk = 4 * floats;
+    let kept = match probing.config.probes.cache {
+        Cache::Memory => Kept::Memory(memory),
+        Cache::Disk => Kept::Disk(disk),
+        Cache::None => Kept::Nowhere,
+        Cache::Auto if fits(&prepared.devices, memory) => Kept::Memory(memory),
+        Cache::Auto if joined || !rerun_is_cheaper(probing, disk)? => Kept::Disk(disk),
+        Cache::Auto => Kept::Nowhere,
+    };
+    if kept == Kept::Nowhere && joined {
+        let what = "sites stand side by side only where activations are kept";
+        return Err(Error::config(
+            "probes.cache",
+            what,
+            "use cache = \"auto\", or all_sites = false",
+        ));
+    }
+    if kept == Kept::Nowhere && probing.config.probes.shuffle {
+        let what = "rows that are not kept come in the order of the corpus";
+        return Err(Error::config("probes.shuffle", what, "keep them: cache = \"memory\""));
+    }
+    Ok(kept)
+}
+
+fn fits(devices: &Devices, bytes: u64) -> bool {
+    let free = match devices {
+        Devices::Cpu => available_memory(),
+        Devices::Cuda(found) => found.first().map(|gpu| gpu.free),
+    };
+    free.is_none_or(|free| bytes as f64 <= SHARE * free as f64)
+}
+
+/// Whether running the model at each pass costs less than writing activations once and reading them
+/// back at each.
+fn rerun_is_cheaper(probing: &Probing, bytes: u64) -> Result<bool> {
+    let (prepared, probes) = (&probing.prepared, &probing.config.probes);
+    let passes = match probes.solver {
+        SolverName::Adam => f64::from(probes.epochs),
+        SolverName::Fista => FISTA_PASSES.min(f64::from(probes.iterations)),
+    };
+    let cost = prepared.model.cost(prepared.limits.sequence)?;
+    // About a token for every four bytes of text.
+    let tokens = prepared.plan.bytes as f64 / 4.0;
+    let rate = if prepared.devices == Devices::Cpu { CPU } else { GPU };
+    let run = tokens * cost.flops as f64 / rate;
+    let transfer = bytes as f64 / DISK;
+    Ok((passes - 1.0) * run < (passes + 1.0) * transfer)
+}
