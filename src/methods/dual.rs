@@ -3,6 +3,8 @@
 
 use rayon::prelude::*;
 
+use super::algebra::cholesky::{cholesky, solve};
+
 /// Steps of Newton's method at most; it converges in about ten.
 const STEPS: usize = 100;
 /// Change of a logit below which it has converged.
@@ -24,42 +26,6 @@ pub fn weights(rows: &[Vec<f64>], alpha: &[f64]) -> Vec<f64> {
         sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += alpha * x);
     }
     sum
-}
-
-/// Cholesky's factor L of a positive definite matrix, `L L^T = A`; none if it is not that.
-fn cholesky(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
-    for j in 0..n {
-        let (above, below) = a.split_at_mut(j * n + n);
-        let row = &mut above[j * n..];
-        let pivot = row[j] - row[..j].iter().map(|x| x * x).sum::<f64>();
-        if pivot <= 0.0 || !pivot.is_finite() {
-            return None;
-        }
-        let pivot = pivot.sqrt();
-        row[j] = pivot;
-        let row = &row[..j];
-        below.par_chunks_exact_mut(n).for_each(|other| {
-            let dot: f64 = other[..j].iter().zip(row).map(|(a, b)| a * b).sum();
-            other[j] = (other[j] - dot) / pivot;
-        });
-    }
-    Some(a)
-}
-
-/// Solves `L L^T x = b` in place.
-fn solve(factor: &[f64], b: &mut [f64]) {
-    let n = b.len();
-    for i in 0..n {
-        let dot: f64 = factor[i * n..i * n + i].iter().zip(&*b).map(|(l, x)| l * x).sum();
-        b[i] = (b[i] - dot) / factor[i * n + i];
-    }
-    for i in (0..n).rev() {
-        b[i] /= factor[i * n + i];
-        let x = b[i];
-        for (k, b) in b[..i].iter_mut().enumerate() {
-            *b -= factor[i * n + k] * x;
-        }
-    }
 }
 
 fn with_diagonal(gram: &[f64], diagonal: impl Fn(usize) -> f64, n: usize) -> Vec<f64> {

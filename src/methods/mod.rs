@@ -5,13 +5,17 @@
 //! is either a matrix at hand ([`MatrixSource`], exact) or the summaries of a run over a corpus
 //! ([`SummarySource`], histograms). Both are shown to methods as the same [`Evidence`].
 
+pub mod agreement;
+pub mod algebra;
 pub mod baselines;
 pub mod call;
 pub mod causation;
+pub mod clustering;
 pub mod corpus_based;
 pub mod domain_shift;
 pub mod dual;
 pub mod evidence;
+pub mod findings;
 pub mod matrix;
 mod method;
 pub mod normal_bounds;
@@ -19,6 +23,7 @@ pub mod rank;
 pub mod ranking;
 pub mod registry;
 pub mod significance;
+pub mod similarity;
 pub mod source;
 pub mod special;
 pub mod summary_source;

@@ -8,6 +8,11 @@ use super::activations::Matrix;
 /// Neurons whose variance is at most this share of `max(1, mean^2)` are constant.
 const CONSTANT: f64 = 1e-12;
 
+/// Whether a neuron says nothing to others: variance at most 1e-12 max(1, mean^2).
+pub fn is_constant(variance: f64, mean: f64) -> bool {
+    variance <= CONSTANT * (mean * mean).max(1.0)
+}
+
 /// Magnitudes of the correlations of all columns, `[columns, columns]`. A constant column is like
 /// no other: 0, and 1 with itself.
 pub fn correlations(matrix: &Matrix) -> Vec<f64> {
@@ -34,22 +39,24 @@ fn unit_column(matrix: &Matrix, column: usize) -> Vec<f64> {
     let mean = values().sum::<f64>() / rows;
     let mut centred: Vec<f64> = values().map(|x| x - mean).collect();
     let squares: f64 = centred.iter().map(|x| x * x).sum();
-    let constant = squares / rows <= CONSTANT * (mean * mean).max(1.0);
-    let factor = if constant { 0.0 } else { 1.0 / squares.sqrt() };
+    let factor = if is_constant(squares / rows, mean) { 0.0 } else { 1.0 / squares.sqrt() };
     centred.iter_mut().for_each(|x| *x *= factor);
     centred
 }
 
 /// `count` clusters by average linkage, from the similarities `[n, n]`; each ascending, and the
-/// clusters by their first member. Every pair is merged that is nearest to each other (chains of
-/// nearest neighbours, Murtagh 1983), then the merges are cut by their height.
+/// clusters by their first member.
 pub fn clusters(similarity: &[f64], n: usize, count: usize) -> Vec<Vec<usize>> {
     assert_eq!(similarity.len(), n * n, "a square of {n}");
-    let mut merges = linkage(similarity.iter().map(|r| 1.0 - r).collect(), n);
-    merges.sort_by(|a, b| a.height.total_cmp(&b.height));
+    let merges = linkage(similarity.iter().map(|r| 1.0 - r).collect(), n);
+    joined(&merges[..n - count.clamp(1, n)], n)
+}
+
+/// What `joins` make of 0..n: each cluster ascending, and the clusters by their first member.
+pub fn joined(joins: &[Join], n: usize) -> Vec<Vec<usize>> {
     let mut parent: Vec<usize> = (0..n).collect();
-    for merge in &merges[..n - count.clamp(1, n)] {
-        let (a, b) = (root(&parent, merge.a), root(&parent, merge.b));
+    for join in joins {
+        let (a, b) = (root(&parent, join.a), root(&parent, join.b));
         parent[a.max(b)] = a.min(b);
     }
     let mut clusters: Vec<Vec<usize>> = vec![Vec::new(); n];
@@ -68,13 +75,21 @@ fn root(parent: &[usize], mut at: usize) -> usize {
 }
 
 /// Two clusters become one; each is named by one of its members.
-struct Join {
-    a: usize,
-    b: usize,
-    height: f64,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Join {
+    /// The smaller name, which the new cluster keeps.
+    pub a: usize,
+    /// The larger name.
+    pub b: usize,
+    /// Mean distance of the members of one from those of the other.
+    pub height: f64,
 }
 
-fn linkage(mut distance: Vec<f64>, n: usize) -> Vec<Join> {
+/// Average linkage of distances `[n, n]`, symmetric: the n - 1 joins by ascending height. Every pair
+/// is joined that is nearest to each other (chains of nearest neighbours, Murtagh 1983), in time and
+/// memory of n^2.
+pub fn linkage(mut distance: Vec<f64>, n: usize) -> Vec<Join> {
+    assert_eq!(distance.len(), n * n, "a square of {n}");
     let mut size = vec![1.0_f64; n];
     let mut active: Vec<usize> = (0..n).collect();
     let (mut merges, mut chain) = (Vec::with_capacity(n.saturating_sub(1)), Vec::<usize>::new());
@@ -105,14 +120,17 @@ fn linkage(mut distance: Vec<f64>, n: usize) -> Vec<Join> {
         }
         size[a] += size[b];
     }
+    merges.sort_by(|a, b| a.height.total_cmp(&b.height));
     merges
 }
 
-/// The member that is most like the others: the highest mean similarity, of equals the first.
-pub fn representative(cluster: &[usize], similarity: &[f64], n: usize) -> usize {
+/// The member that is most like the others by `similarity(a, b)`: the highest mean, of equals the
+/// first.
+pub fn representative(cluster: &[usize], similarity: impl Fn(usize, usize) -> f64) -> usize {
     let likeness = |&a: &usize| -> f64 {
-        cluster.iter().filter(|&&b| b != a).map(|&b| similarity[a * n + b]).sum()
+        cluster.iter().filter(|&&b| b != a).map(|&b| similarity(a, b)).sum()
     };
-    let better = |a, b| if likeness(b) > likeness(a) { b } else { a };
-    *cluster.iter().reduce(better).expect("a cluster has a member")
+    let better = |a: (usize, f64), b: (usize, f64)| if b.1 > a.1 { b } else { a };
+    let members = cluster.iter().map(|a| (*a, likeness(a)));
+    members.reduce(better).expect("a cluster has a member").0
 }

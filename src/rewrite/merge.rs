@@ -72,7 +72,7 @@ fn merge_layer(
     let bias = rewrite.model().has(Param::Layer(layer, LayerParam::DownBias));
     let (mut kept, mut fits) = (Vec::with_capacity(count), Vec::new());
     for cluster in clusters(&similarity, n, count) {
-        let to = representative(&cluster, &similarity, n);
+        let to = representative(&cluster, |a, b| similarity[a * n + b]);
         kept.push(to);
         let others = cluster.into_iter().filter(|&from| from != to);
         fits.extend(others.map(|from| fit(matrix, (from, to), bias)));

@@ -78,8 +78,9 @@ fn correlations_have_no_sign_and_constants_none() {
     assert!(near(r[3], 1.0 / 15.0_f64.sqrt()), "{}", r[3]);
     // 0 - 1 - 2 with 2 in the middle.
     let line = [1.0, 0.1, 0.8, 0.1, 1.0, 0.7, 0.8, 0.7, 1.0];
-    assert_eq!(representative(&[0, 1, 2], &line, 3), 2);
-    assert_eq!(representative(&[0, 2], &line, 3), 0, "of equals the first");
+    let of_line = |a: usize, b: usize| line[a * 3 + b];
+    assert_eq!(representative(&[0, 1, 2], of_line), 2);
+    assert_eq!(representative(&[0, 2], of_line), 0, "of equals the first");
 }
 
 /// The activations of a fixture on its own ids, as `extract --corpus` would write them.
@@ -231,7 +232,7 @@ fn what_is_merged_is_the_least_squares_fit() {
     let rows = matrix.rows as f64;
     let mut bias = down(&fixture, "bias");
     for cluster in clusters(&similarity, width, count) {
-        let r = representative(&cluster, &similarity, width);
+        let r = representative(&cluster, |a, b| similarity[a * width + b]);
         let place = layers[0].kept.binary_search(&r).expect("it is kept");
         let mut want = old[r * stream..][..stream].to_vec();
         for n in cluster.into_iter().filter(|&n| n != r) {
