@@ -16,6 +16,7 @@ pub mod man;
 pub mod maximize;
 pub mod methods;
 pub mod output;
+pub mod probe;
 pub mod progress;
 pub mod rank;
 pub mod report;
@@ -58,6 +59,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Probe(probe::ProbeArgs),
     Stimulate(stimulate::StimulateArgs),
     Ablate(stimulate::AblateArgs),
     Attribute(stimulate::AttributeArgs),
@@ -109,6 +111,7 @@ fn start() -> u8 {
 fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Probe(args) => probe::run(args),
         Command::Stimulate(args) => stimulate::run(args),
         Command::Ablate(args) => stimulate::ablate(args),
         Command::Attribute(args) => stimulate::attribute(args),

@@ -1,14 +1,13 @@
 //! `report.html` of an experiment: how the model answers, which neurons matter, and what becomes of the
 //! answers as these are taken away or moved. A page without script, drawn from the tables alone.
 
-mod plot;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use self::plot::{Line, Point, plot};
-use super::html::{STYLE, escape};
+use super::html::escape;
+use super::plot::{Line, Point, plot};
+use super::sheet::{sheet, table};
 use crate::artifact::effects::{
     CURVES, CurveRow, EFFECTS, EffectRow, SETS, SetRow, read_curves, read_effects, read_sets,
 };
@@ -40,27 +39,8 @@ fn draw(
     judged(&mut body, curves);
     worth(&mut body, sets);
     neurons(&mut body, effects);
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
-         style-src 'unsafe-inline'\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>{STYLE}{OWN}</style></head>\n\
-         <body><main class=\"sheet\"><h1>{title}</h1>\n{body}</main></body></html>\n",
-        title = escape(name),
-    )
+    sheet(name, &body)
 }
-
-const OWN: &str = "
-.sheet { max-width: 64rem; margin: 0 auto; padding: 1.5rem; }
-.sheet h1, .sheet h2 { font-family: var(--serif); }
-.sheet table { border-collapse: collapse; margin: .6rem 0 1.6rem; font-size: .9rem; }
-.sheet th, .sheet td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
-.sheet th { color: var(--soft); font-weight: 500; }
-.sheet td.name, .sheet th.name { text-align: left; }
-.sheet svg { max-width: 100%; height: auto; font: 12px var(--sans); fill: var(--soft); }
-.sheet p { color: var(--soft); }
-";
 
 /// What was asked, and how the untouched model answers.
 fn facts(body: &mut String, manifest: &Manifest, curves: &[CurveRow]) {
@@ -218,21 +198,4 @@ fn neurons(body: &mut String, effects: &[EffectRow]) {
 
 fn percent(share: f64, error: f64) -> String {
     format!("{:.1} ± {:.1} %", 100.0 * share, 100.0 * error)
-}
-
-fn table(body: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-    let class = |column: usize| if column == 0 { " class=\"name\"" } else { "" };
-    body.push_str("<table><thead><tr>");
-    for (column, head) in heads.iter().enumerate() {
-        let _ = write!(body, "<th{}>{head}</th>", class(column));
-    }
-    body.push_str("</tr></thead><tbody>");
-    for row in rows {
-        body.push_str("<tr>");
-        for (column, cell) in row.iter().enumerate() {
-            let _ = write!(body, "<td{}>{}</td>", class(column), escape(cell));
-        }
-        body.push_str("</tr>");
-    }
-    body.push_str("</tbody></table>");
 }

@@ -6,23 +6,29 @@ mod experiment;
 mod gather;
 mod html;
 mod pages;
+mod plot;
+mod probing;
+mod sheet;
 mod short;
 
 use std::path::{Path, PathBuf};
 
 use crate::artifact::atomic::write_bytes_atomic;
 use crate::artifact::effects::EFFECTS;
+use crate::artifact::probing::PROBES;
 use crate::error::Result;
 
 /// File name in a run folder.
 pub const REPORT: &str = "report.html";
 
 /// Writes `report.html` in `run_folder` from its manifest and tables, and returns its path. The tables
-/// that are there say whether it was a run over a corpus or an experiment.
+/// that are there say whether it was a run over a corpus, an experiment or a run of probes.
 pub fn build(run_folder: &Path) -> Result<PathBuf> {
-    let page = match run_folder.join(EFFECTS).exists() {
-        true => experiment::page(run_folder)?,
-        false => html::page(&gather::gather(run_folder)?),
+    let there = |name: &str| run_folder.join(name).exists();
+    let page = match () {
+        () if there(EFFECTS) => experiment::page(run_folder)?,
+        () if there(PROBES) => probing::page(run_folder)?,
+        () => html::page(&gather::gather(run_folder)?),
     };
     let path = run_folder.join(REPORT);
     write_bytes_atomic(&path, page.as_bytes())?;

@@ -112,7 +112,7 @@ pub(super) fn model_facts(
     })
 }
 
-fn corpus_files(prepared: &Prepared) -> Vec<FileFacts> {
+pub(super) fn corpus_files(prepared: &Prepared) -> Vec<FileFacts> {
     let facts = |file: &crate::corpus::plan::FilePlan| FileFacts {
         name: file.name.clone(),
         bytes: file.bytes,

@@ -36,8 +36,6 @@ struct Set<'a> {
 /// A site and the rows it is tried on.
 pub(super) struct Judge<'a, 'r, O: ProbingDevice> {
     pub(super) site: &'a SiteResults<'r>,
-    /// Number of the site at the source.
-    pub(super) at: usize,
     pub(super) source: &'a mut dyn Source<O>,
     pub(super) told: &'a mut dyn FnMut(f64),
 }
@@ -54,7 +52,7 @@ impl<O: ProbingDevice> Judge<'_, '_, O> {
         probes: Vec<Probe>,
         (begin, solver): (Option<Vec<Weights>>, Solver),
     ) -> Result<Vec<Trained>> {
-        let asked = SiteProbes { site: self.at, width: self.site.place.width, probes, begin };
+        let asked = SiteProbes { site: self.site.at, width: self.site.place.width, probes, begin };
         let labels = Labels { tasks, try_on };
         let mut trained = train(self.source, &[asked], labels, (solver, self.told))?;
         Ok(trained.pop().expect("one site was asked for"))
@@ -308,11 +306,10 @@ pub(super) fn smallest(site: &SiteResults<'_>, subsets: &[SubsetRow]) -> Vec<Sma
             super::measured::mean(own.map(|measures| Answered::of(measures, unseen).accuracy))
         };
         let Some(dev_all) = all(Part::Dev) else { continue };
-        let mut methods: Vec<&str> = Vec::new();
         let own = subsets.iter().filter(|row| row.label == label.title());
-        for row in own.clone().filter(|row| !methods.contains(&row.method.as_str())) {
-            methods.push(&row.method);
-        }
+        let mut methods: Vec<&str> = own.clone().map(|row| row.method.as_str()).collect();
+        methods.sort_unstable();
+        methods.dedup();
         for method in methods {
             let top = own.clone().filter(|row| row.method == method && row.order == "top");
             let retrained = top.filter(|row| row.how == "retrain");

@@ -95,6 +95,8 @@ fn entropy(counts: &[u64]) -> f64 {
 pub(super) struct SiteResults<'a> {
     pub(super) config: &'a ProbingConfig,
     pub(super) tasks: &'a Tasks,
+    /// Number of the site at its source.
+    pub(super) at: usize,
     pub(super) place: &'a Place,
     pub(super) list: Vec<(Which, Trained)>,
     /// Number of the penalty that did best on dev, by label.
@@ -106,10 +108,10 @@ impl<'a> SiteResults<'a> {
     /// numbers); the first of equal ones. Test rows are not asked.
     pub(super) fn new(
         (config, tasks): (&'a ProbingConfig, &'a Tasks),
-        place: &'a Place,
+        (at, place): (usize, &'a Place),
         list: Vec<(Which, Trained)>,
     ) -> Self {
-        let mut own = Self { config, tasks, place, list, chosen: Vec::new() };
+        let mut own = Self { config, tasks, at, place, list, chosen: Vec::new() };
         own.chosen = (0..tasks.labels.len())
             .map(|label| {
                 let score = |penalty: usize| own.dev_score(label, penalty);

@@ -4,11 +4,17 @@
 //! model at each pass, or from a store that one pass has filled. Whatever is chosen, weights, layers and
 //! sizes are chosen on dev rows, and test rows are only reported.
 
+mod compare;
 mod config;
+mod judge;
 mod keys;
+mod manifest;
 mod measured;
+mod on_rows;
 mod probes;
+mod rankings;
 mod tasks;
+mod weights;
 mod where_rows_are;
 
 use std::cell::{Cell, RefCell};
@@ -18,18 +24,25 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 pub use self::config::{Cache, ProbingConfig};
+use self::judge::Judge;
 pub use self::keys::keys;
 use self::measured::{Baselines, Place, SiteResults, mark_first};
+use self::rankings::Columns;
 use self::tasks::Tasks;
 use self::where_rows_are::Kept;
+use super::Report;
 use super::devices::{self, Devices};
 use super::folder::RunFolder;
 use super::prepare::Prepared;
-use super::{Report, provenance};
 use crate::artifact::machine::{peak_memory, utc_now};
 use crate::artifact::manifest::Timings;
-use crate::artifact::probing::{CLASSES, LAYERS, PROBES};
+use crate::artifact::probing::{
+    AGREEMENT, AgreementRow, CLASSES, CODES, CodeRow, LAYERS, PROBES, SMALLEST, SPREAD, SUBSETS,
+    SmallestRow, SpreadRow, SubsetRow, WEIGHTS,
+};
+use crate::artifact::rows::RankingRow;
 use crate::artifact::table::write_table;
+use crate::artifact::tables::{RANKINGS, write_rankings};
 use crate::device::cpu::CpuDevice;
 use crate::device::forward::Forward;
 use crate::device::moment_ops::MomentOps;
@@ -40,6 +53,7 @@ use crate::engine::segment::RunId;
 use crate::error::{Error, Result};
 use crate::hash::hex;
 use crate::id::Site;
+use crate::methods::MethodCall;
 use crate::probe::rows::RowTable;
 use crate::probe::scale::{Scale, Scaled, scales};
 use crate::probe::source::{Source, Streamed};
@@ -60,7 +74,13 @@ pub struct Probing {
     /// Hash of everything that may change a number.
     pub run_id: RunId,
     split: Split,
+    /// Methods that read activations as they are.
+    methods: Vec<MethodCall>,
 }
+
+/// Files of a finished folder, beside the page.
+const OUTPUTS: [&str; 10] =
+    [PROBES, CLASSES, LAYERS, RANKINGS, SUBSETS, SMALLEST, CODES, AGREEMENT, SPREAD, WEIGHTS];
 
 /// What a finished probing run leaves.
 #[derive(Clone, Debug)]
@@ -84,12 +104,13 @@ impl Probing {
     pub fn new(config: ProbingConfig) -> Result<Self> {
         let prepared = Prepared::new(config.as_run())?;
         let split = Split::new(&config.split, &prepared.plan)?;
+        let methods = on_rows::parse(&config.methods)?;
         let run_id = *blake3::Hasher::new()
             .update(&prepared.run_id)
             .update(config.identity().to_string().as_bytes())
             .finalize()
             .as_bytes();
-        Ok(Self { config, prepared, run_id, split })
+        Ok(Self { config, prepared, run_id, split, methods })
     }
 
     fn places(&self) -> Vec<Place> {
@@ -150,7 +171,8 @@ pub fn probe_on<O: ProbingDevice>(
         tokens_per_second: tokens as f64 / seconds,
         peak_memory_bytes: peak_memory(),
     };
-    provenance::write_probing_manifest(probing, &folder, (&table.counts, timings), fleet.lost())?;
+    let facts = (timings, kept, fleet.lost());
+    manifest::write(probing, &folder, (&table, &tasks), facts, &OUTPUTS)?;
     report("drawing the report", tokens, 1.0);
     let page = crate::report::build(folder.path())?;
     let folder = folder.path().to_path_buf();
@@ -253,11 +275,78 @@ impl Work<'_> {
             .map(|(asked, trained)| {
                 let which = list.iter().map(|(which, _)| *which);
                 let list = which.zip(trained).collect();
-                SiteResults::new((config, self.tasks), &places[asked.site], list)
+                SiteResults::new((config, self.tasks), (asked.site, &places[asked.site]), list)
             })
             .collect();
         self.write(&sites)?;
+        let found = self.put_to(&mut source, &sites)?;
+        self.write_found(found)?;
+        weights::write(&self.folder.path().join(WEIGHTS), &sites, &scaling)?;
         Ok(sites.len() * list.len())
+    }
+
+    /// Rankings of every site, and what they are put to.
+    fn put_to<O: ProbingDevice>(
+        &self,
+        source: &mut Scaled<'_, O>,
+        sites: &[SiteResults<'_>],
+    ) -> Result<Found> {
+        let config = &self.probing.config;
+        let mut found = Found::default();
+        for (done, site) in sites.iter().enumerate() {
+            let mut told = |share| {
+                self.tell("judging rankings", (done as f64 + share) / sites.len() as f64);
+            };
+            let mut ranked = rankings::of_probes(site);
+            ranked.extend(on_rows::rankings(site, &self.probing.methods, source, site.at)?);
+            let mut judge = Judge { site, source, told: &mut told };
+            let subsets = judge.subsets(&ranked)?;
+            if config.judge.code_length {
+                found.codes.extend(judge.codes()?);
+            }
+            found.smallest.extend(judge::smallest(site, &subsets));
+            found.subsets.extend(subsets);
+            found.agreement.extend(compare::agreement(site, &ranked)?);
+            found.spread.extend(compare::spread(site, &ranked)?);
+            let columns = self.columns(site.at);
+            let rows_of = |label: usize| {
+                self.tasks.list[self.tasks.labels[label].task].part(Part::Train).len() as u64
+            };
+            let rows = rankings::rows(
+                (site.place, &columns),
+                &self.tasks.labels,
+                (&ranked, rows_of),
+                config.output.keep,
+            );
+            found.rankings.extend(rows);
+        }
+        Ok(found)
+    }
+
+    /// The model's sites behind a place.
+    fn columns(&self, place: usize) -> Columns {
+        let sites: Vec<(Site, usize)> = self
+            .probing
+            .prepared
+            .sites
+            .iter()
+            .zip(self.probing.places())
+            .map(|(site, place)| (*site, place.width))
+            .collect();
+        match sites.get(place) {
+            Some(site) => Columns::new(&[*site]),
+            None => Columns::new(&sites),
+        }
+    }
+
+    fn write_found(&self, found: Found) -> Result<()> {
+        let (path, id) = (self.folder.path(), self.folder.run_id());
+        write_rankings(&path.join(RANKINGS), id, found.rankings.into_iter())?;
+        write_table(&path.join(SUBSETS), id, found.subsets.into_iter())?;
+        write_table(&path.join(SMALLEST), id, found.smallest.into_iter())?;
+        write_table(&path.join(CODES), id, found.codes.into_iter())?;
+        write_table(&path.join(AGREEMENT), id, found.agreement.into_iter())?;
+        write_table(&path.join(SPREAD), id, found.spread.into_iter()).map(drop)
     }
 
     /// What the probes did.
@@ -274,4 +363,15 @@ impl Work<'_> {
         write_table(&path.join(LAYERS), id, layers.into_iter())?;
         Ok(())
     }
+}
+
+/// What rankings turned out to be worth: rows of their tables.
+#[derive(Default)]
+struct Found {
+    rankings: Vec<RankingRow>,
+    subsets: Vec<SubsetRow>,
+    smallest: Vec<SmallestRow>,
+    codes: Vec<CodeRow>,
+    agreement: Vec<AgreementRow>,
+    spread: Vec<SpreadRow>,
 }

@@ -144,7 +144,11 @@ pub(super) fn rows<'a>(
                 score: ranking.scores[at],
                 sign: ranking.signs[at],
                 n: signed(rows_of(ranked.label)),
-                n_concept: signed(if ranked.concept == "*" { rows_of(ranked.label) } else { ranking.n }),
+                n_concept: signed(if ranked.concept == "*" {
+                    rows_of(ranked.label)
+                } else {
+                    ranking.n
+                }),
                 p_value: ranking.p.get(at).copied(),
                 q_value: ranking.q.get(at).copied(),
             }

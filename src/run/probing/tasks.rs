@@ -11,8 +11,6 @@ use crate::probe::tasks::Task;
 /// A label column as probes see it.
 #[derive(Clone, Debug)]
 pub(super) struct Label {
-    /// Its number among the columns.
-    pub(super) column: usize,
     /// Its name.
     pub(super) name: String,
     /// The class asked about, for yes-no probes.
@@ -104,7 +102,6 @@ impl Tasks {
             }
         };
         let label = Label {
-            column: at,
             name: column.name.clone(),
             class: None,
             classes,
@@ -152,7 +149,6 @@ impl Tasks {
             class => numbers[class as usize],
         };
         let label = Label {
-            column: at,
             name: column.name.clone(),
             class: None,
             classes: Vec::new(),

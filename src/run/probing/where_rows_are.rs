@@ -4,7 +4,6 @@ use std::fmt;
 
 use super::{Cache, Probing};
 use crate::artifact::machine::available_memory;
-use crate::device::ops::Ops;
 use crate::device::suffix_ops::SuffixOps;
 use crate::error::{Error, Result};
 use crate::probe::source::Streamed;
@@ -115,7 +114,7 @@ fn rerun_is_cheaper(probing: &Probing, bytes: u64) -> Result<bool> {
     // About a token for every four bytes of text.
     let tokens = prepared.plan.bytes as f64 / 4.0;
     let rate = if prepared.devices == Devices::Cpu { CPU } else { GPU };
-    let run = tokens * cost.flops as f64 / rate;
+    let run = tokens * cost.flops.total() as f64 / rate;
     let transfer = bytes as f64 / DISK;
     Ok((passes - 1.0) * run < (passes + 1.0) * transfer)
 }
