@@ -80,14 +80,10 @@ impl Evidence {
         evidence
     }
 
-    /// Whether the neuron says nothing: one value only, or a spread that f32 cannot carry.
-    ///
-    /// The spread is measured against the mean alone. An absolute floor as well would call dead
-    /// neurons constant whose values, of the order of 1e-30, still differ by class: the published
-    /// definitions score them like others, and all-MiniLM-L6-v2 has three.
+    /// Whether the neuron says nothing: one value only, or a [`negligible`] spread.
     pub fn constant(&self) -> bool {
         let total = &self.total;
-        total.min >= total.max || total.variance() <= 1e-12 * total.mean.powi(2)
+        total.min >= total.max || negligible(total.variance(), total.mean)
     }
 
     /// Mean and sum of squares of everything outside class `g`, from the total and the class, so
@@ -281,4 +277,13 @@ impl Ranks {
     pub fn m2(&self) -> f64 {
         (self.n * (self.n * self.n - 1.0) - self.ties) / 12.0
     }
+}
+
+/// Whether a spread is one that f32 cannot carry.
+///
+/// It is measured against the mean alone. An absolute floor as well would call dead neurons constant
+/// whose values, of the order of 1e-30, still differ by class: the published definitions score them
+/// like others, and all-MiniLM-L6-v2 has three.
+pub fn negligible(variance: f64, mean: f64) -> bool {
+    variance <= 1e-12 * mean.powi(2)
 }

@@ -8,11 +8,6 @@ use super::activations::Matrix;
 /// Neurons whose variance is at most this share of `max(1, mean^2)` are constant.
 const CONSTANT: f64 = 1e-12;
 
-/// Whether a neuron says nothing to others: variance at most 1e-12 max(1, mean^2).
-pub fn is_constant(variance: f64, mean: f64) -> bool {
-    variance <= CONSTANT * (mean * mean).max(1.0)
-}
-
 /// Magnitudes of the correlations of all columns, `[columns, columns]`. A constant column is like
 /// no other: 0, and 1 with itself.
 pub fn correlations(matrix: &Matrix) -> Vec<f64> {
@@ -39,7 +34,8 @@ fn unit_column(matrix: &Matrix, column: usize) -> Vec<f64> {
     let mean = values().sum::<f64>() / rows;
     let mut centred: Vec<f64> = values().map(|x| x - mean).collect();
     let squares: f64 = centred.iter().map(|x| x * x).sum();
-    let factor = if is_constant(squares / rows, mean) { 0.0 } else { 1.0 / squares.sqrt() };
+    let constant = squares / rows <= CONSTANT * (mean * mean).max(1.0);
+    let factor = if constant { 0.0 } else { 1.0 / squares.sqrt() };
     centred.iter_mut().for_each(|x| *x *= factor);
     centred
 }

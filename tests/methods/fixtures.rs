@@ -12,14 +12,14 @@ use super::support::{
     by_neuron, follows, labels, largest_error, relative_error, run, shared, source, values,
 };
 
-struct File(Vec<u8>);
+pub(super) struct File(Vec<u8>);
 
 impl File {
-    fn open(folder: &Path, name: &str) -> Self {
+    pub(super) fn open(folder: &Path, name: &str) -> Self {
         Self(std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}")))
     }
 
-    fn f64(&self, name: &str) -> Vec<f64> {
+    pub(super) fn f64(&self, name: &str) -> Vec<f64> {
         let file = SafeTensors::deserialize(&self.0).expect("the fixture is whole");
         let tensor = file.tensor(name).expect("the fixture holds it");
         let data = tensor.data();
@@ -49,8 +49,8 @@ impl File {
 }
 
 const CLASSES: usize = 14;
-const TRAIN: usize = 1151;
-const ROWS: usize = 1514;
+pub(super) const TRAIN: usize = 1151;
+pub(super) const ROWS: usize = 1514;
 
 /// Labelled train rows of a tensor of the inputs.
 fn train(folder: &Path, tensor: &str) -> MatrixSource {

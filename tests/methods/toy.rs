@@ -15,7 +15,7 @@ pub(super) fn numbers(value: &Value) -> Vec<f64> {
     list.iter().map(|x| x.as_f64().expect("a number")).collect()
 }
 
-fn table(value: &Value) -> Vec<Vec<f64>> {
+pub(super) fn table(value: &Value) -> Vec<Vec<f64>> {
     value.as_array().expect("a table").iter().map(numbers).collect()
 }
 

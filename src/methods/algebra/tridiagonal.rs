@@ -107,9 +107,12 @@ impl Tridiagonal {
     /// eigenvectors. False if that does not converge, which finite numbers do.
     pub(super) fn diagonalise(&mut self) -> bool {
         let mut turns = Vec::with_capacity(2 * BATCH);
+        // Less than the reduction to T has lost already. Measured against its neighbours alone, the noise
+        // of a matrix of low rank would never be small.
+        let nothing = f64::EPSILON * self.scale();
         for l in 0..self.diagonal.len() {
             let mut steps = 0;
-            while let Some(end) = self.coupled(l) {
+            while let Some(end) = self.coupled(l, nothing) {
                 if steps == STEPS {
                     return false;
                 }
@@ -125,14 +128,17 @@ impl Tridiagonal {
         true
     }
 
-    /// The last row that is coupled with row l through rows in between; none if l stands alone.
-    fn coupled(&self, l: usize) -> Option<usize> {
-        let d = &self.diagonal;
-        let zero = |m: usize| {
-            // The matrix has numbers of about 1: what is below epsilon^2 is nothing to it.
-            self.beside[m].abs() <= f64::EPSILON * (d[m].abs() + d[m + 1].abs() + f64::EPSILON)
-        };
-        let end = (l..d.len() - 1).find(|&m| zero(m)).unwrap_or(d.len() - 1);
+    /// The largest sum of a number on the diagonal of T and the one beside it.
+    fn scale(&self) -> f64 {
+        let sums = self.diagonal.iter().zip(&self.beside).map(|(d, e)| d.abs() + e.abs());
+        sums.fold(0.0, f64::max)
+    }
+
+    /// The last row that is coupled with row l through rows in between; none if l stands alone. What
+    /// is beside the diagonal and at most `nothing` couples no rows.
+    fn coupled(&self, l: usize, nothing: f64) -> Option<usize> {
+        let last = self.diagonal.len() - 1;
+        let end = (l..last).find(|&m| self.beside[m].abs() <= nothing).unwrap_or(last);
         (end > l).then_some(end)
     }
 

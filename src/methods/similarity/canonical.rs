@@ -12,7 +12,9 @@ use crate::methods::ranking::{GroupRanking, Score};
 
 /// Share of variance that SVCCA keeps (Raghu et al. 2017; Wu et al. 2020).
 pub const SHARE: f64 = 0.99;
-/// Eigenvalues of a covariance at most this share of the largest count as 0 in a pseudo-inverse.
+/// Directions with at most this share of the standard deviation of the first count as 0 in the
+/// pseudo-inverse of `xmodel-linreg`. It asks for covariances in f64 throughout: sums of f32 leave
+/// noise of about 1e-3 of it, and want a cut above that.
 pub const CUT: f64 = 1e-6;
 /// An eigenvalue below this share of the largest is what rounding left of 0.
 const NOISE: f64 = 1e-14;
@@ -25,7 +27,8 @@ pub enum Keep {
     Share(f64),
     /// That many.
     Dimensions(usize),
-    /// Those with more than this share of the variance of the first.
+    /// Those with more than this share of the standard deviation of the first: a relative cut of
+    /// singular values of the rows.
     Above(f64),
 }
 
@@ -51,7 +54,7 @@ impl Basis {
         let live = found.above((most * NOISE).max(0.0));
         let dims = match keep {
             Keep::Dimensions(dims) => dims,
-            Keep::Above(cut) => found.above((most * cut).max(0.0)),
+            Keep::Above(cut) => found.above((most * cut * cut).max(0.0)),
             Keep::Share(share) => {
                 let all: f64 = found.values.iter().map(|value| value.max(0.0)).sum();
                 let mut sum = 0.0;

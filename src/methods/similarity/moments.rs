@@ -1,7 +1,7 @@
 //! Second moments of neurons, made of sums over rows; correlations.
 
 use crate::methods::algebra::Dense;
-use crate::rewrite::cluster::is_constant;
+use crate::methods::evidence::negligible;
 
 /// Means and covariances of N neurons over rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,13 +29,13 @@ impl Moments {
         self.mean.len()
     }
 
-    /// Which neurons say nothing: variance at most 1e-12 max(1, mean^2).
+    /// Which neurons say nothing: their variance is [`negligible`].
     pub fn constant(&self) -> Vec<bool> {
         let variances = self.covariance.diagonal();
         variances
             .iter()
             .zip(&self.mean)
-            .map(|(variance, mean)| is_constant(*variance, *mean))
+            .map(|(variance, mean)| negligible(*variance, *mean))
             .collect()
     }
 
