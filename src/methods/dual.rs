@@ -7,6 +7,8 @@ use rayon::prelude::*;
 const STEPS: usize = 100;
 /// Change of a logit below which it has converged.
 const CLOSE: f64 = 1e-9;
+/// Systems up to this size are not worth a thread.
+const SERIAL: usize = 96;
 /// Weights of rows are kept off 0, where a row has no say and the system no solution.
 const LEAST: f64 = 1e-10;
 
@@ -27,7 +29,7 @@ pub fn weights(rows: &[Vec<f64>], alpha: &[f64]) -> Vec<f64> {
 }
 
 /// Cholesky's factor L of a positive definite matrix, `L L^T = A`; none if it is not that.
-fn cholesky(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
+pub(super) fn cholesky(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
     for j in 0..n {
         let (above, below) = a.split_at_mut(j * n + n);
         let row = &mut above[j * n..];
@@ -38,16 +40,20 @@ fn cholesky(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
         let pivot = pivot.sqrt();
         row[j] = pivot;
         let row = &row[..j];
-        below.par_chunks_exact_mut(n).for_each(|other| {
+        let step = |other: &mut [f64]| {
             let dot: f64 = other[..j].iter().zip(row).map(|(a, b)| a * b).sum();
             other[j] = (other[j] - dot) / pivot;
-        });
+        };
+        match n <= SERIAL {
+            true => below.chunks_exact_mut(n).for_each(step),
+            false => below.par_chunks_exact_mut(n).for_each(step),
+        }
     }
     Some(a)
 }
 
 /// Solves `L L^T x = b` in place.
-fn solve(factor: &[f64], b: &mut [f64]) {
+pub(super) fn solve(factor: &[f64], b: &mut [f64]) {
     let n = b.len();
     for i in 0..n {
         let dot: f64 = factor[i * n..i * n + i].iter().zip(&*b).map(|(l, x)| l * x).sum();

@@ -15,6 +15,7 @@ pub mod evidence;
 pub mod matrix;
 mod method;
 pub mod normal_bounds;
+pub mod probing;
 pub mod rank;
 pub mod ranking;
 pub mod registry;
