@@ -9,7 +9,7 @@ use super::rows::{Block, log_sum_exp};
 use crate::error::{Error, Result};
 use crate::methods::dual::{cholesky, solve};
 
-/// A variance that is this share of what a neuron had is rounding.
+/// A variance that is this share of what a neuron had, or of its squared mean, is rounding.
 const LEAST: f64 = 1e-12;
 /// How often a diagonal is raised before it is given up.
 const RAISES: usize = 12;
@@ -35,6 +35,14 @@ pub struct ClassGaussian {
     pub mean: Vec<f64>,
     /// `[D, D]`.
     pub covariance: Vec<f64>,
+}
+
+impl ClassGaussian {
+    /// Whether a neuron has no variance here but rounding.
+    fn is_flat(&self, neuron: usize) -> bool {
+        let variance = self.covariance[neuron * (self.mean.len() + 1)];
+        variance <= LEAST * self.mean[neuron].powi(2)
+    }
 }
 
 /// The probe.
@@ -64,19 +72,15 @@ impl Gaussian {
         }
         let total: f64 = classes.iter().map(ClassMoments::count).sum();
         let d = classes[0].dims();
-        let constant = |neuron: &u32| {
-            let at = *neuron as usize;
-            classes.iter().any(|class| {
-                class.scatter[at * d + at] <= LEAST * class.count() * class.mean[at].powi(2).max(1e-30)
-            })
-        };
-        let excluded = (0..d as u32).filter(constant).collect();
         let one = |class: &ClassMoments| ClassGaussian {
             log_prior: (class.count() / total).ln(),
             mean: class.mean.clone(),
             covariance: covariance(class, kind, diagonal),
         };
-        Ok(Self { classes: classes.iter().map(one).collect(), excluded })
+        let classes: Vec<ClassGaussian> = classes.iter().map(one).collect();
+        let flat = |n: &u32| classes.iter().any(|class| class.is_flat(*n as usize));
+        let excluded = (0..d as u32).filter(flat).collect();
+        Ok(Self { classes, excluded })
     }
 
     /// Neurons.
@@ -86,14 +90,16 @@ impl Gaussian {
 
     /// Makes the covariances of all neurons together positive definite: adds 10 |least eigenvalue| to the
     /// diagonals of those that are not (Antverg & Belinkov 2022, `Gaussian.py`), or more where that is
-    /// lost in rounding. Excluded neurons take part with a variance of 1. Needed for
+    /// lost in rounding. Where a neuron has no variance it gets 1. Needed for
     /// [`Covariance::Mle`] with few rows; `least(matrix, D)` gives the least eigenvalue of a symmetric
     /// matrix. Returns the classes that were raised.
     pub fn make_definite(&mut self, least: impl Fn(&[f64], usize) -> f64) -> Result<Vec<usize>> {
         let d = self.dims();
         for class in &mut self.classes {
             for &neuron in &self.excluded {
-                class.covariance[neuron as usize * (d + 1)] = 1.0;
+                if class.is_flat(neuron as usize) {
+                    class.covariance[neuron as usize * (d + 1)] = 1.0;
+                }
             }
         }
         let mut raised = Vec::new();

@@ -10,8 +10,11 @@ use crate::methods::dual::{cholesky, solve};
 
 /// Smallest width of a corner.
 const SHARPEST: f64 = 1e-9;
-/// Newton steps for one width at most; the Newton step of a piecewise parabola ends in a few.
-const STEPS: usize = 60;
+/// Newton steps for one width at most; with exact lengths a piecewise parabola takes a few.
+const STEPS: usize = 100;
+/// Halvings of the interval in which a step's length is sought, and the longest one.
+const HALVINGS: usize = 52;
+const LONGEST: f64 = 1e12;
 /// Slope, relative to the costs, at which a stage is over.
 const FLAT: f64 = 1e-12;
 /// Keeps the bias in a system where no row is on a corner, relative to the costs.
@@ -71,18 +74,6 @@ impl Stage<'_> {
         self.problem.x.rows().zip(self.problem.labels).map(margin).collect()
     }
 
-    fn value(&self, at: &[f64]) -> f64 {
-        let half = self.width / 2.0;
-        let loss = |short: f64| match short {
-            s if s <= 0.0 => 0.0,
-            s if s < self.width => s * s / (2.0 * self.width),
-            s => s - half,
-        };
-        let losses = self.short(at).into_iter().zip(self.problem.costs);
-        let w = &at[..self.problem.x.cols()];
-        losses.map(|(s, cost)| cost * loss(s)).sum::<f64>() + 0.5 * self.problem.ridge * dot(w, w)
-    }
-
     fn derivatives(&self, at: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let (k, size) = (self.problem.x.cols(), at.len());
         let mut slope: Vec<f64> = at.iter().map(|w| self.problem.ridge * w).collect();
@@ -110,43 +101,50 @@ impl Stage<'_> {
         (slope, hessian)
     }
 
-    /// Descends from `at`; false where it did not come to rest.
-    fn descend(&self, at: &mut Vec<f64>) -> bool {
-        let mut value = self.value(at);
+    /// Descends from `at` until the slope is flat or Newton's step promises nothing.
+    fn descend(&self, at: &mut [f64]) {
         for _ in 0..STEPS {
             let (slope, hessian) = self.derivatives(at);
             if largest(slope.iter().copied()) <= FLAT * self.total {
-                return true;
+                return;
             }
-            let Some(factor) = cholesky(hessian, at.len()) else { return false };
+            let Some(factor) = cholesky(hessian, at.len()) else { return };
             let mut step = slope.clone();
             solve(&factor, &mut step);
-            let promise = dot(&slope, &step);
-            let Some((next, lower)) = self.search(at, &step, (value, promise)) else {
-                // As low as the last digits go.
-                return promise <= 1e-10 * self.total;
-            };
-            (*at, value) = (next, lower);
+            if dot(&slope, &step) <= FLAT * FLAT * self.total {
+                return;
+            }
+            step.iter_mut().for_each(|s| *s = -*s);
+            let length = self.search(at, &step);
+            at.iter_mut().zip(&step).for_each(|(a, s)| *a += length * s);
         }
-        false
     }
 
-    fn search(
-        &self,
-        at: &[f64],
-        step: &[f64],
-        (value, promise): (f64, f64),
-    ) -> Option<(Vec<f64>, f64)> {
-        let mut length = 1.0;
-        while length > 1e-12 {
-            let next: Vec<f64> = at.iter().zip(step).map(|(a, s)| a - length * s).collect();
-            let lower = self.value(&next);
-            if lower <= value - 1e-4 * length * promise {
-                return Some((next, lower));
-            }
-            length *= 0.5;
+    /// The length at which the objective is smallest along a step down. Its slope rises along the step,
+    /// so that it is found between bounds. A step of Newton knows only the corners that rows are on now:
+    /// with narrow corners full steps jump over many, and halvings of them hardly move.
+    fn search(&self, at: &[f64], step: &[f64]) -> f64 {
+        let k = self.problem.x.cols();
+        let start = self.short(at);
+        let along = |(row, &label): (&[f64], &bool)| -side(label) * (dot(&step[..k], row) + step[k]);
+        let rates: Vec<f64> = self.problem.x.rows().zip(self.problem.labels).map(along).collect();
+        let (linear, square) = (dot(&at[..k], &step[..k]), dot(&step[..k], &step[..k]));
+        let slope = |t: f64| {
+            let rows = start.iter().zip(&rates).zip(self.problem.costs);
+            let pulls = rows.map(|((s, rate), c)| {
+                c * rate * ((s + t * rate) / self.width).clamp(0.0, 1.0)
+            });
+            pulls.sum::<f64>() + self.problem.ridge * (linear + t * square)
+        };
+        let (mut low, mut high) = (0.0, 1.0);
+        while slope(high) < 0.0 && high < LONGEST {
+            (low, high) = (high, 2.0 * high);
         }
-        None
+        for _ in 0..HALVINGS {
+            let middle = 0.5 * (low + high);
+            if slope(middle) < 0.0 { low = middle } else { high = middle }
+        }
+        0.5 * (low + high)
     }
 }
 
@@ -182,7 +180,7 @@ impl HingeProblem<'_> {
         let mut width = 2.0;
         while width > SHARPEST {
             let stage = Stage { problem: *self, width, total };
-            let rested = stage.descend(&mut at);
+            stage.descend(&mut at);
             let objective = self.objective(&at[..k], at[k]);
             if objective < best.objective {
                 (best.objective, best.bias) = (objective, at[k]);
@@ -194,7 +192,7 @@ impl HingeProblem<'_> {
                 (best.bound, best.multipliers) = (bound, multipliers);
             }
             let close = best.objective - best.bound <= 1e-8 * best.objective;
-            if close || best.bound >= give_up || !rested {
+            if close || best.bound >= give_up {
                 break;
             }
             width /= 10.0;

