@@ -19,6 +19,7 @@ pub mod findings;
 pub mod matrix;
 mod method;
 pub mod normal_bounds;
+pub mod probing;
 pub mod rank;
 pub mod ranking;
 pub mod registry;

@@ -5,48 +5,12 @@ use std::path::Path;
 
 use electrode::methods::matrix::Values;
 use electrode::methods::{Explanation, Matrix, MatrixSource, Source as _};
-use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
+use super::fixture_file::File;
 use super::support::{
     by_neuron, follows, labels, largest_error, relative_error, run, shared, source, values,
 };
-
-pub(super) struct File(Vec<u8>);
-
-impl File {
-    pub(super) fn open(folder: &Path, name: &str) -> Self {
-        Self(std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}")))
-    }
-
-    pub(super) fn f64(&self, name: &str) -> Vec<f64> {
-        let file = SafeTensors::deserialize(&self.0).expect("the fixture is whole");
-        let tensor = file.tensor(name).expect("the fixture holds it");
-        let data = tensor.data();
-        match tensor.dtype() {
-            Dtype::F64 => data.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect(),
-            Dtype::F32 => {
-                data.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect()
-            }
-            Dtype::I64 => {
-                data.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b) as f64).collect()
-            }
-            Dtype::I32 => {
-                data.as_chunks().0.iter().map(|&b| f64::from(i32::from_le_bytes(b))).collect()
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn f32(&self, name: &str) -> Vec<f32> {
-        self.f64(name).into_iter().map(|x| x as f32).collect()
-    }
-
-    fn table(&self, name: &str, rows: usize) -> Vec<Vec<f64>> {
-        let all = self.f64(name);
-        all.chunks(all.len() / rows).map(<[f64]>::to_vec).collect()
-    }
-}
 
 const CLASSES: usize = 14;
 pub(super) const TRAIN: usize = 1151;

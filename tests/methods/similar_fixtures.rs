@@ -17,7 +17,8 @@ use electrode::methods::similarity::{
 use rayon::prelude::*;
 use serde_json::Value;
 
-use super::fixtures::{File, ROWS, TRAIN};
+use super::fixture_file::File;
+use super::fixtures::{ROWS, TRAIN};
 use super::support::{largest_error, shared};
 
 const WIDTH: usize = 384;

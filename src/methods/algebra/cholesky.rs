@@ -2,6 +2,9 @@
 
 use rayon::prelude::*;
 
+/// Systems up to this size are not worth a thread.
+const SERIAL: usize = 96;
+
 /// Cholesky's factor L `[n, n]` (row-major, its lower triangle) of a positive definite matrix,
 /// `L L^T = A`; none if it is not that.
 pub fn cholesky(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
@@ -16,10 +19,14 @@ pub fn cholesky(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
         let pivot = pivot.sqrt();
         row[j] = pivot;
         let row = &row[..j];
-        below.par_chunks_exact_mut(n).for_each(|other| {
+        let step = |other: &mut [f64]| {
             let dot: f64 = other[..j].iter().zip(row).map(|(a, b)| a * b).sum();
             other[j] = (other[j] - dot) / pivot;
-        });
+        };
+        match n <= SERIAL {
+            true => below.chunks_exact_mut(n).for_each(step),
+            false => below.par_chunks_exact_mut(n).for_each(step),
+        }
     }
     Some(a)
 }

@@ -75,6 +75,14 @@ fn g_test(g: f64, freedom: f64, (bins, classes, n): (&[f64], &[f64], f64)) -> f6
     chi_square_tail(g / williams, freedom)
 }
 
+/// Bits between values cut into `bins` of equal mass and their classes, as `mi` has it.
+pub fn binned_bits(cells: &Cells, classes: usize, bins: usize) -> f64 {
+    if cells.is_empty() {
+        return 0.0;
+    }
+    Table::new(cells, classes, bins).score(false).value
+}
+
 /// `mi`: bits, by class against the rest and over all classes.
 pub fn mutual_information(context: &Context<'_>, evidence: &Evidence) -> Result<Scores> {
     let normalised = context.call.flag("normalised");
