@@ -76,7 +76,7 @@ fn product(with: Level, (weight, bias): (&Panels, Option<&[f32]>), x: &[f32], ou
 }
 
 /// A tile with the instructions of a level.
-fn run(with: Level, a: Rows<'_>, panel: &[f32], sums: &mut Sums) {
+pub(super) fn run(with: Level, a: Rows<'_>, panel: &[f32], sums: &mut Sums) {
     assert!(with <= level(), "{with:?} on a machine without it");
     #[cfg(target_arch = "x86_64")]
     match with {

@@ -13,13 +13,16 @@ mod embed;
 mod gated_act;
 mod gemm;
 mod gradients;
+mod gram;
 pub mod histogram;
 mod math;
+mod moments;
 mod norm;
 mod norm_grad;
 mod panels;
 mod pick_logits;
 mod pool;
+mod rescale;
 mod residual;
 mod rope;
 pub mod sample_rows;
@@ -34,6 +37,7 @@ mod tile;
 pub mod top_tokens;
 
 pub use buffer::{Matrix, Table, Tensor};
+pub use gram::Moments;
 
 use self::attention::Source;
 use self::panels::Panels;
