@@ -25,6 +25,8 @@ HOPPER = "_sm90"
 INSTRUCTIONS = {
     ("gemm_bf16", "sm_80"): ["HMMA.16816.F32.BF16", "LDSM", "LDGSTS"],
     ("gemm_bf16", "sm_90a"): ["HMMA.16816.F32.BF16", "LDSM", "LDGSTS"],
+    ("gram_bf16", "sm_80"): ["HMMA.16816.F32.BF16", "LDSM", "LDGSTS"],
+    ("gram_bf16", "sm_90a"): ["HMMA.16816.F32.BF16", "LDSM", "LDGSTS"],
     ("gemm_sm90_bf16", "sm_90a"): ["HGMMA", "UTMALDG", "SYNCS", "USETMAXREG"],
     ("attention_bf16_64", "sm_90a"): ["HMMA.16816.F32.BF16", "LDSM", "LDGSTS"],
 }

@@ -23,6 +23,7 @@ mod golden {
 mod kernels {
     mod class_sums;
     mod cuda;
+    pub(crate) mod gram;
     mod histogram;
     mod sample_rows;
     mod top_tokens;

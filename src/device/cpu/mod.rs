@@ -13,14 +13,17 @@ mod embed;
 mod gated_act;
 mod gemm;
 mod gradients;
+mod gram;
 pub mod histogram;
 mod math;
+mod moments;
 mod norm;
 mod norm_grad;
 mod panels;
 mod pick_logits;
 mod pool;
 mod probe_bank;
+mod rescale;
 mod residual;
 mod rope;
 pub mod sample_rows;
@@ -36,6 +39,7 @@ pub mod top_tokens;
 
 pub use buffer::{Matrix, Table, Tensor};
 pub use probe_bank::Bank;
+pub use gram::Moments;
 
 use self::attention::Source;
 use self::panels::Panels;
