@@ -24,6 +24,10 @@ mod kernels {
     mod class_sums;
     mod cuda;
     mod histogram;
+    pub(crate) mod probe_bank;
+    mod probe_fixtures;
+    pub(crate) mod probe_measures;
+    pub(crate) mod probe_reference;
     mod sample_rows;
     mod top_tokens;
 }

@@ -12,14 +12,15 @@ use super::support::{
     by_neuron, follows, labels, largest_error, relative_error, run, shared, source, values,
 };
 
-struct File(Vec<u8>);
+/// A tensor file of the fixture.
+pub(crate) struct File(Vec<u8>);
 
 impl File {
-    fn open(folder: &Path, name: &str) -> Self {
+    pub(crate) fn open(folder: &Path, name: &str) -> Self {
         Self(std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}")))
     }
 
-    fn f64(&self, name: &str) -> Vec<f64> {
+    pub(crate) fn f64(&self, name: &str) -> Vec<f64> {
         let file = SafeTensors::deserialize(&self.0).expect("the fixture is whole");
         let tensor = file.tensor(name).expect("the fixture holds it");
         let data = tensor.data();
@@ -38,7 +39,7 @@ impl File {
         }
     }
 
-    fn f32(&self, name: &str) -> Vec<f32> {
+    pub(crate) fn f32(&self, name: &str) -> Vec<f32> {
         self.f64(name).into_iter().map(|x| x as f32).collect()
     }
 

@@ -5,7 +5,7 @@ mod brute;
 mod calibration;
 mod dual;
 mod entropy;
-mod fixtures;
+pub(crate) mod fixtures;
 mod rank_command;
 mod special;
 mod streaming;

@@ -28,6 +28,8 @@ mod nvrtc;
 mod pick_logits;
 mod pool;
 mod probe;
+mod probe_bank;
+mod probe_bank_tables;
 mod residual;
 mod rope;
 mod sample_rows;
@@ -42,6 +44,7 @@ mod upload;
 
 pub use buffer::{Element, Matrix, Table, Tensor, Vector};
 pub use images::Images;
+pub use probe_bank::Bank;
 pub use probe::{Found, Missing, Probe, Unusable, probe};
 pub use statistics::Statistics;
 

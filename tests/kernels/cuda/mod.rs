@@ -17,6 +17,7 @@ mod norm;
 mod norm_grad;
 mod pick_logits;
 mod pool;
+mod probe_bank;
 mod reference;
 mod residual;
 mod rope;

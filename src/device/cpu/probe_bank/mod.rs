@@ -32,7 +32,10 @@ pub struct Bank {
 
 impl Bank {
     /// What its units tell of their heads, by head.
-    fn by_head<T: Default + Clone + Send>(&mut self, ask: impl Fn(&mut Unit) -> Vec<T> + Send + Sync) -> Vec<T> {
+    fn by_head<T: Default + Clone + Send>(
+        &mut self,
+        ask: impl Fn(&mut Unit) -> Vec<T> + Send + Sync,
+    ) -> Vec<T> {
         let answers: Vec<Vec<T>> = self.units.par_iter_mut().map(ask).collect();
         let mut out = vec![T::default(); self.plan.heads.len()];
         for (unit, answers) in self.units.iter().zip(answers) {

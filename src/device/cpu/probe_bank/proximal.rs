@@ -71,7 +71,9 @@ impl Fista {
         let mut columns: Vec<Columns> = penalties
             .owners()
             .chunks_exact(shape.width)
-            .map(|owners| Columns::new(owners, penalties, |h| if moves(h) { steps[h] } else { 0.0 }))
+            .map(|owners| {
+                Columns::new(owners, penalties, |h| if moves(h) { steps[h] } else { 0.0 })
+            })
             .collect();
         let panel = shape.steps * shape.width;
         for (p, columns) in columns.iter_mut().enumerate() {
@@ -82,7 +84,9 @@ impl Fista {
             shrink((columns, shape.width), from, (gradient, masks), &mut next[own]);
         }
         let progress = self.judge(penalties, &columns, steps);
-        for (columns, owners) in columns.iter_mut().zip(penalties.owners().chunks_exact(shape.width)) {
+        for (columns, owners) in
+            columns.iter_mut().zip(penalties.owners().chunks_exact(shape.width))
+        {
             for (ahead, owner) in columns.ahead.iter_mut().zip(owners) {
                 *ahead = owner.map_or(0.0, |h| progress.1[h]);
             }
@@ -129,11 +133,7 @@ impl Fista {
 }
 
 impl Columns {
-    fn new(
-        owners: &[Option<usize>],
-        penalties: &Penalties,
-        step: impl Fn(usize) -> f32,
-    ) -> Self {
+    fn new(owners: &[Option<usize>], penalties: &Penalties, step: impl Fn(usize) -> f32) -> Self {
         let zero = [0.0; WIDEST];
         let mut out = Self {
             step: zero,

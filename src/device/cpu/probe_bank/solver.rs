@@ -123,9 +123,9 @@ impl Solver {
                 .zip(cut(&mut adam.second, panel, piece))
                 .map(|(first, second)| State::Adam { first, second })
                 .collect(),
-            Self::Fista(fista) => cut(&mut fista.totals, panel, piece)
-                .map(|totals| State::Fista { totals })
-                .collect(),
+            Self::Fista(fista) => {
+                cut(&mut fista.totals, panel, piece).map(|totals| State::Fista { totals }).collect()
+            }
         };
         let mut masks =
             masks.map(|masks| masks.chunks_exact(panel).flat_map(move |m| m.chunks(piece)));
