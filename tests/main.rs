@@ -25,6 +25,10 @@ mod kernels {
     mod cuda;
     pub(crate) mod gram;
     mod histogram;
+    pub(crate) mod probe_bank;
+    mod probe_fixtures;
+    pub(crate) mod probe_measures;
+    pub(crate) mod probe_reference;
     mod sample_rows;
     mod top_tokens;
 }

@@ -16,6 +16,7 @@ pub mod moment_ops;
 pub mod ops;
 mod positions;
 pub mod probe_ops;
+pub mod probe_solve;
 mod probe_units;
 mod row_lists;
 pub mod rows;

@@ -9,7 +9,7 @@ mod clustering;
 mod dual;
 mod entropy;
 mod findings;
-mod fixture_file;
+pub(crate) mod fixture_file;
 mod fixtures;
 mod probing;
 mod rank_command;

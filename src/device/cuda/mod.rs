@@ -30,6 +30,8 @@ mod nvrtc;
 mod pick_logits;
 mod pool;
 mod probe;
+mod probe_bank;
+mod probe_bank_tables;
 mod rescale;
 mod residual;
 mod rope;
@@ -46,6 +48,7 @@ mod upload;
 pub use buffer::{Element, Matrix, Table, Tensor, Vector};
 pub use gram::Moments;
 pub use images::Images;
+pub use probe_bank::Bank;
 pub use probe::{Found, Missing, Probe, Unusable, probe};
 pub use statistics::Statistics;
 

@@ -18,6 +18,7 @@ mod norm;
 mod norm_grad;
 mod pick_logits;
 mod pool;
+mod probe_bank;
 mod reference;
 mod rescale;
 mod residual;
