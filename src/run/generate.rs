@@ -1,19 +1,30 @@
-//! `electrode generate`: prompts continued by a model, in one arm for each set of edits.
+//! `electrode generate`: prompts continued by a model, in one arm for each set of edits. Written to a
+//! file, texts are kept in pieces, runs of some texts of an arm, and a stopped command goes on.
 
-use serde::Serialize;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
 
 use super::Report;
 use super::devices::{self, Devices};
+use super::pieces::Pieces;
+use crate::accumulate::Merge as _;
+use crate::accumulate::list::List;
+use crate::artifact::atomic::write_bytes_atomic;
 use crate::capture::plan::Edits;
 use crate::config::Dtype;
+use crate::corpus::block::Counts;
 use crate::corpus::tokenize::Tokenizer;
 use crate::device::cpu::CpuDevice;
 use crate::device::decode::{Decoder, check_edits, check_model};
 use crate::device::suffix_ops::SuffixOps;
+use crate::engine::segment::RunId;
 use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
 use crate::generate::continuation::{
-    Continuation, Finished, On, Request, continue_texts, decode_limits, judge,
+    Continuation, Finished, On, Request, continue_some, decode_limits, judge,
 };
 use crate::generate::measures::{distinct, perplexity};
 use crate::generate::prompts::{Prompt, continuation_text, read_prompts};
@@ -22,6 +33,9 @@ use crate::model::Model;
 
 /// Most tokens that are asked for at once, of all texts of an arm.
 const MOST_TOKENS: usize = 1 << 31;
+/// Texts of a piece, in full batches of the device. Not of the batch asked for: a smaller one goes on
+/// with the pieces of a larger one.
+const BATCHES: usize = 4;
 
 /// What is continued, by which model, and how.
 #[derive(Clone, Debug)]
@@ -198,52 +212,148 @@ impl Generation {
         judged: bool,
         report: Report<'_>,
     ) -> Result<Vec<Vec<Text>>> {
-        match &self.devices {
-            Devices::Cpu => self.run_on(CpuDevice, (arms, judged), report),
-            Devices::Cuda(found) => {
-                let gpu = found.first().expect("at least one");
-                let ops = devices::open(gpu, self.config.dtype)?;
-                self.run_on(ops, (arms, judged), report)
-            }
-        }
+        self.texts((arms, judged), None, report)
     }
 
     /// As [`Self::run`], on this device.
     pub fn run_on<O: SuffixOps>(
         &self,
         ops: O,
+        asked: (&[TextArm], bool),
+        report: Report<'_>,
+    ) -> Result<Vec<Vec<Text>>> {
+        self.texts_on(ops, asked, None, report)
+    }
+
+    /// As [`Self::run`], and writes the texts, one JSON object a line. Goes on where an earlier attempt
+    /// at the same file stopped.
+    pub fn write(
+        &self,
+        path: &Path,
         (arms, judged): (&[TextArm], bool),
+        stop: &AtomicBool,
+        report: Report<'_>,
+    ) -> Result<Vec<Vec<Text>>> {
+        self.check_arms(arms)?;
+        let pieces = Pieces::of_file(path, self.identity(arms, judged)?, stop)?;
+        let texts = self.texts((arms, judged), Some(&pieces), report)?;
+        write_bytes_atomic(path, json_lines(&texts).as_bytes())?;
+        pieces.remove()?;
+        Ok(texts)
+    }
+
+    /// Hash of everything that may change a text.
+    fn identity(&self, arms: &[TextArm], judged: bool) -> Result<RunId> {
+        let config = &self.config;
+        let prompts: Vec<&str> = self.prompts.iter().map(|prompt| prompt.text.as_str()).collect();
+        let facts = serde_json::json!([
+            env!("CARGO_PKG_VERSION"),
+            self.model.hashes()?,
+            self.tokenizer_hash(),
+            self.device_kind(),
+            format!("{:?} {:?} {:?}", config.dtype, config.sampling, config.stop),
+            [config.samples, config.max_tokens],
+            [config.add_bos, config.ignore_end, judged],
+            prompts,
+            format!("{arms:?}"),
+        ]);
+        Ok(*blake3::hash(facts.to_string().as_bytes()).as_bytes())
+    }
+
+    /// The texts of each arm; finished pieces are kept if there is a place for them.
+    pub(super) fn texts(
+        &self,
+        asked: (&[TextArm], bool),
+        pieces: Option<&Pieces<'_>>,
+        report: Report<'_>,
+    ) -> Result<Vec<Vec<Text>>> {
+        match &self.devices {
+            Devices::Cpu => self.texts_on(CpuDevice, asked, pieces, report),
+            Devices::Cuda(found) => {
+                let gpu = found.first().expect("at least one");
+                let ops = devices::open(gpu, self.config.dtype)?;
+                self.texts_on(ops, asked, pieces, report)
+            }
+        }
+    }
+
+    /// As [`Self::texts`], on this device.
+    pub(super) fn texts_on<O: SuffixOps>(
+        &self,
+        ops: O,
+        (arms, judged): (&[TextArm], bool),
+        pieces: Option<&Pieces<'_>>,
         report: Report<'_>,
     ) -> Result<Vec<Vec<Text>>> {
         self.check_arms(arms)?;
         let batch = self.config.batch_tokens.unwrap_or(self.devices.batch_tokens());
         let limits = decode_limits(&self.model.spec, &self.request(On::All), batch)?;
         let mut decoder = Decoder::new(ops, &self.model, limits)?;
+        let all = self.prompts.len() * self.config.samples;
+        let size = if pieces.is_some() { self.texts_of_a_piece() } else { all };
+        let of_arm = all.div_ceil(size);
+        let count = u32::try_from(arms.len() * of_arm).map_err(|_| {
+            Error::config("samples", "more than 2^32 pieces of work", "ask for fewer texts")
+        })?;
+        let mut tokens = 0;
+        let mut work = |piece: u32| {
+            let (arm, part) = (piece as usize / of_arm, piece as usize % of_arm);
+            let texts = part * size..((part + 1) * size).min(all);
+            let told = &mut |more: u64, share: f64| {
+                let share = (f64::from(piece) + share) / f64::from(count);
+                report("generating", tokens + more, share);
+            };
+            let kept = self.piece(&mut decoder, (&arms[arm], judged), texts, told)?;
+            tokens += kept.counts.tokens;
+            Ok(kept)
+        };
+        let list = match pieces {
+            Some(pieces) => pieces.each(("texts", &[]), (), count, work)?,
+            None => {
+                let mut list = List::default();
+                (0..count).try_for_each(|piece| list.merge(work(piece)?))?;
+                list
+            }
+        };
+        report("generating", list.counts.tokens, 1.0);
+        self.model.check_unchanged()?;
+        let kept: Vec<Kept> = list.items()?;
+        let of_arm = |(arm, kept): (&TextArm, &[Kept])| {
+            kept.iter().map(|one| self.text(arm, one)).collect::<Result<Vec<Text>>>()
+        };
+        arms.iter().zip(kept.chunks(all)).map(of_arm).collect()
+    }
+
+    /// Texts that are made, and kept, together.
+    fn texts_of_a_piece(&self) -> usize {
+        let longest = self.tokens.iter().map(Vec::len).max().unwrap_or(0);
+        (BATCHES * self.devices.batch_tokens() / (longest + self.config.max_tokens)).max(1)
+    }
+
+    /// Some texts of an arm.
+    fn piece<O: SuffixOps>(
+        &self,
+        decoder: &mut Decoder<O>,
+        (arm, judged): (&TextArm, bool),
+        texts: Range<usize>,
+        told: &mut dyn FnMut(u64, f64),
+    ) -> Result<List> {
         let stop = |text: &[u32], prompt: usize| {
             let text = self.text_of(text.split_at(prompt))?;
             Ok(self.config.stop.iter().any(|stop| text.contains(stop.as_str())))
         };
-        let (mut all, mut before) = (Vec::new(), 0);
-        for (number, arm) in arms.iter().enumerate() {
-            let mut request = self.request(arm.on);
-            request.stop = if self.config.stop.is_empty() { None } else { Some(&stop) };
-            let mut told = |tokens: u64, share: f64| {
-                let share = (number as f64 + share) / arms.len() as f64;
-                report("generating", before + tokens, share);
-            };
-            let found = continue_texts(&mut decoder, &request, &arm.edits, &mut told)?;
-            before += found.iter().map(|one| one.tokens.len() as u64).sum::<u64>();
-            let sums = if judged {
-                judge(&mut decoder, &self.tokens, &found)?.into_iter().map(Some).collect()
-            } else {
-                vec![None; found.len()]
-            };
-            let text = |(one, judged)| self.text(arm, one, judged);
-            all.push(found.into_iter().zip(sums).map(text).collect::<Result<_>>()?);
-        }
-        report("generating", before, 1.0);
-        self.model.check_unchanged()?;
-        Ok(all)
+        let mut request = self.request(arm.on);
+        request.stop = if self.config.stop.is_empty() { None } else { Some(&stop) };
+        let found = continue_some(decoder, &request, &arm.edits, texts, told)?;
+        let tokens = found.iter().map(|one| one.tokens.len() as u64).sum();
+        let sums = if judged {
+            judge(decoder, &self.tokens, &found)?.into_iter().map(Some).collect()
+        } else {
+            vec![None; found.len()]
+        };
+        let kept: Vec<Kept> = found.into_iter().zip(sums).map(Kept::of).collect();
+        let counts = Counts { sequences: kept.len() as u64, tokens, ..Counts::default() };
+        Ok(List::of(&kept, counts))
     }
 
     /// What tokens add to a prompt.
@@ -251,27 +361,53 @@ impl Generation {
         continuation_text(&self.tokenizer, of, &self.ends)
     }
 
-    fn text(&self, arm: &TextArm, one: Continuation, judged: Option<f64>) -> Result<Text> {
-        let prompt = &self.prompts[one.prompt];
+    fn text(&self, arm: &TextArm, one: &Kept) -> Result<Text> {
+        let damaged = || Error::Contradiction { what: "a text of no prompt was kept".into() };
+        let prompt = self.prompts.get(one.prompt).ok_or_else(damaged)?;
         let mut text = self.text_of((&prompt.tokens, &one.tokens))?;
         if one.finished == Finished::Stop {
             let first = self.config.stop.iter().filter_map(|stop| text.find(stop.as_str())).min();
             text.truncate(first.unwrap_or(text.len()));
         }
-        let count = one.tokens.len();
+        let (count, log_prob) = (one.tokens.len(), f64::from_bits(one.log_prob));
+        let judged = one.judged.map(f64::from_bits);
         Ok(Text {
             arm: arm.name.clone(),
             index: one.prompt,
             sample: one.sample,
             prompt: prompt.text.clone(),
             text,
-            log_prob: one.log_prob,
-            perplexity: perplexity(one.log_prob, count),
+            log_prob,
+            perplexity: perplexity(log_prob, count),
             judge_log_prob: judged,
             judge_perplexity: judged.map(|sum| perplexity(sum, count)),
             finished: one.finished.name(),
-            tokens: one.tokens,
+            tokens: one.tokens.clone(),
         })
+    }
+}
+
+/// A [`Continuation`] as it is kept, and what the judge says of it; sums by their bits.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    prompt: usize,
+    sample: usize,
+    tokens: Vec<u32>,
+    log_prob: u64,
+    finished: Finished,
+    judged: Option<u64>,
+}
+
+impl Kept {
+    fn of((one, judged): (Continuation, Option<f64>)) -> Self {
+        Self {
+            prompt: one.prompt,
+            sample: one.sample,
+            tokens: one.tokens,
+            log_prob: one.log_prob.to_bits(),
+            finished: one.finished,
+            judged: judged.map(f64::to_bits),
+        }
     }
 }
 

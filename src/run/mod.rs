@@ -10,6 +10,7 @@ pub mod generate;
 pub mod maximize;
 mod memory;
 pub mod order;
+mod pieces;
 mod prepare;
 mod provenance;
 pub mod questions;

@@ -5,6 +5,7 @@ mod arms;
 mod experts;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 pub use arms::{Act, Spacing, Value};
 pub use experts::RankingName;
@@ -12,18 +13,19 @@ pub use experts::RankingName;
 use self::arms::Maker;
 use self::experts::Experts;
 use super::Report;
-use super::folder::RunFolder;
 use super::generate::{Generation, Summary, Text, TextArm, TextConfig, json_lines};
+use super::pieces::Pieces;
 use crate::artifact::atomic::write_bytes_atomic;
 use crate::artifact::manifest::{Manifest, write_json_atomic};
 use crate::artifact::steering::{STEER, SteerRow, write_steering};
 use crate::artifact::tables::{HISTOGRAMS, NEURONS, RANKINGS};
 use crate::capture::plan::Edits;
 use crate::device::suffix_ops::SuffixOps;
+use crate::engine::segment::RunId;
 use crate::error::{Error, Result};
 use crate::generate::continuation::On;
 use crate::generate::measures::{Share, WordList};
-use crate::hash::{blake3_of_bytes, blake3_of_file};
+use crate::hash::{blake3_of_file, hex};
 use crate::model::ModelSpec;
 
 /// Random sets at each strength, at most.
@@ -73,7 +75,7 @@ pub struct Steering {
     method: String,
     words: Vec<(String, WordList)>,
     arms: Vec<Named>,
-    run_id: String,
+    run_id: RunId,
     settings: serde_json::Value,
 }
 
@@ -106,32 +108,38 @@ impl Steering {
         Ok(steering)
     }
 
-    /// Generates everything where the configuration says, and writes the folder.
-    pub fn run(&self, report: Report<'_>) -> Result<Vec<SteerRow>> {
-        let folder = RunFolder::open_at(self.config.out.clone(), self.run_id.clone())?;
-        let texts = self.generation.run(&self.plain(), true, report)?;
-        self.write(&folder, &texts)
+    /// Generates everything where the configuration says, and writes the folder. Goes on where an
+    /// earlier attempt in the same folder stopped.
+    pub fn run(&self, stop: &AtomicBool, report: Report<'_>) -> Result<Vec<SteerRow>> {
+        let pieces = Pieces::of_folder(self.config.out.clone(), self.run_id, stop)?;
+        let texts = self.generation.texts((&self.plain(), true), Some(&pieces), report)?;
+        self.write(pieces, &texts)
     }
 
     /// As [`Self::run`], on this device.
-    pub fn run_on<O: SuffixOps>(&self, ops: O, report: Report<'_>) -> Result<Vec<SteerRow>> {
-        let folder = RunFolder::open_at(self.config.out.clone(), self.run_id.clone())?;
-        let texts = self.generation.run_on(ops, (&self.plain(), true), report)?;
-        self.write(&folder, &texts)
+    pub fn run_on<O: SuffixOps>(
+        &self,
+        ops: O,
+        stop: &AtomicBool,
+        report: Report<'_>,
+    ) -> Result<Vec<SteerRow>> {
+        let pieces = Pieces::of_folder(self.config.out.clone(), self.run_id, stop)?;
+        let texts = self.generation.texts_on(ops, (&self.plain(), true), Some(&pieces), report)?;
+        self.write(pieces, &texts)
     }
 
     fn plain(&self) -> Vec<TextArm> {
         self.arms.iter().map(|named| named.arm.clone()).collect()
     }
 
-    fn write(&self, folder: &RunFolder, texts: &[Vec<Text>]) -> Result<Vec<SteerRow>> {
-        folder.own()?;
+    fn write(&self, pieces: Pieces<'_>, texts: &[Vec<Text>]) -> Result<Vec<SteerRow>> {
         let each = self.arms.iter().zip(texts);
         let rows: Vec<SteerRow> = each.flat_map(|(arm, texts)| self.rows(arm, texts)).collect();
-        let path = folder.path();
+        let path = pieces.folder().path();
         write_bytes_atomic(&path.join(GENERATIONS), json_lines(texts).as_bytes())?;
         write_json_atomic(&path.join(SETTINGS), &self.settings)?;
-        write_steering(&path.join(STEER), &self.run_id, rows.iter().cloned())?;
+        write_steering(&path.join(STEER), &hex(&self.run_id), rows.iter().cloned())?;
+        pieces.remove()?;
         Ok(rows)
     }
 
@@ -255,7 +263,7 @@ fn run_id(
     config: &SteerConfig,
     generation: &Generation,
     settings: &serde_json::Value,
-) -> Result<String> {
+) -> Result<RunId> {
     let mut hashes = Vec::new();
     let tables = [RANKINGS, NEURONS, HISTOGRAMS].map(|name| config.run.join(name));
     let lists = config.presence.iter().map(|(_, path)| path.clone());
@@ -274,5 +282,5 @@ fn run_id(
         names,
         prompts,
     ]);
-    Ok(blake3_of_bytes(facts.to_string().as_bytes()))
+    Ok(*blake3::hash(facts.to_string().as_bytes()).as_bytes())
 }
