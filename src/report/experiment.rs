@@ -40,6 +40,11 @@ fn draw(
     judged(&mut body, curves);
     worth(&mut body, sets);
     neurons(&mut body, effects);
+    sheet(name, &body)
+}
+
+/// A page without script around what it shows.
+pub(super) fn sheet(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
@@ -47,7 +52,7 @@ fn draw(
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>{STYLE}{OWN}</style></head>\n\
          <body><main class=\"sheet\"><h1>{title}</h1>\n{body}</main></body></html>\n",
-        title = escape(name),
+        title = escape(title),
     )
 }
 
@@ -216,11 +221,12 @@ fn neurons(body: &mut String, effects: &[EffectRow]) {
     }
 }
 
-fn percent(share: f64, error: f64) -> String {
+pub(super) fn percent(share: f64, error: f64) -> String {
     format!("{:.1} ± {:.1} %", 100.0 * share, 100.0 * error)
 }
 
-fn table(body: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+/// Adds a table; the first column is of names.
+pub(super) fn table(body: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let class = |column: usize| if column == 0 { " class=\"name\"" } else { "" };
     body.push_str("<table><thead><tr>");
     for (column, head) in heads.iter().enumerate() {

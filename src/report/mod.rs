@@ -7,22 +7,28 @@ mod gather;
 mod html;
 mod pages;
 mod short;
+mod steering;
 
 use std::path::{Path, PathBuf};
 
 use crate::artifact::atomic::write_bytes_atomic;
 use crate::artifact::effects::EFFECTS;
+use crate::artifact::steering::STEER;
 use crate::error::Result;
 
 /// File name in a run folder.
 pub const REPORT: &str = "report.html";
 
 /// Writes `report.html` in `run_folder` from its manifest and tables, and returns its path. The tables
-/// that are there say whether it was a run over a corpus or an experiment.
+/// that are there say whether it was a run over a corpus, an experiment or steered texts.
 pub fn build(run_folder: &Path) -> Result<PathBuf> {
-    let page = match run_folder.join(EFFECTS).exists() {
-        true => experiment::page(run_folder)?,
-        false => html::page(&gather::gather(run_folder)?),
+    let there = |name: &str| run_folder.join(name).exists();
+    let page = if there(EFFECTS) {
+        experiment::page(run_folder)?
+    } else if there(STEER) {
+        steering::page(run_folder)?
+    } else {
+        html::page(&gather::gather(run_folder)?)
     };
     let path = run_folder.join(REPORT);
     write_bytes_atomic(&path, page.as_bytes())?;

@@ -15,6 +15,7 @@ mod prepare;
 mod provenance;
 pub mod questions;
 mod rankings;
+mod record;
 pub mod sparsity;
 mod statistics_tables;
 pub mod steer;

@@ -227,7 +227,7 @@ fn pruned_perplexities_are_those_of_models_cut_by_hand() {
 #[test]
 fn bisection_ends_at_the_strongest_that_is_allowed() {
     use electrode::stimulate::sparsity::perplexity::{Means, Probe, Pruned};
-    let tried = bisect(20, |strength| {
+    let tried = bisect(1e-6, |strength| {
         let pruned = Pruned { perplexity: 1.0, active: vec![1.0] };
         let within = strength <= 0.3;
         Ok(Probe { means: Means::Cett, parameter: strength, cut: Cut::Nothing, pruned, within })
@@ -245,7 +245,7 @@ fn the_command_writes_what_it_promises() {
     std::fs::write(&text, line.repeat(12)).expect("written");
     let (text, out) = (text.display().to_string(), out.display().to_string());
     let args = ["sparsity", "--model", "models/tiny-gpt2-en", "--corpus", &text, "--out", &out];
-    let more = ["--device", "cpu", "--tokens", "120", "--probes", "6", "--cett", "0.1,0.3"];
+    let more = ["--device", "cpu", "--tokens", "120", "--tolerance", "0.02", "--cett", "0.1,0.3"];
     let ran = crate::cli::run(&[&args[..], &more].concat());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains("Sparsest within"), "{}", ran.stdout);

@@ -1,18 +1,22 @@
 //! `electrode generate`: prompts continued by a model, in one arm for each set of edits. Written to a
 //! file, texts are kept in pieces, runs of some texts of an arm, and a stopped command goes on.
 
+mod text;
+
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use serde::{Deserialize, Serialize};
+pub use self::text::{Summary, Text, json_lines};
 
+use self::text::Kept;
 use super::Report;
 use super::devices::{self, Devices};
 use super::pieces::Pieces;
 use crate::accumulate::Merge as _;
 use crate::accumulate::list::List;
 use crate::artifact::atomic::write_bytes_atomic;
+use crate::artifact::manifest::DeviceFacts;
 use crate::capture::plan::Edits;
 use crate::config::Dtype;
 use crate::corpus::block::Counts;
@@ -23,10 +27,8 @@ use crate::device::suffix_ops::SuffixOps;
 use crate::engine::segment::RunId;
 use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
-use crate::generate::continuation::{
-    Continuation, Finished, On, Request, continue_some, decode_limits, judge,
-};
-use crate::generate::measures::{distinct, perplexity};
+use crate::generate::continuation::{Finished, On, Request, continue_some, decode_limits, judge};
+use crate::generate::measures::perplexity;
 use crate::generate::prompts::{Prompt, continuation_text, read_prompts};
 use crate::generate::sample::Sampling;
 use crate::model::Model;
@@ -77,76 +79,6 @@ pub struct TextArm {
     pub on: On,
 }
 
-/// A text that was generated: a line of the output.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Text {
-    /// The arm, where there are several.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub arm: Option<String>,
-    /// Number of the prompt, from 0.
-    pub index: usize,
-    /// Number of the sample, from 0.
-    pub sample: usize,
-    /// The prompt.
-    pub prompt: String,
-    /// What was generated after it.
-    pub text: String,
-    /// Its tokens, an end-of-text token included.
-    pub tokens: Vec<u32>,
-    /// Sum of their log-probabilities, in nats, under the model as edited and before temperature.
-    pub log_prob: f64,
-    /// exp(-log_prob / tokens).
-    pub perplexity: f64,
-    /// The same under the model without edits.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub judge_log_prob: Option<f64>,
-    /// See `perplexity`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub judge_perplexity: Option<f64>,
-    /// `end` (an end-of-text token), `stop` or `length`.
-    pub finished: &'static str,
-}
-
-/// What the texts of an arm are like.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Summary {
-    /// The arm, where there are several.
-    pub arm: Option<String>,
-    /// Texts.
-    pub texts: usize,
-    /// Tokens that were generated.
-    pub tokens: usize,
-    /// Perplexity of all tokens under the model as edited.
-    pub perplexity: f64,
-    /// And without edits.
-    pub judge_perplexity: Option<f64>,
-    /// Different tokens over all tokens, and the same of pairs.
-    pub distinct: [f64; 2],
-}
-
-impl Summary {
-    /// Of the texts of one arm.
-    pub fn of(texts: &[Text]) -> Self {
-        let tokens = texts.iter().map(|text| text.tokens.len()).sum();
-        let judged: Option<f64> = texts.iter().map(|text| text.judge_log_prob).sum();
-        let grams = |n| distinct(texts.iter().map(|text| &text.tokens[..]), n);
-        Self {
-            arm: texts.first().and_then(|text| text.arm.clone()),
-            texts: texts.len(),
-            tokens,
-            perplexity: perplexity(texts.iter().map(|text| text.log_prob).sum(), tokens),
-            judge_perplexity: judged.map(|sum| perplexity(sum, tokens)),
-            distinct: [grams(1), grams(2)],
-        }
-    }
-}
-
-/// A JSON object a line.
-pub fn json_lines(texts: &[Vec<Text>]) -> String {
-    let line = |text: &Text| serde_json::to_string(text).expect("plain data") + "\n";
-    texts.iter().flatten().map(line).collect()
-}
-
 /// A model and its prompts, opened and checked.
 pub struct Generation {
     /// What was asked for.
@@ -180,6 +112,11 @@ impl Generation {
     /// Which kind of arithmetic, see [`Devices::kind`].
     pub fn device_kind(&self) -> Option<String> {
         self.devices.kind()
+    }
+
+    /// What it runs on.
+    pub fn device_facts(&self) -> Vec<DeviceFacts> {
+        self.devices.facts()
     }
 
     /// Hash of the tokenizer's file.
@@ -324,6 +261,12 @@ impl Generation {
         arms.iter().zip(kept.chunks(all)).map(of_arm).collect()
     }
 
+    /// Pieces of so many arms.
+    pub(super) fn pieces_of(&self, arms: usize) -> u64 {
+        let all = self.prompts.len() * self.config.samples;
+        (arms * all.div_ceil(self.texts_of_a_piece())) as u64
+    }
+
     /// Texts that are made, and kept, together.
     fn texts_of_a_piece(&self) -> usize {
         let longest = self.tokens.iter().map(Vec::len).max().unwrap_or(0);
@@ -384,30 +327,6 @@ impl Generation {
             finished: one.finished.name(),
             tokens: one.tokens.clone(),
         })
-    }
-}
-
-/// A [`Continuation`] as it is kept, and what the judge says of it; sums by their bits.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    prompt: usize,
-    sample: usize,
-    tokens: Vec<u32>,
-    log_prob: u64,
-    finished: Finished,
-    judged: Option<u64>,
-}
-
-impl Kept {
-    fn of((one, judged): (Continuation, Option<f64>)) -> Self {
-        Self {
-            prompt: one.prompt,
-            sample: one.sample,
-            tokens: one.tokens,
-            log_prob: one.log_prob.to_bits(),
-            finished: one.finished,
-            judged: judged.map(f64::to_bits),
-        }
     }
 }
 
