@@ -4,10 +4,12 @@
 pub mod calibrate;
 pub mod codec;
 pub mod effects;
+pub mod list;
 pub mod merge;
 pub mod run;
 pub mod site;
 pub mod summary;
+pub mod tally;
 
 use crate::corpus::block::Counts;
 use crate::error::Result;

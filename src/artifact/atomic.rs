@@ -39,7 +39,7 @@ pub fn write_atomic<T>(
 
 /// Where a file is really to stand: links are followed, and what is no file (a device, a pipe) is
 /// refused, for a rename would replace it.
-fn final_target(path: &Path) -> Result<PathBuf> {
+pub fn final_target(path: &Path) -> Result<PathBuf> {
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     match std::fs::metadata(&target) {
         Ok(found) if !found.is_file() => Err(Error::config(

@@ -244,11 +244,15 @@ impl Manifest {
     /// Writes `manifest.json` in `folder`, with secrets masked wherever they stand: paths and
     /// model names may be URLs with a password.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(MANIFEST);
+        self.write_at(&folder.join(MANIFEST))
+    }
+
+    /// The same under another name, for outputs that are no folder.
+    pub fn write_at(&self, path: &Path) -> Result<()> {
         let manifest = Self { format: FORMAT.to_string(), ..self.clone() };
         let value =
-            serde_json::to_value(&manifest).map_err(|e| Error::io(&path, "write")(e.into()))?;
-        write_json_atomic(&path, &masked(&value))
+            serde_json::to_value(&manifest).map_err(|e| Error::io(path, "write")(e.into()))?;
+        write_json_atomic(path, &masked(&value))
     }
 
     /// Reads `manifest.json` of `folder`.

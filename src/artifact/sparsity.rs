@@ -1,5 +1,5 @@
-//! The tables of `electrode sparsity`: `sparsity.parquet`, `perplexity.parquet` and
-//! `firing.parquet`.
+//! The tables of `electrode sparsity`: `sparsity.parquet`, `perplexity.parquet`, `firing.parquet` and
+//! `firing_histogram.parquet`.
 
 use super::columns::{Field, Kind, Shape, Sink};
 use super::table::{Record, Source};
@@ -10,12 +10,14 @@ pub const SPARSITY: &str = "sparsity.parquet";
 pub const PERPLEXITY: &str = "perplexity.parquet";
 /// File name of the table of [`FiringRow`].
 pub const FIRING: &str = "firing.parquet";
+/// File name of the table of [`FiringBinRow`].
+pub const FIRING_HISTOGRAM: &str = "firing_histogram.parquet";
 
 /// `sparsity.parquet`: how many neurons of a layer are active, by several definitions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SparsityRow {
-    /// `firing` (|x| > threshold), `cett`, `ppl` (the largest CETT within the perplexity allowed), or
-    /// `curve` (every threshold that was measured).
+    /// `firing` (|x| > threshold), `cett`, `ppl` (the largest c within the perplexity allowed, to the
+    /// tolerance asked for; 0 where none is), or `curve` (every threshold that was measured).
     pub definition: String,
     /// Layer; none for all layers together.
     pub layer: Option<i32>,
@@ -63,6 +65,20 @@ pub struct FiringRow {
     pub never: bool,
     /// At all of them.
     pub always: bool,
+}
+
+/// `firing_histogram.parquet`: how many neurons fire how often.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FiringBinRow {
+    /// Layer; none for all layers together.
+    pub layer: Option<i32>,
+    /// Firing rates above this and
+    pub low: f64,
+    /// at most this. Where both are 0, neurons that never fire; where both are 1, those that always
+    /// do, and only there.
+    pub high: f64,
+    /// Neurons.
+    pub neurons: i64,
 }
 
 impl Record for SparsityRow {
@@ -163,6 +179,33 @@ impl Record for FiringRow {
             rate: source.one()?,
             never: source.one()?,
             always: source.one()?,
+        })
+    }
+}
+
+impl Record for FiringBinRow {
+    fn fields() -> Vec<Field> {
+        vec![
+            Field::new("layer", Kind::I32, Shape::Maybe),
+            Field::new("low", Kind::F64, Shape::One),
+            Field::new("high", Kind::F64, Shape::One),
+            Field::new("neurons", Kind::I64, Shape::One),
+        ]
+    }
+
+    fn put(self, sink: &mut Sink<'_>) {
+        sink.maybe(self.layer);
+        sink.one(self.low);
+        sink.one(self.high);
+        sink.one(self.neurons);
+    }
+
+    fn get(source: &mut Source<'_>) -> std::result::Result<Self, String> {
+        Ok(Self {
+            layer: source.maybe()?,
+            low: source.one()?,
+            high: source.one()?,
+            neurons: source.one()?,
         })
     }
 }

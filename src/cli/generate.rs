@@ -7,11 +7,10 @@ use clap::ValueEnum;
 
 use super::texts::{TextArgs, summary_table};
 use super::{device, output};
-use crate::artifact::atomic::write_bytes_atomic;
 use crate::capture::intervention::Intervention;
 use crate::error::Result;
 use crate::generate::continuation::On;
-use crate::run::generate::{Generation, Summary, TextArm, json_lines};
+use crate::run::generate::{Generation, Summary, Text, TextArm, json_lines};
 
 /// Continue prompts, with neurons overwritten on the way
 #[derive(clap::Args, Debug)]
@@ -28,7 +27,8 @@ pub struct GenerateArgs {
     /// Also score each continuation under the model without edits
     #[arg(long)]
     judge: bool,
-    /// JSON Lines, one object for each continuation; standard output by default
+    /// JSON Lines, one object for each continuation; a stopped command goes on when it is given
+    /// again. Standard output by default, where a stopped command begins anew
     #[arg(long, value_name = "FILE.jsonl")]
     out: Option<PathBuf>,
 }
@@ -65,19 +65,20 @@ pub(super) fn run(args: GenerateArgs) -> Result<()> {
             arms.into_iter().map(arm).collect()
         }
     };
-    let texts = super::run::with_progress(|report| generation.run(&arms, args.judge, report))?;
-    let summaries: Vec<Summary> = texts.iter().map(|texts| Summary::of(texts)).collect();
-    let (lines, table) = (json_lines(&texts), summary_table(&summaries));
-    match &args.out {
-        Some(path) => {
-            write_bytes_atomic(path, lines.as_bytes())?;
-            output::print(&format!("{table}{}\n", path.display()))
-        }
-        None => {
-            output::print(&lines)?;
-            // Nothing can be done about a closed stderr.
-            let _ = std::io::stderr().lock().write_all(table.as_bytes());
-            Ok(())
-        }
+    let table = |texts: &[Vec<Text>]| {
+        summary_table(&texts.iter().map(|texts| Summary::of(texts)).collect::<Vec<_>>())
+    };
+    let judge = args.judge;
+    if let Some(path) = &args.out {
+        let stop = super::run::stop_flag()?;
+        let texts = super::run::with_progress(|report| {
+            generation.write(path, (&arms, judge), &stop, report)
+        })?;
+        return output::print(&format!("{}{}\n", table(&texts), path.display()));
     }
+    let texts = super::run::with_progress(|report| generation.run(&arms, judge, report))?;
+    output::print(&json_lines(&texts))?;
+    // Nothing can be done about a closed stderr.
+    let _ = std::io::stderr().lock().write_all(table(&texts).as_bytes());
+    Ok(())
 }

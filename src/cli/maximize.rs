@@ -50,7 +50,8 @@ pub struct MaximizeArgs {
     /// Begin each text with the model's BOS where its tokenizer does not
     #[arg(long)]
     add_bos: bool,
-    /// The JSON Lines file to write
+    /// The JSON Lines file to write, and FILE.manifest.json; a stopped command goes on when it is
+    /// given again
     #[arg(long, value_name = "FILE.jsonl")]
     out: PathBuf,
     /// Where it runs: auto, cpu, cuda, cuda:1; of several GPUs on the first
@@ -176,8 +177,9 @@ pub(super) fn run(args: MaximizeArgs) -> Result<()> {
         dtype: args.dtype.into(),
         out: args.out,
     };
+    let stop = super::run::stop_flag()?;
     let best = super::run::with_progress(|report| {
-        maximize_neurons(&config, |share| report("climbing", 0, share))
+        maximize_neurons(&config, &stop, |share| report("climbing", 0, share))
     })?;
     output::print(&table(&best))?;
     output::print(&format!("{}\n", config.out.display()))

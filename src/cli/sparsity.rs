@@ -44,10 +44,10 @@ pub struct SparsityArgs {
     /// Thresholds of a pass
     #[arg(long, default_value_t = 16, value_name = "J", value_parser = clap::value_parser!(u32).range(2..=4096))]
     thresholds: u32,
-    /// Strengths tried for the perplexity, by each means
-    #[arg(long, default_value_t = 12, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
-    probes: u32,
-    /// The folder to write
+    /// How near the largest c within that perplexity is looked for, by bisection
+    #[arg(long, default_value_t = 1e-4, value_name = "T")]
+    tolerance: f64,
+    /// The folder to write; a stopped command goes on when it is given again
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Where it runs: auto, cpu, cuda, cuda:1; of several GPUs on the first
@@ -79,15 +79,14 @@ pub(super) fn run(args: SparsityArgs) -> Result<()> {
         cett: args.cett,
         ppl: (args.ppl != 0.0).then_some(args.ppl),
         thresholds: args.thresholds,
-        probes: args.probes,
+        tolerance: args.tolerance,
         batch_tokens: args.batch_tokens.map(|tokens| tokens as usize),
         device: args.device,
         dtype: args.dtype.into(),
         out: args.out,
     };
-    let measured = super::run::with_progress(|report| {
-        measure_sparsity(&config, &mut |share| report("measuring", 0, share))
-    })?;
+    let stop = super::run::stop_flag()?;
+    let measured = super::run::with_progress(|report| measure_sparsity(&config, &stop, report))?;
     output::print(&format!("{}{}\n", summary(&measured), config.out.display()))
 }
 

@@ -59,7 +59,7 @@ pub struct SteerArgs {
     /// Tokens at which neurons are steered
     #[arg(long, value_enum, default_value = "all", value_name = "WHICH")]
     on: OnArg,
-    /// The folder to write
+    /// The folder to write; a stopped command goes on when it is given again
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
@@ -143,7 +143,8 @@ pub(super) fn run(args: SteerArgs) -> Result<()> {
     let config = args.config()?;
     let out = config.out.clone();
     let steering = Steering::open(config)?;
-    let rows = super::run::with_progress(|report| steering.run(report))?;
+    let stop = super::run::stop_flag()?;
+    let rows = super::run::with_progress(|report| steering.run(&stop, report))?;
     output::print(&format!("{}{}\n", table(&rows), out.display()))
 }
 

@@ -2,8 +2,10 @@
 //! and leave when they are finished.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::sample::{Chosen, Draw, Sampling};
 use crate::capture::plan::Edits;
@@ -28,7 +30,7 @@ pub enum On {
 }
 
 /// Why a text is finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Finished {
     /// An end-of-text token came.
     End,
@@ -133,6 +135,18 @@ pub fn continue_texts<O: SuffixOps>(
     edits: &Edits,
     report: &mut dyn FnMut(u64, f64),
 ) -> Result<Vec<Continuation>> {
+    let all = 0..request.prompts.len() * request.samples;
+    continue_some(decoder, request, edits, all, report)
+}
+
+/// As [`continue_texts`], only these texts; text `prompt * samples + sample` is a sample of a prompt.
+pub fn continue_some<O: SuffixOps>(
+    decoder: &mut Decoder<O>,
+    request: &Request<'_>,
+    edits: &Edits,
+    texts: Range<usize>,
+    report: &mut dyn FnMut(u64, f64),
+) -> Result<Vec<Continuation>> {
     let nothing = BTreeMap::new();
     let of_prompt = if request.on == On::Generated { &nothing } else { edits };
     let of_generated = if request.on == On::Prompt { &nothing } else { edits };
@@ -140,12 +154,13 @@ pub fn continue_texts<O: SuffixOps>(
     let mut work = Work {
         request,
         free: (0..slots).rev().collect(),
-        next: 0,
+        next: texts.start,
+        end: texts.end,
         live: Vec::new(),
         done: BTreeMap::new(),
         tokens: 0,
     };
-    let (mut logits, all) = (Vec::new(), request.prompts.len() * request.samples);
+    let mut logits = Vec::new();
     loop {
         let entering = work.admit(decoder);
         if !entering.is_empty() {
@@ -160,12 +175,12 @@ pub fn continue_texts<O: SuffixOps>(
             work.enter(&entering, &logits)?;
         }
         if work.live.is_empty() {
-            if work.next == all {
+            if work.next >= texts.end {
                 return Ok(work.done.into_values().collect());
             }
             continue;
         }
-        report(work.tokens, work.done.len() as f64 / all as f64);
+        report(work.tokens, work.done.len() as f64 / texts.len() as f64);
         let last: Vec<[u32; 2]> =
             work.live.iter().map(|one| [one.slot, one.text[one.text.len() - 1]]).collect();
         let appends: Vec<Append<'_>> =
@@ -180,6 +195,8 @@ struct Work<'a> {
     free: Vec<u32>,
     /// Number of the text that enters next.
     next: usize,
+    /// Number behind the last.
+    end: usize,
     live: Vec<Live>,
     done: BTreeMap<usize, Continuation>,
     tokens: u64,
@@ -191,7 +208,7 @@ impl Work<'_> {
         let (prompts, samples) = (self.request.prompts, self.request.samples);
         let mut entering: Vec<Entering> = Vec::new();
         let mut tokens = 0;
-        while self.next < prompts.len() * samples {
+        while self.next < self.end {
             let (prompt, sample) = (self.next / samples, self.next % samples);
             let same = entering.last().is_some_and(|last| last.prompt == prompt);
             let more = if same { 0 } else { prompts[prompt].len() };

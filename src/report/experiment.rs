@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::html::escape;
 use super::plot::{Line, Point, plot};
-use super::sheet::{sheet, table};
+use super::sheet::{percent, sheet, table};
 use crate::artifact::effects::{
     CURVES, CurveRow, EFFECTS, EffectRow, SETS, SetRow, read_curves, read_effects, read_sets,
 };
@@ -194,8 +194,4 @@ fn neurons(body: &mut String, effects: &[EffectRow]) {
         let _ = write!(body, "<h3>{}</h3>", escape(method));
         table(body, &["neuron", "importance", "effect", "q", "coarse sets"], rows);
     }
-}
-
-fn percent(share: f64, error: f64) -> String {
-    format!("{:.1} ± {:.1} %", 100.0 * share, 100.0 * error)
 }

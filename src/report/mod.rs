@@ -10,24 +10,28 @@ mod plot;
 mod probing;
 mod sheet;
 mod short;
+mod steering;
 
 use std::path::{Path, PathBuf};
 
 use crate::artifact::atomic::write_bytes_atomic;
 use crate::artifact::effects::EFFECTS;
 use crate::artifact::probing::PROBES;
+use crate::artifact::steering::STEER;
 use crate::error::Result;
 
 /// File name in a run folder.
 pub const REPORT: &str = "report.html";
 
 /// Writes `report.html` in `run_folder` from its manifest and tables, and returns its path. The tables
-/// that are there say whether it was a run over a corpus, an experiment or a run of probes.
+/// that are there say whether it was a run over a corpus, an experiment, a run of
+/// probes or steered texts.
 pub fn build(run_folder: &Path) -> Result<PathBuf> {
     let there = |name: &str| run_folder.join(name).exists();
     let page = match () {
         () if there(EFFECTS) => experiment::page(run_folder)?,
         () if there(PROBES) => probing::page(run_folder)?,
+        () if there(STEER) => steering::page(run_folder)?,
         () => html::page(&gather::gather(run_folder)?),
     };
     let path = run_folder.join(REPORT);

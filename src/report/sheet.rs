@@ -45,3 +45,8 @@ pub(super) fn table(body: &mut String, heads: &[&str], rows: impl Iterator<Item 
     }
     body.push_str("</tbody></table>");
 }
+
+/// A share with its standard error.
+pub(super) fn percent(share: f64, error: f64) -> String {
+    format!("{:.1} ± {:.1} %", 100.0 * share, 100.0 * error)
+}

@@ -137,6 +137,6 @@ fn check_owner(path: &Path, bytes: &[u8], run_id: &str) -> Result<()> {
             &owner.run_id[..owner.run_id.len().min(12)],
             &run_id[..12]
         ),
-        "choose another folder with out=, or delete this one",
+        "choose another out, or delete this folder",
     ))
 }

@@ -5,5 +5,5 @@ mod cli;
 mod decode;
 mod measures;
 mod sample;
-mod steer;
-mod texts;
+pub(crate) mod steer;
+pub(crate) mod texts;

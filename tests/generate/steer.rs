@@ -149,7 +149,7 @@ const LAYER: &str = "layers.2.mlp_act";
 
 /// A run folder of three ranked neurons among ten: neuron n has mean n and deviation n + 1; of the
 /// class its values lie evenly in [4, 8], of the others in [0, 4].
-fn by_hand(folder: &Path) -> PathBuf {
+pub(crate) fn by_hand(folder: &Path) -> PathBuf {
     let out = folder.join("by_hand");
     let shape = crate::run_folder::Shape { layers: 4, width: 1024, ..Default::default() };
     crate::run_folder::write(&out, &shape);
@@ -215,7 +215,7 @@ fn by_hand(folder: &Path) -> PathBuf {
 }
 
 /// The ranking that most cases ask for.
-const OF_WAR: [&str; 6] = ["--method", "ap", "--label", "word", "--concept", "war"];
+pub(crate) const OF_WAR: [&str; 6] = ["--method", "ap", "--label", "word", "--concept", "war"];
 
 #[test]
 fn what_a_ranking_does_not_give_is_refused() {

@@ -11,7 +11,7 @@ use electrode::generate::continuation::On;
 use electrode::generate::sample::Sampling;
 use electrode::run::generate::{Generation, Text, TextArm, TextConfig};
 
-pub(super) fn config() -> TextConfig {
+pub(crate) fn config() -> TextConfig {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-gpt2-en");
     let prompts = ["The man went to the", "She", "In the city of London , the first of the two"];
     TextConfig {

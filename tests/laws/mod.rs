@@ -2,4 +2,5 @@
 
 pub(crate) mod data;
 mod merge;
+mod pieces;
 mod tree;

@@ -9,6 +9,7 @@ mod gpu_memory;
 mod gpu_trained;
 pub(crate) mod gpus;
 mod memory;
+mod pieces;
 mod planted;
 mod refused;
 mod same_bits;

@@ -10,7 +10,7 @@ use super::{Bench, assert_same, finish, leftovers, snapshot, tables};
 const KILLS: u64 = 20;
 
 /// Waits until something is true of a running child; false if the child ends first.
-fn wait(child: &mut Child, ready: impl Fn() -> bool) -> bool {
+pub(super) fn wait(child: &mut Child, ready: impl Fn() -> bool) -> bool {
     let patience = Instant::now() + Duration::from_secs(120);
     while Instant::now() < patience {
         if ready() {
@@ -25,7 +25,7 @@ fn wait(child: &mut Child, ready: impl Fn() -> bool) -> bool {
 }
 
 /// Through the shell, whose `kill` knows the names of signals.
-fn signal(child: &Child, name: &str) {
+pub(super) fn signal(child: &Child, name: &str) {
     let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", child.id())).status();
     assert!(sent.expect("a shell").success(), "{name} to a process of ours");
 }

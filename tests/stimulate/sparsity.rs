@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use electrode::artifact::sparsity::{
-    FIRING, FiringRow, PERPLEXITY, PerplexityRow, SPARSITY, SparsityRow,
+    FIRING, FIRING_HISTOGRAM, FiringBinRow, FiringRow, PERPLEXITY, PerplexityRow, SPARSITY,
+    SparsityRow,
 };
 use electrode::artifact::table::read_table;
 use electrode::capture::collect::Collector;
@@ -227,7 +228,7 @@ fn pruned_perplexities_are_those_of_models_cut_by_hand() {
 #[test]
 fn bisection_ends_at_the_strongest_that_is_allowed() {
     use electrode::stimulate::sparsity::perplexity::{Means, Probe, Pruned};
-    let tried = bisect(20, |strength| {
+    let tried = bisect(1e-6, |strength| {
         let pruned = Pruned { perplexity: 1.0, active: vec![1.0] };
         let within = strength <= 0.3;
         Ok(Probe { means: Means::Cett, parameter: strength, cut: Cut::Nothing, pruned, within })
@@ -235,6 +236,28 @@ fn bisection_ends_at_the_strongest_that_is_allowed() {
     let tried = tried.expect("tries");
     let best = tried.iter().rfind(|probe| probe.within).expect("some are").parameter;
     assert!((best - 0.3).abs() < 1e-5 && best <= 0.3, "{best}");
+}
+
+/// The best c keeps the perplexity, one a tolerance further does not, and every layer's CETT was
+/// measured near it and not above.
+fn the_largest_c_was_measured(rows: &[SparsityRow], probes: &[PerplexityRow], tolerance: f64) {
+    let of = |within: bool| {
+        let rows = probes.iter().filter(move |row| row.method == "cett" && row.within == within);
+        rows.filter_map(|row| row.parameter)
+    };
+    let (most, least) = (of(true).fold(0.0, f64::max), of(false).fold(1.0, f64::min));
+    assert!(most < least && least - most <= tolerance, "{most} is kept, {least} is not");
+    let ppl: Vec<_> = rows.iter().filter(|row| row.definition == "ppl").collect();
+    assert_eq!(ppl.len(), 1 + 4);
+    for row in ppl {
+        let cett = row.cett.expect("measured");
+        assert!(row.c == Some(most) && cett <= most && cett > most - tolerance, "{row:?}");
+        let point = |other: &&SparsityRow| {
+            (other.layer, other.threshold, other.cett) == (row.layer, row.threshold, row.cett)
+        };
+        let curve = rows.iter().filter(|row| row.definition == "curve");
+        assert!(row.layer.is_none() || curve.filter(point).count() == 1, "{row:?} is on its curve");
+    }
 }
 
 #[test]
@@ -245,7 +268,7 @@ fn the_command_writes_what_it_promises() {
     std::fs::write(&text, line.repeat(12)).expect("written");
     let (text, out) = (text.display().to_string(), out.display().to_string());
     let args = ["sparsity", "--model", "models/tiny-gpt2-en", "--corpus", &text, "--out", &out];
-    let more = ["--device", "cpu", "--tokens", "120", "--probes", "6", "--cett", "0.1,0.3"];
+    let more = ["--device", "cpu", "--tokens", "120", "--tolerance", "0.02", "--cett", "0.1,0.3"];
     let ran = crate::cli::run(&[&args[..], &more].concat());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains("Sparsest within"), "{}", ran.stdout);
@@ -267,7 +290,23 @@ fn the_command_writes_what_it_promises() {
         assert_eq!(best.len(), 1, "{method}");
         assert!(best[0].ratio <= 1.01 && best[0].activation_ratio < 1.0, "{:?}", best[0]);
     }
+    the_largest_c_was_measured(&rows, &probes, 0.02);
+    let bins: Vec<FiringBinRow> = read_table(&path.join(FIRING_HISTOGRAM)).expect("reads");
     let firing: Vec<FiringRow> = read_table(&path.join(FIRING)).expect("reads");
+    for layer in 0..4 {
+        let of = |low: f64, high: f64| {
+            let rows = firing.iter().filter(|row| row.layer == layer);
+            rows.filter(|row| row.rate > low && row.rate <= high && !row.always).count() as i64
+        };
+        let never = firing.iter().filter(|row| row.layer == layer && row.never).count() as i64;
+        let always = firing.iter().filter(|row| row.layer == layer && row.always).count() as i64;
+        let bins: Vec<_> = bins.iter().filter(|row| row.layer == Some(layer)).collect();
+        assert_eq!(bins.iter().map(|row| row.neurons).sum::<i64>(), 1024);
+        assert_eq!((bins[0].neurons, bins[21].neurons), (never, always));
+        for row in &bins[1..21] {
+            assert_eq!(row.neurons, of(row.low, row.high), "{row:?}");
+        }
+    }
     assert_eq!(firing.len(), 4 * 1024);
     assert!(firing.iter().all(|row| row.never == (row.rate == 0.0)));
     let wrong = crate::cli::run(&[&args[..], &["--cett", "1.5"]].concat());

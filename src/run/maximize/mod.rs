@@ -2,16 +2,25 @@
 //! same neurons on a corpus.
 
 mod corpus;
+mod kept;
 pub mod neurons;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use serde_json::{Map, Value, json};
 
 use self::corpus::CorpusValues;
+use self::kept::Kept;
 use super::devices::{Devices, open};
+use super::pieces::Pieces;
+use super::provenance::model_facts;
+use super::record::{Clock, Record, sites_of};
+use crate::accumulate::list::List;
 use crate::artifact::atomic::write_bytes_atomic;
-use crate::config::Dtype;
+use crate::artifact::manifest::{CorpusFacts, Timings};
+use crate::config::{Dtype, ModelConfig};
+use crate::corpus::block::Counts;
 use crate::corpus::tokenize::Tokenizer;
 use crate::device::cpu::CpuDevice;
 use crate::device::gradient_ops::GradientOps;
@@ -19,7 +28,10 @@ use crate::engine::tokenizer::open_tokenizer;
 use crate::error::Result;
 use crate::id::NeuronId;
 use crate::model::Model;
-use crate::stimulate::maximize::{Maximized, Outcome, Settings, layers_needed, maximize};
+use crate::stimulate::maximize::{Maximized, Outcome, Search, Settings, layers_needed};
+
+/// Tokens of the texts that a CPU moves, and keeps, together: more at once are no faster there.
+const CPU_GROUP: usize = 256;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -60,38 +72,116 @@ pub struct Best {
     pub corpus: Option<(f32, f64)>,
 }
 
-/// Makes the texts and writes one JSON object a line: a text, or a neuron that was left out.
-pub fn maximize_neurons(config: &MaximizeConfig, told: impl FnMut(f64)) -> Result<Vec<Best>> {
+/// Makes the texts and writes one JSON object a line: a text, or a neuron that was left out; beside it
+/// a manifest. Goes on where an earlier attempt at the same file stopped.
+pub fn maximize_neurons(
+    config: &MaximizeConfig,
+    stop: &AtomicBool,
+    told: impl FnMut(f64),
+) -> Result<Vec<Best>> {
     let devices = Devices::choose(config.device.as_deref(), config.dtype)?;
     let tokens = config.batch_tokens.unwrap_or(devices.batch_tokens());
-    match devices {
-        Devices::Cpu => on(CpuDevice, config, tokens, told),
+    match &devices {
+        Devices::Cpu => on(CpuDevice, config, (&devices, tokens, CPU_GROUP), (stop, told)),
         Devices::Cuda(found) => {
             let gpu = found.first().expect("at least one");
-            on(open(gpu, config.dtype)?, config, tokens, told)
+            let ops = open(gpu, config.dtype)?;
+            on(ops, config, (&devices, tokens, usize::MAX), (stop, told))
         }
     }
 }
 
+/// `group` is how many tokens of texts are kept together at most.
 fn on<O: GradientOps>(
     ops: O,
     config: &MaximizeConfig,
-    batch_tokens: usize,
-    told: impl FnMut(f64),
+    (devices, batch_tokens, group): (&Devices, usize, usize),
+    (stop, mut told): (&AtomicBool, impl FnMut(f64)),
 ) -> Result<Vec<Best>> {
-    let mut model = Model::open(&config.model)?;
+    let (clock, mut model) = (Clock::start(), Model::open(&config.model)?);
     let tokenizer = open_tokenizer(&model, config.add_bos)?;
     let corpus = config.run.as_deref().map(CorpusValues::load).transpose()?;
+    let record = record(config, (&model, &tokenizer), devices)?;
     let mut allowed = tokenizer.ordinary();
     allowed.retain(|&token| (token as usize) < model.spec.vocab);
     // Blocks above the last neuron are neither loaded nor run.
     model.spec.layers = layers_needed(&model.spec, &config.neurons, config.settings.fluency);
-    let around = [tokenizer.before(), tokenizer.after()];
-    let settings = (&config.settings, batch_tokens);
-    let asked = (&config.neurons[..], &allowed[..], around);
-    let outcomes = maximize(ops, &model, settings, asked, told)?;
+    let asked = (&config.neurons[..], &allowed[..], [tokenizer.before(), tokenizer.after()]);
+    let mut search = Search::new(ops, &model, (&config.settings, batch_tokens), asked)?;
+    let pieces = Pieces::of_file(&config.out, record.run_id, stop)?;
+    let count = u32::try_from(config.neurons.len()).expect("neurons are few");
+    let mut stage = pieces.stage::<List>(("neurons", &[]), (), count)?;
+    let missing: Vec<usize> = stage.missing().into_iter().map(|n| n as usize).collect();
+    let mut done = config.neurons.len() - missing.len();
+    for group in search.groups(&missing, group) {
+        stage.check_stop()?;
+        let made = search.texts(&group, |share| {
+            told((done as f64 + share * group.len() as f64) / f64::from(count));
+        })?;
+        for (&number, outcome) in group.iter().zip(&made) {
+            let number = u32::try_from(number).expect("neurons are few");
+            stage.add(number, List::of(&[Kept::of(outcome)], counts(outcome)))?;
+        }
+        done += group.len();
+    }
+    let list = stage.finish()?;
+    let tokens = list.counts.tokens;
+    let kept = list.items::<Kept>()?.into_iter().zip(&config.neurons);
+    let outcomes =
+        kept.map(|(kept, &neuron)| kept.outcome(neuron)).collect::<Result<Vec<Outcome>>>()?;
+    model.check_unchanged()?;
     write(&config.out, &outcomes, (config, &tokenizer, corpus.as_ref()))?;
+    let record = Record { timings: clock.timings(tokens), ..record };
+    record.write_beside(&config.out)?;
+    pieces.remove()?;
     outcomes.iter().map(|outcome| best(outcome, &tokenizer, corpus.as_ref())).collect()
+}
+
+fn counts(outcome: &Outcome) -> Counts {
+    let Outcome::Texts(texts) = outcome else { return Counts::default() };
+    let tokens = texts.iter().map(|text| text.tokens.len() as u64).sum();
+    Counts { sequences: texts.len() as u64, tokens, ..Counts::default() }
+}
+
+/// Who this is, and what it was asked.
+fn record(
+    config: &MaximizeConfig,
+    (model, tokenizer): (&Model, &Tokenizer),
+    devices: &Devices,
+) -> Result<Record> {
+    let files = model.hashes()?;
+    let neurons: Vec<String> = config.neurons.iter().map(ToString::to_string).collect();
+    let settings = format!("{:?}", config.settings);
+    let of_model = ModelConfig { path: config.model.clone(), dtype: config.dtype };
+    let facts = json!([
+        env!("CARGO_PKG_VERSION"),
+        files,
+        tokenizer.hash(),
+        devices.kind(),
+        of_model.dtype,
+        config.add_bos,
+        settings,
+        neurons,
+    ]);
+    let asked = json!({
+        "model": of_model,
+        "neurons": neurons,
+        "variant": config.variant,
+        "settings": settings,
+        "add_bos": config.add_bos,
+        "run": config.run.as_ref().map(|path| path.display().to_string()),
+    });
+    Ok(Record {
+        run_id: *blake3::hash(facts.to_string().as_bytes()).as_bytes(),
+        config: asked,
+        model: model_facts((model, &files), &of_model, config.neurons.len() as u64)?,
+        corpus: CorpusFacts::default(),
+        sites: sites_of(&config.neurons),
+        pieces: config.neurons.len() as u64,
+        devices: devices.facts(),
+        timings: Timings::default(),
+        notes: Vec::new(),
+    })
 }
 
 fn best(outcome: &Outcome, tokenizer: &Tokenizer, corpus: Option<&CorpusValues>) -> Result<Best> {

@@ -5,6 +5,7 @@ mod arms;
 mod experts;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 pub use arms::{Act, Spacing, Value};
 pub use experts::RankingName;
@@ -12,19 +13,25 @@ pub use experts::RankingName;
 use self::arms::Maker;
 use self::experts::Experts;
 use super::Report;
-use super::folder::RunFolder;
 use super::generate::{Generation, Summary, Text, TextArm, TextConfig, json_lines};
+use super::pieces::Pieces;
+use super::provenance::model_facts;
+use super::record::{Clock, Record, input, sites_of};
 use crate::artifact::atomic::write_bytes_atomic;
-use crate::artifact::manifest::{Manifest, write_json_atomic};
+use crate::artifact::manifest::{CorpusFacts, Manifest, Timings, write_json_atomic};
 use crate::artifact::steering::{STEER, SteerRow, write_steering};
 use crate::artifact::tables::{HISTOGRAMS, NEURONS, RANKINGS};
 use crate::capture::plan::Edits;
+use crate::config::ModelConfig;
+use crate::corpus::block::Counts;
 use crate::device::suffix_ops::SuffixOps;
 use crate::error::{Error, Result};
 use crate::generate::continuation::On;
 use crate::generate::measures::{Share, WordList};
-use crate::hash::{blake3_of_bytes, blake3_of_file};
+use crate::hash::hex;
+use crate::id::NeuronId;
 use crate::model::ModelSpec;
+use crate::report;
 
 /// Random sets at each strength, at most.
 const MOST_DRAWS: u32 = 100;
@@ -73,8 +80,7 @@ pub struct Steering {
     method: String,
     words: Vec<(String, WordList)>,
     arms: Vec<Named>,
-    run_id: String,
-    settings: serde_json::Value,
+    record: Record,
 }
 
 impl Steering {
@@ -99,39 +105,58 @@ impl Steering {
         let maker = Maker::new(config.act, &experts, classes.as_deref())?;
         let arms = arms(&config, &maker)?;
         let settings = settings(&config, &experts.method, &maker);
-        let run_id = run_id(&config, &generation, &settings)?;
+        let record = record(&config, &generation, (settings, &experts.top))?;
         let method = experts.method.clone();
-        let steering = Self { generation, method, words, arms, run_id, settings, config };
+        let steering = Self { generation, method, words, arms, record, config };
         steering.generation.check_arms(&steering.plain())?;
         Ok(steering)
     }
 
-    /// Generates everything where the configuration says, and writes the folder.
-    pub fn run(&self, report: Report<'_>) -> Result<Vec<SteerRow>> {
-        let folder = RunFolder::open_at(self.config.out.clone(), self.run_id.clone())?;
-        let texts = self.generation.run(&self.plain(), true, report)?;
-        self.write(&folder, &texts)
+    /// Generates everything where the configuration says, and writes the folder. Goes on where an
+    /// earlier attempt in the same folder stopped.
+    pub fn run(&self, stop: &AtomicBool, report: Report<'_>) -> Result<Vec<SteerRow>> {
+        let (pieces, clock) = (self.pieces(stop)?, Clock::start());
+        let texts = self.generation.texts((&self.plain(), true), Some(&pieces), report)?;
+        self.write(pieces, &texts, &clock)
     }
 
     /// As [`Self::run`], on this device.
-    pub fn run_on<O: SuffixOps>(&self, ops: O, report: Report<'_>) -> Result<Vec<SteerRow>> {
-        let folder = RunFolder::open_at(self.config.out.clone(), self.run_id.clone())?;
-        let texts = self.generation.run_on(ops, (&self.plain(), true), report)?;
-        self.write(&folder, &texts)
+    pub fn run_on<O: SuffixOps>(
+        &self,
+        ops: O,
+        stop: &AtomicBool,
+        report: Report<'_>,
+    ) -> Result<Vec<SteerRow>> {
+        let (pieces, clock) = (self.pieces(stop)?, Clock::start());
+        let texts = self.generation.texts_on(ops, (&self.plain(), true), Some(&pieces), report)?;
+        self.write(pieces, &texts, &clock)
+    }
+
+    fn pieces<'a>(&self, stop: &'a AtomicBool) -> Result<Pieces<'a>> {
+        Pieces::of_folder(self.config.out.clone(), self.record.run_id, stop)
     }
 
     fn plain(&self) -> Vec<TextArm> {
         self.arms.iter().map(|named| named.arm.clone()).collect()
     }
 
-    fn write(&self, folder: &RunFolder, texts: &[Vec<Text>]) -> Result<Vec<SteerRow>> {
-        folder.own()?;
+    fn write(
+        &self,
+        pieces: Pieces<'_>,
+        texts: &[Vec<Text>],
+        clock: &Clock,
+    ) -> Result<Vec<SteerRow>> {
         let each = self.arms.iter().zip(texts);
         let rows: Vec<SteerRow> = each.flat_map(|(arm, texts)| self.rows(arm, texts)).collect();
-        let path = folder.path();
+        let path = pieces.folder().path();
         write_bytes_atomic(&path.join(GENERATIONS), json_lines(texts).as_bytes())?;
-        write_json_atomic(&path.join(SETTINGS), &self.settings)?;
-        write_steering(&path.join(STEER), &self.run_id, rows.iter().cloned())?;
+        write_json_atomic(&path.join(SETTINGS), &self.record.config)?;
+        write_steering(&path.join(STEER), &hex(&self.record.run_id), rows.iter().cloned())?;
+        let tokens = texts.iter().flatten().map(|text| text.tokens.len() as u64).sum();
+        let record = Record { timings: clock.timings(tokens), ..self.record.clone() };
+        record.write_in(path, &[GENERATIONS, SETTINGS, STEER])?;
+        report::build(path)?;
+        pieces.remove()?;
         Ok(rows)
     }
 
@@ -250,29 +275,42 @@ fn settings(config: &SteerConfig, method: &str, maker: &Maker<'_>) -> serde_json
     })
 }
 
-/// Hash of everything that may change a number.
-fn run_id(
+/// Who this is, what it was asked, and everything that may change a number.
+fn record(
     config: &SteerConfig,
     generation: &Generation,
-    settings: &serde_json::Value,
-) -> Result<String> {
-    let mut hashes = Vec::new();
+    (settings, experts): (serde_json::Value, &[NeuronId]),
+) -> Result<Record> {
     let tables = [RANKINGS, NEURONS, HISTOGRAMS].map(|name| config.run.join(name));
     let lists = config.presence.iter().map(|(_, path)| path.clone());
-    for path in tables.into_iter().chain(lists).filter(|path| path.exists()) {
-        hashes.push(blake3_of_file(&path)?);
-    }
+    let read = tables.into_iter().chain(lists).filter(|path| path.exists());
+    let read = read.map(|path| input(&path)).collect::<Result<Vec<_>>>()?;
+    let hashes: Vec<_> = read.iter().map(|file| &file.blake3).collect();
     let names: Vec<&str> = config.presence.iter().map(|(name, _)| name.as_str()).collect();
     let prompts: Vec<&str> = generation.prompts.iter().map(|prompt| prompt.text.as_str()).collect();
+    let files = generation.model.hashes()?;
     let facts = serde_json::json!([
         env!("CARGO_PKG_VERSION"),
         settings,
-        generation.model.hashes()?,
+        files,
         generation.tokenizer_hash(),
         generation.device_kind(),
         hashes,
         names,
         prompts,
     ]);
-    Ok(blake3_of_bytes(facts.to_string().as_bytes()))
+    let texts = &config.texts;
+    let of_model = ModelConfig { path: texts.model.clone(), dtype: texts.dtype };
+    let counts = Counts { documents: prompts.len() as u64, ..Counts::default() };
+    Ok(Record {
+        run_id: *blake3::hash(facts.to_string().as_bytes()).as_bytes(),
+        config: settings,
+        model: model_facts((&generation.model, &files), &of_model, config.top as u64)?,
+        corpus: CorpusFacts { files: read, counts },
+        sites: sites_of(experts),
+        pieces: generation.pieces_of(1 + config.strengths.len() * (1 + config.random as usize)),
+        devices: generation.device_facts(),
+        timings: Timings::default(),
+        notes: Vec::new(),
+    })
 }

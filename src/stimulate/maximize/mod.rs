@@ -11,7 +11,7 @@ pub mod refine;
 pub mod relax;
 pub mod vocabulary;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::ascent::{Ascent, At, Frame, Texts};
 use self::refine::refine;
@@ -121,67 +121,110 @@ pub fn layers_needed(spec: &ModelSpec, neurons: &[NeuronId], fluency: f32) -> us
     if fluency == 0.0 { last.min(spec.layers) } else { spec.layers }
 }
 
-/// Makes texts for each neuron, in the order asked for. `before` and `after` are the special tokens
-/// around every text, `allowed` the tokens that texts may be made of, ascending. Of the model only
-/// [`layers_needed`] have to be there. `told` hears the share that is done.
-///
-/// The same seed gives the same texts, whatever the threads, and whatever other neurons are asked
-/// beside.
+/// Makes texts for each neuron, in the order asked for, see [`Search`]. `told` hears the share that is
+/// done.
 pub fn maximize<O: GradientOps>(
     ops: O,
     model: &Model,
-    (settings, batch_tokens): (&Settings, usize),
-    asked: (&[NeuronId], &[u32], [&[u32]; 2]),
+    settings: (&Settings, usize),
+    asked: Asked<'_>,
     mut told: impl FnMut(f64),
 ) -> Result<Vec<Outcome>> {
-    let (neurons, allowed, [before, after]) = asked;
-    let frame = Frame { before: before.to_vec(), after: after.to_vec(), length: settings.length };
-    check(model, settings, neurons, &frame)?;
-    let mut vocabulary = Vocabulary::new(&ops, model, allowed.to_vec())?;
-    let sites: BTreeSet<Site> = neurons.iter().map(|neuron| neuron.site).collect();
-    let limits = Limits { tokens: batch_tokens.max(frame.tokens()), sequence: frame.tokens() };
-    let fluent = settings.fluency != 0.0;
-    let run = Differentiable::new(ops, model, limits, (&sites, fluent))?;
-    let first = neurons.first().expect("checked").site;
-    let mut ascent = Ascent::new(run, model, (frame, settings.at, settings.fluency), first)?;
-    let mut outcomes: Vec<Option<Outcome>> = vec![None; neurons.len()];
+    let mut search = Search::new(ops, model, settings, asked)?;
+    let count = asked.0.len();
+    let mut outcomes: Vec<Option<Outcome>> = vec![None; count];
     let mut done = 0;
-    for &site in &sites {
-        ascent.read_at(site)?;
-        let here: Vec<usize> = (0..neurons.len()).filter(|&n| neurons[n].site == site).collect();
-        let mut climbers = Vec::new();
-        let at_once = (ascent.room() / settings.restarts as usize).max(1);
-        for numbers in here.chunks(at_once) {
-            let drawn = numbers.iter().flat_map(|&number| {
-                Climber::of(neurons[number], number, settings, vocabulary.allowed())
-            });
-            let (moving, still) = screen(&mut ascent, &vocabulary, drawn.collect(), settings)?;
-            climbers.extend(moving);
-            for (number, value) in still {
-                outcomes[number] = Some(Outcome::Constant(neurons[number], value));
-            }
+    for group in search.groups(&(0..count).collect::<Vec<_>>(), usize::MAX) {
+        let made = search.texts(&group, |share| {
+            told((f64::from(done) + share * group.len() as f64) / count as f64);
+        })?;
+        group.iter().zip(made).for_each(|(&number, made)| outcomes[number] = Some(made));
+        done += u32::try_from(group.len()).expect("neurons are few");
+    }
+    Ok(outcomes.into_iter().map(|outcome| outcome.expect("every neuron was asked")).collect())
+}
+
+/// The neurons, the tokens that texts may be made of, ascending, and the special tokens before and
+/// after every text.
+pub type Asked<'a> = (&'a [NeuronId], &'a [u32], [&'a [u32]; 2]);
+
+/// A search for texts, ready on a device. Of the model only [`layers_needed`] have to be there.
+///
+/// The same seed gives the same texts, whatever the threads, and whatever other neurons are asked
+/// beside.
+pub struct Search<'a, O: GradientOps> {
+    ascent: Ascent<O>,
+    vocabulary: Vocabulary<O>,
+    settings: &'a Settings,
+    neurons: &'a [NeuronId],
+}
+
+impl<'a, O: GradientOps> Search<'a, O> {
+    /// Refuses what cannot be asked of this model.
+    pub fn new(
+        ops: O,
+        model: &Model,
+        (settings, batch_tokens): (&'a Settings, usize),
+        (neurons, allowed, [before, after]): Asked<'a>,
+    ) -> Result<Self> {
+        let frame =
+            Frame { before: before.to_vec(), after: after.to_vec(), length: settings.length };
+        check(model, settings, neurons, &frame)?;
+        let vocabulary = Vocabulary::new(&ops, model, allowed.to_vec())?;
+        let sites: BTreeSet<Site> = neurons.iter().map(|neuron| neuron.site).collect();
+        let limits = Limits { tokens: batch_tokens.max(frame.tokens()), sequence: frame.tokens() };
+        let run = Differentiable::new(ops, model, limits, (&sites, settings.fluency != 0.0))?;
+        let first = neurons.first().expect("checked").site;
+        let ascent = Ascent::new(run, model, (frame, settings.at, settings.fluency), first)?;
+        Ok(Self { ascent, vocabulary, settings, neurons })
+    }
+
+    /// Numbers of neurons, in groups of one site each that are asked at once: as many as a batch
+    /// takes, and at most so many tokens of texts, but one neuron at least.
+    pub fn groups(&self, numbers: &[usize], tokens: usize) -> Vec<Vec<usize>> {
+        let texts = self.ascent.room().min(tokens / self.settings.length);
+        let at_once = (texts / self.settings.restarts as usize).max(1);
+        let mut by_site: BTreeMap<Site, Vec<usize>> = BTreeMap::new();
+        for &number in numbers {
+            by_site.entry(self.neurons[number].site).or_default().push(number);
+        }
+        by_site.values().flat_map(|of| of.chunks(at_once).map(<[usize]>::to_vec)).collect()
+    }
+
+    /// The outcome of each neuron of a group, in its order. `told` hears the share that is done.
+    pub fn texts(&mut self, group: &[usize], mut told: impl FnMut(f64)) -> Result<Vec<Outcome>> {
+        let Self { ascent, vocabulary, settings, neurons } = self;
+        ascent.read_at(neurons[group[0]].site)?;
+        let drawn = group.iter().enumerate().flat_map(|(place, &number)| {
+            Climber::of(neurons[number], place, settings, vocabulary.allowed())
+        });
+        let (climbers, still) = screen(ascent, vocabulary, drawn.collect(), settings)?;
+        let mut outcomes = vec![Outcome::Texts(Vec::new()); group.len()];
+        for (place, value) in still {
+            outcomes[place] = Outcome::Constant(neurons[group[place]], value);
         }
         let cells = (CELLS / (settings.length * vocabulary.size())).max(1);
+        let mut done = 0;
         for part in climbers.chunks(ascent.room().min(cells)) {
-            let made = climb((&mut ascent, &mut vocabulary), settings, part)?;
+            let made = climb((&mut *ascent, &mut *vocabulary), settings, part)?;
             for (climber, text) in part.iter().zip(made) {
-                match &mut outcomes[climber.number] {
-                    Some(Outcome::Texts(texts)) => texts.push(text),
-                    other => *other = Some(Outcome::Texts(vec![text])),
+                if let Outcome::Texts(texts) = &mut outcomes[climber.place] {
+                    texts.push(text);
                 }
             }
             done += part.len();
-            told(done as f64 / (neurons.len() * settings.restarts as usize) as f64);
+            told(done as f64 / climbers.len() as f64);
         }
-    }
-    let mut outcomes: Vec<Outcome> =
-        outcomes.into_iter().map(|outcome| outcome.expect("every neuron was asked")).collect();
-    for outcome in &mut outcomes {
-        if let Outcome::Texts(texts) = outcome {
-            texts.sort_by(|a, b| b.climbed.total_cmp(&a.climbed).then(a.restart.cmp(&b.restart)));
+        for outcome in &mut outcomes {
+            if let Outcome::Texts(texts) = outcome {
+                let order = |a: &Maximized, b: &Maximized| {
+                    b.climbed.total_cmp(&a.climbed).then(a.restart.cmp(&b.restart))
+                };
+                texts.sort_by(order);
+            }
         }
+        Ok(outcomes)
     }
-    Ok(outcomes)
 }
 
 /// Refuses what cannot be asked of this model.
@@ -224,8 +267,8 @@ fn check(model: &Model, settings: &Settings, neurons: &[NeuronId], frame: &Frame
 #[derive(Clone, Debug)]
 struct Climber {
     neuron: NeuronId,
-    /// Of the neuron among those asked.
-    number: usize,
+    /// Of the neuron in its group.
+    place: usize,
     restart: u32,
     /// The random text it begins with, `[L]`.
     tokens: Vec<u32>,
@@ -237,7 +280,7 @@ struct Climber {
 
 impl Climber {
     /// All restarts of a neuron. What is drawn depends on seed, restart and position alone.
-    fn of(neuron: NeuronId, number: usize, settings: &Settings, allowed: &[u32]) -> Vec<Self> {
+    fn of(neuron: NeuronId, place: usize, settings: &Settings, allowed: &[u32]) -> Vec<Self> {
         let stream = |restart: u32, position: usize| {
             let place = (u64::from(restart) << 32) | position as u64;
             mix(mix(settings.seed.wrapping_add(GAMMA)) ^ mix(place.wrapping_add(GAMMA)))
@@ -250,13 +293,13 @@ impl Climber {
             let streams: Vec<u64> =
                 (0..settings.length).map(|position| stream(restart, position)).collect();
             let tokens = streams.iter().map(|&stream| token(stream)).collect();
-            Self { neuron, number, restart, tokens, streams, random: 0.0 }
+            Self { neuron, place, restart, tokens, streams, random: 0.0 }
         };
         (0..settings.restarts).map(climber).collect()
     }
 }
 
-/// Climbers of neurons that move, and the numbers of those that do not, with their values.
+/// Climbers of neurons that move, and the places of those that do not, with their values.
 type Screened = (Vec<Climber>, Vec<(usize, f32)>);
 
 /// Runs the random texts of some neurons, and takes out those that are constant.
@@ -278,7 +321,7 @@ fn screen<O: GradientOps>(
     for ((own, values), gradient) in of_neurons.zip(gradients) {
         let same = values.iter().all(|value| value.to_bits() == values[0].to_bits());
         if same && gradient.iter().all(|g| *g == 0.0) {
-            still.push((own[0].number, values[0]));
+            still.push((own[0].place, values[0]));
             continue;
         }
         for (climber, value) in own.iter_mut().zip(values) {

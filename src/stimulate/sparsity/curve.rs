@@ -62,19 +62,29 @@ impl Curve {
         }
     }
 
-    /// The threshold of a share, linear between the points around it.
-    pub fn threshold(&self, share: f64) -> f32 {
-        let (below, above) = self.around(share);
-        let Some(above) = above else { return below.threshold };
-        let part = (share - below.cett) / (above.cett - below.cett).max(f64::MIN_POSITIVE);
+    /// Thresholds that bring the points around a share nearer to it: where a line between them meets
+    /// the share, a little to both sides, and the middle. None where the points are at most
+    /// `tolerance` of CETT apart, or no number lies between their thresholds.
+    pub fn nearer(&self, share: f64, tolerance: f64) -> Vec<f32> {
+        let (below, Some(above)) = self.around(share) else { return Vec::new() };
+        if above.cett - below.cett <= tolerance {
+            return Vec::new();
+        }
+        let part = ((share - below.cett) / (above.cett - below.cett)).clamp(0.0, 1.0);
+        let part = if part.is_nan() { 0.5 } else { part };
+        let parts = [part * (1.0 - BESIDE), part, part + (1.0 - part) * BESIDE, 0.5];
         let (low, high) = (f64::from(below.threshold), f64::from(above.threshold));
         #[expect(clippy::cast_possible_truncation, reason = "thresholds of f32 values")]
-        {
-            (low + (high - low) * part.clamp(0.0, 1.0)) as f32
-        }
+        let mut found = parts.map(|part| (low + (high - low) * part) as f32).to_vec();
+        found.retain(|e| *e > below.threshold && *e < above.threshold);
+        found.sort_by(f32::total_cmp);
+        found.dedup();
+        found
     }
 }
 
+/// How far to both sides of a guess is looked, as a share of the way there.
+const BESIDE: f64 = 1.0 / 16.0;
 /// Thresholds below this share of one that is known are not looked for.
 pub(super) const FLOOR: f32 = 1e-4;
 
@@ -106,8 +116,29 @@ mod tests {
         let curve = curve(&[(0.0, 0.0), (4.0, 0.15), (1.0, 0.1), (2.0, 0.3), (8.0, 1.0)]);
         assert_eq!(curve.around(0.2).0.threshold, 1.0, "not 4: the curve was above 0.2 before");
         assert_eq!(curve.around(0.2).1.map(|point| point.threshold), Some(2.0));
-        assert!((curve.threshold(0.2) - 1.5).abs() < 1e-6);
-        assert_eq!(curve.threshold(1.0), 8.0);
+        assert_eq!(curve.around(1.0).0.threshold, 8.0);
+        assert_eq!(curve.nearer(0.2, 0.1), [1.46875, 1.5, 1.53125], "the middle is the guess");
+        assert!(curve.nearer(0.2, 0.25).is_empty(), "near enough");
+    }
+
+    /// Of x^2 and of a step, which no line meets.
+    #[test]
+    fn looking_nearer_ends_at_the_crossing() {
+        for (of, crossing) in [
+            ((|x: f32| f64::from(x).powi(2)) as fn(f32) -> f64, 0.3_f64.sqrt()),
+            (|x| if x < 0.7 { 0.1 } else { 0.9 }, 0.7),
+        ] {
+            let mut found = curve(&[(0.0, 0.0), (1.0, 1.0)]);
+            for _ in 0..30 {
+                let looked = found.nearer(0.3, 1e-6);
+                let point = |&e: &f32| Point { threshold: e, cett: of(e), active: 0.5 };
+                found.add(looked.iter().map(point).collect::<Vec<_>>());
+            }
+            let (below, above) = found.around(0.3);
+            let above = above.expect("there is one");
+            assert!(below.cett <= 0.3 && above.cett > 0.3, "{below:?} {above:?}");
+            assert!((f64::from(below.threshold) - crossing).abs() < 1e-5, "{below:?}");
+        }
     }
 
     #[test]

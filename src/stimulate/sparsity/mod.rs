@@ -9,12 +9,16 @@
 pub mod curve;
 pub mod perplexity;
 pub mod tail;
+pub mod tallies;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::curve::Point;
 use self::tail::Tail;
+use self::tallies::Measure;
+use crate::accumulate::tally::Tally;
 use crate::corpus::batch::Batch;
+use crate::corpus::block::Counts;
 use crate::device::backward::Differentiable;
 use crate::device::forward::{ForwardInput, SiteWork};
 use crate::device::gradient_ops::GradientOps;
@@ -130,13 +134,40 @@ impl<O: GradientOps> Sparsity<O> {
         Ok(Self { run, down, buffers })
     }
 
-    /// Layers of the model.
-    pub fn layers(&self) -> usize {
-        self.run.spec().layers
+    /// What some batches leave of a measure. Tallies of later batches merge into it.
+    pub fn tally(&mut self, batches: &[Batch], measure: &Measure<'_>) -> Result<Tally> {
+        let mut tally = match measure {
+            Measure::Firing(eps) => self.tally_firing(batches, *eps)?,
+            Measure::Cett(thresholds) => self.tally_cett(batches, thresholds)?,
+            Measure::Pruned(cut) => self.tally_pruned(batches, cut)?,
+        };
+        tally.counts = Counts {
+            sequences: batches.iter().map(|batch| batch.sequences() as u64).sum(),
+            tokens: batches.iter().map(|batch| batch.tokens.len() as u64).sum(),
+            rows: batches.iter().map(|batch| batch.rows() as u64).sum(),
+            ..Counts::default()
+        };
+        Ok(tally)
+    }
+
+    /// Layers of the model, and neurons of each.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.run.spec().layers, self.run.spec().mlp.width)
     }
 
     /// One pass: how often each neuron fires, `|x_n| > eps`, by layer.
     pub fn firing(&mut self, batches: &[Batch], eps: f32) -> Result<Vec<Firing>> {
+        let tally = self.tally(batches, &Measure::Firing(eps))?;
+        Ok(tallies::firing(&tally, self.shape()))
+    }
+
+    /// One pass: CETT at thresholds, by layer, in the order given.
+    pub fn cett(&mut self, batches: &[Batch], thresholds: &[Vec<f32>]) -> Result<Vec<Vec<Point>>> {
+        let tally = self.tally(batches, &Measure::Cett(thresholds))?;
+        Ok(tallies::points(&tally, thresholds, self.shape().1))
+    }
+
+    fn tally_firing(&mut self, batches: &[Batch], eps: f32) -> Result<Tally> {
         let Self { run, down, buffers } = self;
         let empty = Firing { counts: vec![0; run.spec().mlp.width], ..Firing::default() };
         let mut found = vec![empty; run.spec().layers];
@@ -145,11 +176,10 @@ impl<O: GradientOps> Sparsity<O> {
             let mut visitor = FiringVisitor { down, buffers, rows, eps, found };
             run_batch(run, batch, &BTreeMap::new(), &mut visitor)?;
         }
-        Ok(found)
+        Ok(tallies::of_firing(&found))
     }
 
-    /// One pass: CETT at thresholds, by layer, in the order given.
-    pub fn cett(&mut self, batches: &[Batch], thresholds: &[Vec<f32>]) -> Result<Vec<Vec<Point>>> {
+    fn tally_cett(&mut self, batches: &[Batch], thresholds: &[Vec<f32>]) -> Result<Tally> {
         let Self { run, down, buffers } = self;
         let sums = thresholds.iter().map(|list| vec![[0.0; 2]; list.len()]);
         let mut sums: Vec<Vec<[f64; 2]>> = sums.collect();
@@ -158,17 +188,7 @@ impl<O: GradientOps> Sparsity<O> {
             let mut visitor = CettVisitor { down, buffers, rows, thresholds, sums };
             run_batch(run, batch, &BTreeMap::new(), &mut visitor)?;
         }
-        let rows: usize = batches.iter().map(Batch::rows).sum();
-        let cells = rows as f64 * run.spec().mlp.width as f64;
-        let point = |(&threshold, [ratio, active]): (&f32, &[f64; 2])| Point {
-            threshold,
-            cett: ratio / rows as f64,
-            active: active / cells,
-        };
-        let of_layer = |(list, sums): (&Vec<f32>, &Vec<[f64; 2]>)| {
-            list.iter().zip(sums).map(point).collect::<Vec<Point>>()
-        };
-        Ok(thresholds.iter().zip(&sums).map(of_layer).collect())
+        Ok(tallies::of_cett(&sums, batches.iter().map(Batch::rows).sum()))
     }
 }
 

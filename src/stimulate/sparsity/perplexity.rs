@@ -8,13 +8,15 @@
 use std::collections::BTreeMap;
 
 use super::curve::{Curve, FLOOR};
+use super::tallies::{self, Measure};
 use super::{Sparsity, neuron_sites, run_batch};
+use crate::accumulate::tally::Tally;
 use crate::corpus::batch::Batch;
 use crate::device::gradient_ops::GradientOps;
 use crate::device::ops::{Edit, Ops, Write};
 use crate::device::score::Scoring;
 use crate::device::site_view::{SiteView, SiteVisitor};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::Site;
 
 use super::tail::Tail;
@@ -72,7 +74,8 @@ impl Means {
         }
     }
 
-    /// What is cut at a strength from 0 to 1, and the number that is told for it: c, k or eps.
+    /// What is cut at a strength from 0 to 1, and the number that is told for it: c, k or eps. For c
+    /// it is the largest threshold of each layer whose CETT was measured and is not above c.
     /// `largest` is the largest activation.
     pub fn cut(
         self,
@@ -82,7 +85,8 @@ impl Means {
     ) -> (Cut, f64) {
         match self {
             Self::Cett => {
-                let thresholds = curves.iter().map(|curve| curve.threshold(strength)).collect();
+                let measured = |curve: &Curve| curve.around(strength).0.threshold;
+                let thresholds = curves.iter().map(measured).collect();
                 (Cut::Tail(thresholds), strength)
             }
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
@@ -114,12 +118,13 @@ pub struct Probe {
     pub within: bool,
 }
 
-/// Tries strengths by bisection: the last one within what is allowed is the strongest known. The
-/// perplexity is taken to grow with the strength.
-pub fn bisect(probes: u32, mut test: impl FnMut(f64) -> Result<Probe>) -> Result<Vec<Probe>> {
+/// Tries strengths by bisection, until the last one within what is allowed and the first one beyond it
+/// are at most `tolerance` apart: the last within is then the strongest measured. The perplexity is
+/// taken to grow with the strength.
+pub fn bisect(tolerance: f64, mut test: impl FnMut(f64) -> Result<Probe>) -> Result<Vec<Probe>> {
     let (mut low, mut high) = (0.0, 1.0);
     let mut tried = Vec::new();
-    for _ in 0..probes {
+    while high - low > tolerance {
         let middle = (low + high) / 2.0;
         let probe = test(middle)?;
         if probe.within {
@@ -135,6 +140,11 @@ pub fn bisect(probes: u32, mut test: impl FnMut(f64) -> Result<Probe>) -> Result
 impl<O: GradientOps> Sparsity<O> {
     /// One pass of the model with its tails cut. It must have been made to be scored.
     pub fn pruned(&mut self, batches: &[Batch], cut: &Cut) -> Result<Pruned> {
+        let tally = self.tally(batches, &Measure::Pruned(cut))?;
+        tallies::pruned(&tally, self.shape().1)
+    }
+
+    pub(super) fn tally_pruned(&mut self, batches: &[Batch], cut: &Cut) -> Result<Tally> {
         let Self { run, down, buffers } = self;
         let mut edits: BTreeMap<Site, Vec<Edit>> = BTreeMap::new();
         if let Cut::Top(keep) = cut {
@@ -143,7 +153,7 @@ impl<O: GradientOps> Sparsity<O> {
                 neuron_sites(run.spec().layers).into_iter().map(|s| (s, vec![edit.clone()])),
             );
         }
-        let (layers, neurons) = (run.spec().layers, run.spec().mlp.width);
+        let layers = run.spec().layers;
         let mut visitor = Cutter {
             tail: &mut buffers.tail,
             cut,
@@ -170,13 +180,7 @@ impl<O: GradientOps> Sparsity<O> {
             scored += scores.len() as u64;
             rows_seen += batch.rows() as u64;
         }
-        if scored == 0 {
-            let what = "no token of the corpus has one before it";
-            return Err(Error::config("--corpus", what, "give longer texts"));
-        }
-        let cells = rows_seen.max(1) as f64 * neurons as f64;
-        let active = visitor.active.iter().map(|count| count / cells).collect();
-        Ok(Pruned { perplexity: (sum / scored as f64).exp(), active })
+        Ok(tallies::of_pruned([scored, rows_seen], sum, &visitor.active))
     }
 }
 
