@@ -105,7 +105,7 @@ pub fn run_on<O: Device>(
     let folder = folder::RunFolder::open(prepared)?;
     let (start, clock) = (utc_now(), Instant::now());
     let wanted: BTreeSet<Site> = prepared.sites.iter().copied().collect();
-    let setup = Setup { model: &prepared.model, limits: prepared.limits, wanted: &wanted };
+    let setup = Setup::forward(&prepared.model, prepared.limits, &wanted);
     let mut fleet = Fleet::new(slots, setup);
     report("calibrating", 0, 0.0);
     let plan = pass_plan(prepared, &mut fleet)?;
