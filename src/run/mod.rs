@@ -33,7 +33,6 @@ use crate::artifact::machine::utc_now;
 use crate::corpus::block::Counts;
 use crate::corpus::labels::LabelIndex;
 use crate::corpus::stream::{BlockStream, documents, tokenize_documents};
-use crate::device::cpu::CpuDevice;
 use crate::engine::calibrate::calibrate;
 use crate::engine::fleet::{Device, Fleet, Setup, Slot};
 use crate::engine::pass::{PassPlan, PassProgress, run_pass};
@@ -84,12 +83,10 @@ pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result
         );
     }
     match &prepared.devices {
-        Devices::Cpu => run_on(prepared, vec![Slot::new("cpu", || Ok(CpuDevice))], stop, report),
+        Devices::Cpu => run_on(prepared, vec![devices::cpu()], stop, report),
         Devices::Cuda(found) => {
-            let dtype = prepared.config.model.dtype;
-            let slot =
-                |gpu| Slot::new(devices::device_name(gpu), move || devices::open(gpu, dtype));
-            run_on(prepared, found.iter().map(slot).collect(), stop, report)
+            let slots = devices::gpus(found, prepared.config.model.dtype);
+            run_on(prepared, slots, stop, report)
         }
     }
 }
