@@ -72,16 +72,7 @@ struct PassFacts {
 /// Runs everything where the run file says; goes on where an earlier attempt in the same folder
 /// stopped.
 pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result<Finished> {
-    let memory = memory_plan(prepared, prepared.limits.tokens)?;
-    for Room { device, free } in memory.too_small() {
-        let needed = memory.on_gpu();
-        tracing::warn!(
-            device,
-            free,
-            needed,
-            "not all fits: where it does not, batches get smaller"
-        );
-    }
+    memory_plan(prepared, prepared.limits.tokens)?.warn();
     match &prepared.devices {
         Devices::Cpu => run_on(prepared, vec![devices::cpu()], stop, report),
         Devices::Cuda(found) => {

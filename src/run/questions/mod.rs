@@ -9,6 +9,7 @@ pub mod config;
 mod judge;
 pub mod keys;
 mod mask;
+mod memory;
 mod passes;
 mod ranking;
 mod resolve;
@@ -21,7 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use self::config::JudgeHow;
 pub use config::ExperimentConfig;
+pub use memory::experiment_memory;
 
 use self::passes::Passes;
 use self::ranking::Ranking;
@@ -157,12 +160,25 @@ impl Experiment {
     }
 
     /// Blocks of questions.
-    fn blocks(&self) -> u32 {
+    pub fn blocks(&self) -> u32 {
         let size = self.config.neurons.block.unwrap_or(BLOCK).max(1);
         u32::try_from(self.questions.list.len().div_ceil(size)).expect("block numbers are u32")
     }
 
-    fn run_id_hex(&self) -> String {
+    /// Whether anything asks for the means of neurons.
+    fn is_surveyed(&self) -> bool {
+        let judge = &self.config.judge;
+        let judged = judge.takes_away() && judge.how == JudgeHow::Mean;
+        judged || !judge.steer.is_empty() || self.methods.iter().any(Chosen::needs_means)
+    }
+
+    /// Tokens of a batch, where there is room for them.
+    pub fn batch_tokens(&self) -> usize {
+        self.limits.0.tokens
+    }
+
+    /// The identity as people see it.
+    pub fn run_id_hex(&self) -> String {
         crate::hash::hex(&self.run_id)
     }
 }
@@ -196,6 +212,7 @@ pub fn stimulate(
     stop: &AtomicBool,
     progress: Report<'_>,
 ) -> Result<Answered> {
+    experiment_memory(experiment)?.warn();
     match &experiment.devices {
         Devices::Cpu => stimulate_on(experiment, vec![devices::cpu()], stop, progress),
         Devices::Cuda(found) => {

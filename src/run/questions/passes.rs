@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::config::JudgeHow;
-use super::{BLOCK, Chosen, Experiment};
+use super::{BLOCK, Experiment};
 use crate::accumulate::effects::{EffectPlan, EffectState, Effects};
 use crate::corpus::block::Counts;
 use crate::device::backward::Differentiable;
@@ -129,10 +128,7 @@ impl<'a, O: SuffixOps + Device> Passes<'a, O> {
 
     /// Means of neurons, if anything asks for them.
     pub(super) fn survey(&mut self) -> Result<Option<Survey>> {
-        let config = &self.experiment.config;
-        let judged = config.judge.takes_away() && config.judge.how == JudgeHow::Mean;
-        let asked = self.experiment.methods.iter().any(Chosen::needs_means);
-        if !judged && !asked && config.judge.steer.is_empty() {
+        if !self.experiment.is_surveyed() {
             return Ok(None);
         }
         let which = &self.experiment.neurons;
