@@ -77,7 +77,7 @@ fn main() {
     let wanted: BTreeSet<Site> = sites.iter().copied().collect();
     let longest = model.spec.max_tokens.unwrap_or(2048);
     let limits = Limits { tokens: args.batch_tokens.max(longest), sequence: longest };
-    let setup = Setup { model: &model, limits, wanted: &wanted };
+    let setup = Setup::forward(&model, limits, &wanted);
     let mut fleet = Fleet::new([Slot::new("cpu", || Ok(CpuDevice))], setup);
     fleet.on_one(|_| Ok(())).expect("model loads");
     let tokenizer =

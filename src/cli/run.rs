@@ -103,16 +103,27 @@ fn dry_run(prepared: &Prepared) -> Result<()> {
 }
 
 /// The memory plan as comments: the host, then each GPU.
-fn memory_lines(memory: &MemoryPlan) -> String {
+pub(super) fn memory_lines(memory: &MemoryPlan) -> String {
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    let model = format!("weights {} + forward pass {}", mib(memory.weights), mib(memory.workspace));
-    let states = format!("{} states of {}", memory.states, mib(memory.statistics));
+    let mut model = format!("weights {}", mib(memory.weights));
+    if memory.transposed > 0 {
+        model += &format!(" + transposed {}", mib(memory.transposed));
+    }
+    let way = if memory.transposed > 0 { "forward and back" } else { "forward pass" };
+    model += &format!(" + {way} {}", mib(memory.workspace));
+    if memory.kept > 0 {
+        model += &format!(" + kept of a batch {}", mib(memory.kept));
+    }
+    let states = format!("{} states of {}", memory.states, mib(memory.state));
     let total = mib(memory.total());
     if memory.gpus.is_empty() {
         return format!("# memory: {total} = {model} + {states}\n");
     }
-    let on_gpu =
-        format!("{} = {model} + statistics {}", mib(memory.on_gpu()), mib(memory.statistics));
+    let filled = match memory.statistics {
+        0 => String::new(),
+        bytes => format!(" + statistics {}", mib(bytes)),
+    };
+    let on_gpu = format!("{} = {model}{filled}", mib(memory.on_gpu()));
     let gpu = |room: &Room| {
         let fits = if memory.too_small().any(|small| small == room) {
             ": not all fits, batches get smaller"

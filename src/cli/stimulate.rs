@@ -6,7 +6,7 @@ use super::{device, output};
 use crate::config::{DeviceConfig, Dtype, ModelConfig};
 use crate::error::Result;
 use crate::run::questions::config::{JudgeConfig, NeuronConfig, ProbeConfig};
-use crate::run::questions::{Answered, Experiment, ExperimentConfig, stimulate};
+use crate::run::questions::{Answered, Experiment, ExperimentConfig, experiment_memory, stimulate};
 use crate::stimulate::read::{LongAnswers, QuestionConfig};
 
 /// Ask a model questions while its neurons change, as an experiment file says
@@ -18,7 +18,10 @@ pub struct StimulateArgs {
     /// Changes to it: questions.limit=100, methods='["gradact"]'
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Where it runs: auto, cpu, cuda, cuda:1; of several GPUs on the first
+    /// Print the resolved experiment and its memory plan, then stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Where it runs: auto (every GPU, else the CPU), cpu, cuda, cuda:0,2
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// CPU threads; all by default
@@ -71,7 +74,10 @@ pub struct QuestionArgs {
     /// The folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Where it runs: auto, cpu, cuda, cuda:1; of several GPUs on the first
+    /// Print the experiment and its memory plan, then stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Where it runs: auto (every GPU, else the CPU), cpu, cuda, cuda:0,2
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// CPU threads; all by default
@@ -105,7 +111,7 @@ pub(super) fn run(args: StimulateArgs) -> Result<()> {
         config.device.name = args.device;
     }
     config.device.threads = args.threads.map(usize::from).or(config.device.threads);
-    start(config)
+    start(config, args.dry_run)
 }
 
 pub(super) fn ablate(args: AblateArgs) -> Result<()> {
@@ -113,11 +119,13 @@ pub(super) fn ablate(args: AblateArgs) -> Result<()> {
         "" => "ablate".to_owned(),
         settings => format!("ablate:{settings}"),
     };
-    start(args.questions.config("Ablation", vec![method]))
+    let dry_run = args.questions.dry_run;
+    start(args.questions.config("Ablation", vec![method]), dry_run)
 }
 
 pub(super) fn attribute(args: AttributeArgs) -> Result<()> {
-    start(args.questions.config("Attribution", args.method))
+    let dry_run = args.questions.dry_run;
+    start(args.questions.config("Attribution", args.method), dry_run)
 }
 
 impl QuestionArgs {
@@ -165,12 +173,36 @@ fn key_value(text: &str) -> std::result::Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-fn start(config: ExperimentConfig) -> Result<()> {
+fn start(config: ExperimentConfig, dry_run: bool) -> Result<()> {
     device::threads(config.device.threads)?;
     let experiment = Experiment::new(config)?;
+    if dry_run {
+        return output::print(&plan(&experiment)?);
+    }
     let stop = super::run::stop_flag()?;
     let answered = super::run::with_progress(|report| stimulate(&experiment, &stop, report))?;
     output::print(&summary(&answered))
+}
+
+/// What would be asked and what that takes, as comments before the resolved file.
+fn plan(experiment: &Experiment) -> Result<String> {
+    let (questions, neurons) = (&experiment.questions, &experiment.neurons);
+    let toml = toml::to_string(&experiment.config);
+    Ok(format!(
+        "# experiment {}\n# questions: {} in {} groups, {} blocks, {} left out\n\
+         # neurons: {} of {} in {} layers\n# batches: {} tokens\n{}{}",
+        experiment.run_id_hex(),
+        questions.list.len(),
+        questions.groups.len(),
+        experiment.blocks(),
+        questions.skipped,
+        neurons.count(),
+        neurons.kind.name(),
+        neurons.layers.len(),
+        experiment.batch_tokens(),
+        super::run::memory_lines(&experiment_memory(experiment)?),
+        toml.expect("every value of an experiment has a TOML form"),
+    ))
 }
 
 fn summary(answered: &Answered) -> String {

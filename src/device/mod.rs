@@ -22,6 +22,7 @@ mod row_lists;
 pub mod rows;
 pub mod score;
 pub mod site_view;
+pub mod sizes;
 pub mod statistics;
 pub mod suffix;
 pub mod suffix_ops;

@@ -59,8 +59,8 @@ pub fn extract_ids_on<O: Device + GradientOps>(
     request: &IdsRequest,
 ) -> Result<BTreeMap<String, Array>> {
     let job = Job::new(model, ids, request)?;
-    let setup = Setup { model, limits: job.run.limits(), wanted: &job.read() };
-    let mut fleet = Fleet::new(slots, setup);
+    let read = job.read();
+    let mut fleet = Fleet::new(slots, Setup::forward(model, job.run.limits(), &read));
     let runs = fleet.on_one(|forward| job.runs(forward))?;
     job.arrays(&runs, || fleet.reopen())
 }

@@ -14,7 +14,7 @@ pub mod pass;
 mod queue;
 pub mod segment;
 pub mod segment_reader;
-mod share;
+pub mod share;
 pub mod states;
 pub mod tokenizer;
 pub mod watch;

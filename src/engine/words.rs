@@ -102,7 +102,7 @@ pub fn extract_words<O: Device>(
     let wanted: BTreeSet<Site> = extraction.sites.iter().copied().collect();
     let longest = extraction.longest;
     let limits = Limits { tokens: BATCH_TOKENS.max(longest), sequence: longest };
-    let mut fleet = Fleet::new(slots, Setup { model, limits, wanted: &wanted });
+    let mut fleet = Fleet::new(slots, Setup::forward(model, limits, &wanted));
     let (file, pool) = (&*file, request.pool);
     let task = Task { wanted: &wanted, edits: &edits, layout: &layout, pool, file, path };
     let mut next = 0;
@@ -112,7 +112,7 @@ pub fn extract_words<O: Device>(
         next += sequences.iter().map(|sequence| sequence.rows.len()).sum::<usize>();
         Ok(Chunk { sequences, row })
     });
-    share(&mut fleet, pieces, |forward, chunk| task.run(forward, chunk))?;
+    share(&mut fleet, pieces, |forward, chunk| task.run(forward, chunk), Ok)?;
     Ok(words)
 }
 

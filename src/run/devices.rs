@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crate::artifact::machine::Machine;
 use crate::artifact::manifest::DeviceFacts;
 use crate::config::Dtype;
+use crate::device::cpu::CpuDevice;
 use crate::device::cuda::{CudaDevice, Element, Found, Images, Missing, Probe, Unusable, probe};
+use crate::engine::fleet::Slot;
 use crate::error::{Error, Result};
 
 /// CUDA_ERROR_STUB_LIBRARY and CUDA_ERROR_NO_DEVICE: what `cuInit` says where nothing is broken.
@@ -141,6 +143,17 @@ pub fn open(gpu: &Found, dtype: Dtype) -> Result<CudaDevice> {
         Dtype::Bf16 => Element::Bf16,
     };
     CudaDevice::open(gpu.index, element, &Images::from_env())
+}
+
+/// The processor, to be opened.
+pub fn cpu<'a>() -> Slot<'a, CpuDevice> {
+    Slot::new("cpu", || Ok(CpuDevice))
+}
+
+/// GPUs, to be opened with tensors of this type.
+pub fn gpus(found: &[Found], dtype: Dtype) -> Vec<Slot<'_, CudaDevice>> {
+    let slot = |gpu| Slot::new(device_name(gpu), move || open(gpu, dtype));
+    found.iter().map(slot).collect()
 }
 
 /// What can be done about it.

@@ -1,10 +1,10 @@
-//! What a run will hold in memory, counted before it starts.
+//! What a run or an experiment will hold in memory, counted before it starts.
 
 use super::devices::{Devices, device_name};
 use super::prepare::Prepared;
 use crate::config::Dtype;
+use crate::device::sizes::forward_columns;
 use crate::error::Result;
-use crate::model::{ModelSpec, Param};
 
 /// States on the host beside those of the devices: a finished node, the one that comes in, the half
 /// it merges with, and a node as bytes.
@@ -15,10 +15,16 @@ const STATES: u64 = 4;
 pub struct MemoryPlan {
     /// Weights, on each device.
     pub weights: u64,
-    /// Buffers of the forward pass, on each device.
+    /// Copies of them, transposed or packed for gradients, on each device.
+    pub transposed: u64,
+    /// Buffers of the forward pass, and of the way back, on each device.
     pub workspace: u64,
-    /// The statistics of one block.
+    /// What is kept of a batch beside those buffers, on each device.
+    pub kept: u64,
+    /// The statistics of one block, on each device while they are filled.
     pub statistics: u64,
+    /// What one block leaves on the host.
+    pub state: u64,
     /// How many of those the host may hold at once, see `STATES`.
     pub states: u64,
     /// The GPUs; none where the host's memory is the device's.
@@ -35,57 +41,80 @@ pub struct Room {
 }
 
 impl MemoryPlan {
-    /// On the host, and all of it without GPUs.
+    /// On the host, and all of it without GPUs: a state that is filled is the block's then.
     pub fn total(&self) -> u64 {
-        let states = self.statistics * self.states;
-        if self.gpus.is_empty() { self.weights + self.workspace + states } else { states }
+        let states = self.state * self.states;
+        if self.gpus.is_empty() { self.model() + states } else { states }
     }
 
     /// On each GPU: one block's statistics are there while they are filled.
     pub fn on_gpu(&self) -> u64 {
-        self.weights + self.workspace + self.statistics
+        self.model() + self.statistics
+    }
+
+    /// The model with all its buffers.
+    fn model(&self) -> u64 {
+        self.weights + self.transposed + self.workspace + self.kept
     }
 
     /// GPUs without room for batches of the size asked for. They get smaller ones.
     pub fn too_small(&self) -> impl Iterator<Item = &Room> {
         self.gpus.iter().filter(|room| room.free < self.on_gpu())
     }
+
+    /// Says which GPUs these are.
+    pub(super) fn warn(&self) {
+        for Room { device, free } in self.too_small() {
+            let needed = self.on_gpu();
+            tracing::warn!(
+                device,
+                free,
+                needed,
+                "not all fits: where it does not, batches get smaller"
+            );
+        }
+    }
+}
+
+/// Bytes of a number on a device.
+pub(super) fn number_bytes(dtype: Dtype) -> u64 {
+    match dtype {
+        Dtype::F32 => 4,
+        Dtype::Bf16 => 2,
+    }
+}
+
+/// The GPUs, and how many states the host may hold with so many devices.
+pub(super) fn rooms(devices: &Devices) -> (Vec<Room>, u64) {
+    let gpus: Vec<Room> = match devices {
+        Devices::Cpu => Vec::new(),
+        Devices::Cuda(found) => {
+            found.iter().map(|gpu| Room { device: device_name(gpu), free: gpu.free }).collect()
+        }
+    };
+    let states = STATES + gpus.len().max(1) as u64;
+    (gpus, states)
 }
 
 /// Counts the memory of a run with so many tokens in a batch.
 pub fn memory_plan(prepared: &Prepared, tokens: usize) -> Result<MemoryPlan> {
     let spec = &prepared.model.spec;
     let tokens = tokens as u64;
-    let number = match prepared.config.model.dtype {
-        Dtype::F32 => 4,
-        Dtype::Bf16 => 2,
-    };
-    let gpus = match &prepared.devices {
-        Devices::Cpu => Vec::new(),
-        Devices::Cuda(found) => {
-            found.iter().map(|gpu| Room { device: device_name(gpu), free: gpu.free }).collect()
-        }
-    };
+    let number = number_bytes(prepared.config.model.dtype);
+    let (gpus, states) = rooms(&prepared.devices);
+    let sites = prepared.sites.iter();
+    let statistics =
+        sites.map(|site| statistics_bytes(prepared, spec.site_width(*site) as u64)).sum();
     Ok(MemoryPlan {
         weights: prepared.model.cost(prepared.limits.sequence)?.parameters * number,
-        workspace: tokens * number * columns(spec) as u64,
-        statistics: prepared
-            .sites
-            .iter()
-            .map(|site| statistics_bytes(prepared, spec.site_width(*site) as u64))
-            .sum(),
-        states: STATES + gpus.len().max(1) as u64,
+        transposed: 0,
+        workspace: tokens * number * forward_columns(spec) as u64,
+        kept: 0,
+        statistics,
+        state: statistics,
+        states,
         gpus,
     })
-}
-
-/// Columns of all buffers of the forward pass, see `device/workspace.rs`.
-fn columns(spec: &ModelSpec) -> usize {
-    let attention = &spec.attention;
-    let heads = (2 * attention.heads + 2 * attention.kv_heads) * attention.head_width;
-    let mlp = spec.mlp.width * if spec.mlp.gated { 3 } else { 2 };
-    let narrow = spec.shape(Param::EmbeddingProject).map_or(0, |_| 2 * spec.embedding.width);
-    3 * spec.width + heads + mlp + narrow
 }
 
 /// One site's statistics, see `device/statistics.rs`.
@@ -105,11 +134,21 @@ mod tests {
     #[test]
     fn a_gpu_holds_the_model_and_the_host_the_states() {
         let room = |free| Room { device: format!("with {free}"), free };
-        let cpu =
-            MemoryPlan { weights: 100, workspace: 20, statistics: 3, states: 5, gpus: vec![] };
+        let cpu = MemoryPlan {
+            weights: 100,
+            transposed: 0,
+            workspace: 20,
+            kept: 0,
+            statistics: 3,
+            state: 3,
+            states: 5,
+            gpus: vec![],
+        };
         assert_eq!((cpu.total(), cpu.too_small().count()), (135, 0));
         let gpus = MemoryPlan { states: 6, gpus: vec![room(122), room(123)], ..cpu };
         assert_eq!((gpus.total(), gpus.on_gpu()), (18, 123));
         assert_eq!(gpus.too_small().collect::<Vec<_>>(), [&room(122)]);
+        let asked = MemoryPlan { transposed: 90, kept: 7, statistics: 0, ..gpus };
+        assert_eq!((asked.total(), asked.on_gpu()), (18, 217));
     }
 }

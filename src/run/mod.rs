@@ -36,7 +36,6 @@ use crate::artifact::machine::utc_now;
 use crate::corpus::block::Counts;
 use crate::corpus::labels::LabelIndex;
 use crate::corpus::stream::{BlockStream, documents, tokenize_documents};
-use crate::device::cpu::CpuDevice;
 use crate::engine::calibrate::calibrate;
 use crate::engine::fleet::{Device, Fleet, Setup, Slot};
 use crate::engine::pass::{PassPlan, PassProgress, run_pass};
@@ -76,23 +75,12 @@ struct PassFacts {
 /// Runs everything where the run file says; goes on where an earlier attempt in the same folder
 /// stopped.
 pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result<Finished> {
-    let memory = memory_plan(prepared, prepared.limits.tokens)?;
-    for Room { device, free } in memory.too_small() {
-        let needed = memory.on_gpu();
-        tracing::warn!(
-            device,
-            free,
-            needed,
-            "not all fits: where it does not, batches get smaller"
-        );
-    }
+    memory_plan(prepared, prepared.limits.tokens)?.warn();
     match &prepared.devices {
-        Devices::Cpu => run_on(prepared, vec![Slot::new("cpu", || Ok(CpuDevice))], stop, report),
+        Devices::Cpu => run_on(prepared, vec![devices::cpu()], stop, report),
         Devices::Cuda(found) => {
-            let dtype = prepared.config.model.dtype;
-            let slot =
-                |gpu| Slot::new(devices::device_name(gpu), move || devices::open(gpu, dtype));
-            run_on(prepared, found.iter().map(slot).collect(), stop, report)
+            let slots = devices::gpus(found, prepared.config.model.dtype);
+            run_on(prepared, slots, stop, report)
         }
     }
 }
@@ -108,7 +96,7 @@ pub fn run_on<O: Device>(
     let folder = folder::RunFolder::open(prepared)?;
     let (start, clock) = (utc_now(), Instant::now());
     let wanted: BTreeSet<Site> = prepared.sites.iter().copied().collect();
-    let setup = Setup { model: &prepared.model, limits: prepared.limits, wanted: &wanted };
+    let setup = Setup::forward(&prepared.model, prepared.limits, &wanted);
     let mut fleet = Fleet::new(slots, setup);
     report("calibrating", 0, 0.0);
     let plan = pass_plan(prepared, &mut fleet)?;

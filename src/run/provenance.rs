@@ -61,8 +61,12 @@ pub(super) fn write_manifest(
 
 /// What a reader must know of the rankings, and of the way to them.
 fn notes(ranked: &Ranked, facts: &PassFacts) -> Vec<String> {
-    let lost = |name: &String| format!("device {name} failed on the way; others did its blocks");
-    ranked.notes.iter().cloned().chain(facts.lost.iter().map(lost)).collect()
+    ranked.notes.iter().cloned().chain(facts.lost.iter().map(lost_note)).collect()
+}
+
+/// What a reader must know of a device that was given up.
+pub(super) fn lost_note(name: &String) -> String {
+    format!("device {name} failed on the way; others did its blocks")
 }
 
 /// How long it took. An attempt that found every block done has read nothing: the rate of the one

@@ -89,30 +89,37 @@ impl<O: Ops> SiteVisitor<O> for Gating<'_, O> {
     }
 }
 
-/// Sums of g x and of g over all tokens that are gated.
+/// Adds up the slopes, from the sums of g x and of g over the gated tokens of each question.
 struct Sums<'a, O: Ops> {
     batch: &'a QuestionBatch,
+    neurons: &'a Neurons,
     place: Where,
+    gates: &'a Gates,
     before: &'a BTreeMap<Site, O::Tensor>,
     product: O::Tensor,
     pooled: O::Tensor,
-    /// By site: Σ g x, Σ g.
-    found: BTreeMap<Site, [Vec<f64>; 2]>,
+    slopes: &'a mut Slopes,
 }
 
 impl<O: Ops> GradientVisitor<O> for Sums<'_, O> {
+    /// Question by question, so that the size of the batches changes no bit.
     fn visit(&mut self, ops: &O, view: &GradientView<'_, O>) -> Result<()> {
         ops.multiply(&self.before[&view.site], view.gradient, &mut self.product);
         let from = (self.batch, self.place);
         let by_x = over_questions(ops, from, (&self.product, &mut self.pooled), false)?;
         let plain = over_questions(ops, from, (view.gradient, &mut self.pooled), false)?;
-        let questions = self.batch.len();
-        let total = |values: Vec<f32>| -> Vec<f64> {
-            let width = values.len() / questions;
-            let column = |at: usize| values.iter().skip(at).step_by(width);
-            (0..width).map(|at| column(at).map(|x| f64::from(*x)).sum()).collect()
-        };
-        self.found.insert(view.site, [total(by_x), total(plain)]);
+        let (width, layers) = (self.neurons.width, &self.neurons.layers);
+        let at = layers.iter().position(|&layer| self.neurons.site(layer) == view.site);
+        let at = at.expect("only sites of these neurons are asked for");
+        let (gates, towards) = (&self.gates.gates[at], &self.gates.towards[at]);
+        let (of_gates, of_towards) = (&mut self.slopes.gates[at], &mut self.slopes.towards[at]);
+        for (by_x, plain) in by_x.chunks_exact(width).zip(plain.chunks_exact(width)) {
+            for n in 0..width {
+                let [gx, g, z, b] = [by_x[n], plain[n], gates[n], towards[n]].map(f64::from);
+                of_gates[n] += gx - b * g;
+                of_towards[n] += (1.0 - z) * g;
+            }
+        }
         Ok(())
     }
 }
@@ -142,42 +149,37 @@ pub fn gated<O: GradientOps>(
     let none = BTreeMap::new();
     let mut sites = SiteWork { wanted: &wanted, edits: &none, visitor: &mut gating };
     run.run(batch.input(), &mut sites)?;
-    slopes.sum += score(run, (batch, reference), holds)?;
+    for missed in score(run, (batch, reference), holds)? {
+        slopes.sum += missed;
+    }
     let mut visitor = Sums {
         batch,
+        neurons,
         place,
+        gates,
         before: &gating.before,
         product: room(run, tokens, neurons.width)?,
         pooled: room(run, batch.len(), neurons.width)?,
-        found: BTreeMap::new(),
+        slopes,
     };
     let seeds = BTreeMap::new();
     let mut work =
         GradientWork { wanted: &wanted, edits: &edits, seeds: &seeds, visitor: &mut visitor };
-    run.back(batch.input(), &mut work)?;
-    for (at, &layer) in neurons.layers.iter().enumerate() {
-        let [by_x, plain] = &visitor.found[&neurons.site(layer)];
-        for n in 0..neurons.width {
-            let (z, b) = (f64::from(gates.gates[at][n]), f64::from(gates.towards[at][n]));
-            slopes.gates[at][n] += by_x[n] - b * plain[n];
-            slopes.towards[at][n] += (1.0 - z) * plain[n];
-        }
-    }
-    Ok(())
+    run.back(batch.input(), &mut work)
 }
 
-/// What the answers miss, summed; the start of the way back.
+/// What each answer misses; the start of the way back.
 fn score<O: GradientOps>(
     run: &mut Differentiable<O>,
     (batch, reference): (&QuestionBatch, &O::Tensor),
     holds: Holds,
-) -> Result<f64> {
+) -> Result<Vec<f64>> {
     match holds {
         Holds::Same => {
             let weights = vec![1.0; batch.len()];
             let scoring = Scoring { reference: Some(reference), ..batch.scoring() };
             let scores = run.score(&batch.starts, scoring, Some((Metric::Kl, &weights)))?;
-            Ok(scores.iter().map(|score| f64::from(score.kl)).sum())
+            Ok(scores.iter().map(|score| f64::from(score.kl)).collect())
         }
         Holds::Wrong { margin } => {
             let scores = run.score(&batch.starts, batch.scoring(), None)?;
@@ -186,7 +188,7 @@ fn score<O: GradientOps>(
             let weights: Vec<f32> = scores.iter().map(weight).collect();
             let gradient = Some((Metric::LogitDifference, &weights[..]));
             run.score(&batch.starts, batch.scoring(), gradient)?;
-            Ok(scores.iter().map(|score| f64::from(over(score))).sum())
+            Ok(scores.iter().map(|score| f64::from(over(score))).collect())
         }
     }
 }

@@ -7,6 +7,7 @@ use super::integrated_gradients::Settings;
 use super::log_prob_increase::FrozenNorm;
 use super::neurons::{Neurons, activations};
 use super::question::{Question, QuestionBatch, Where};
+use super::resample::{Asked, Lent};
 use super::work::Work;
 use crate::accumulate::effects::{EffectPlan, EffectState, Effects};
 use crate::device::backward::Differentiable;
@@ -49,7 +50,7 @@ pub enum Replacement {
     Zero,
     /// Its mean over the tokens of all questions.
     Mean(ByLayer),
-    /// Its value at another token of the batch, chosen by this seed.
+    /// Its value at another token of the questions that lend, chosen by this seed.
     Resample(u64),
     /// Its value at the same place of the counterfactual prompt.
     Counterfactual,
@@ -159,9 +160,10 @@ impl Tasks {
     pub fn add<O: SuffixOps>(
         &self,
         run: &mut Differentiable<O>,
-        (questions, groups): (&[Question], &[Option<u32>]),
+        asked: &Asked<'_>,
         state: &mut EffectState,
     ) -> Result<()> {
+        let (questions, groups) = asked.questions();
         let batch = QuestionBatch::new(questions);
         let other = if self.wants_counterfactual() {
             let prompts: Vec<Question> = questions.iter().map(counterfactual).collect();
@@ -173,6 +175,10 @@ impl Tasks {
         };
         let own = match self.wants_values() {
             true => Some(activations(run, &batch, &self.neurons.sites())?),
+            false => None,
+        };
+        let lent = match self.resamples() {
+            true => Some(Lent::new(run, &self.neurons, asked)?),
             false => None,
         };
         let held = run.hold(batch.input(), self.held_layers())?;
@@ -188,6 +194,7 @@ impl Tasks {
             held: &held,
             clean: &clean,
             own: own.as_ref(),
+            lent: lent.as_ref(),
             other: other.as_ref().map(|(batch, kept)| (batch, kept)),
         };
         let (_, mut measures) = state.measures.split_at_mut(1);
@@ -229,10 +236,14 @@ impl Tasks {
 
     /// Whether any task reads values that nothing else keeps.
     fn wants_values(&self) -> bool {
-        self.tasks.iter().any(|task| match task {
-            Task::Gradient { .. } => !self.neurons.are_kept(),
-            Task::Ablation { replacement: Replacement::Resample(_), .. } => true,
-            _ => false,
+        let reads = |task: &Task| matches!(task, Task::Gradient { .. });
+        !self.neurons.are_kept() && self.tasks.iter().any(reads)
+    }
+
+    /// Whether any task has tokens lend each other values.
+    fn resamples(&self) -> bool {
+        self.tasks.iter().any(|task| {
+            matches!(task, Task::Ablation { replacement: Replacement::Resample(_), .. })
         })
     }
 }

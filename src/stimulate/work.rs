@@ -9,6 +9,7 @@ use super::masks::untouched;
 use super::neurons::{Activations, Neurons};
 use super::plain_sweep::plain_sweep;
 use super::question::{Question, QuestionBatch, Where};
+use super::resample::Lent;
 use super::sweep::{self, Asks, Becomes};
 use super::task::{Replacement, Task, Then, Value};
 use crate::accumulate::effects::Effects;
@@ -18,7 +19,6 @@ use crate::device::score::Score;
 use crate::device::suffix::Held;
 use crate::device::suffix_ops::SuffixOps;
 use crate::error::Result;
-use crate::hash::derangement;
 use crate::id::SiteKind;
 
 /// A batch that tasks work on.
@@ -31,6 +31,8 @@ pub(super) struct Work<'a, O: SuffixOps> {
     pub(super) clean: &'a [Score],
     /// The neurons of the batch, where a task reads them.
     pub(super) own: Option<&'a Activations<O>>,
+    /// What tokens lend each other, where a task has them do so.
+    pub(super) lent: Option<&'a Lent>,
     /// The counterfactual prompts and their neurons, where a task reads them.
     pub(super) other: Option<(&'a QuestionBatch, &'a Activations<O>)>,
 }
@@ -146,7 +148,7 @@ impl<O: SuffixOps> Work<'_, O> {
     }
 
     /// What neurons become: a function of neuron and token.
-    fn becomes(&self, ops: &O, layer: usize, how: &Replacement) -> Result<BecomesWhat> {
+    fn becomes(&self, ops: &O, layer: usize, how: &Replacement) -> Result<BecomesWhat<'_>> {
         let site = self.neurons.site(layer);
         let width = self.neurons.width;
         Ok(match how {
@@ -156,11 +158,7 @@ impl<O: SuffixOps> Work<'_, O> {
                 Box::new(move |neuron, _| means[layer][neuron as usize])
             }
             Replacement::Resample(seed) => {
-                let values = self.own.expect("asked for").read(ops, site)?;
-                let donors = derangement(self.batch.tokens.len(), *seed);
-                Box::new(move |neuron, token| {
-                    values[donors[token as usize] * width + neuron as usize]
-                })
+                Box::new(self.lent.expect("asked for").borrowed(layer, *seed))
             }
             Replacement::Counterfactual => {
                 let values = self.second().1.read(ops, site)?;
@@ -224,4 +222,4 @@ impl<O: SuffixOps> Work<'_, O> {
 }
 
 /// The value that a neuron gets at a token.
-type BecomesWhat = Box<dyn Fn(u32, u32) -> f32>;
+type BecomesWhat<'a> = Box<dyn Fn(u32, u32) -> f32 + 'a>;

@@ -4,7 +4,7 @@ mod bad_corpus;
 mod bad_model;
 mod devices;
 #[path = "../support/faulty_device.rs"]
-mod faulty_device;
+pub(crate) mod faulty_device;
 mod gpu_memory;
 mod gpu_trained;
 pub(crate) mod gpus;

@@ -3,9 +3,12 @@
 //! the embedded model, random neurons of the same layers beside those a method names.
 
 mod ascent;
+mod devices;
+mod gpus;
 mod judging;
 mod masked;
 mod maximize;
+mod memory;
 mod methods;
 mod sparsity;
 mod syntax;
@@ -23,6 +26,7 @@ use electrode::device::forward::{Limits, SiteWork};
 use electrode::device::gradient_ops::Metric;
 use electrode::device::ops::{Edit, Write};
 use electrode::device::site_view::Nobody;
+use electrode::engine::fleet::Slot;
 use electrode::id::SiteKind;
 use electrode::model::Model;
 use electrode::run::questions::{Experiment, ExperimentConfig, stimulate, stimulate_on};
@@ -164,7 +168,8 @@ fn a_gpu_finds_what_the_processor_finds() {
     let (want, want_curves) = run(config(&here, &overrides));
     let (_two, there) = folder();
     let experiment = Experiment::new(config(&there, &overrides)).expect("opens");
-    stimulate_on(&experiment, gpu, &AtomicBool::new(false), &mut |_, _, _| {}).expect("runs");
+    let slots = vec![Slot::new("gpu", || Ok(gpu.clone()))];
+    stimulate_on(&experiment, slots, &AtomicBool::new(false), &mut |_, _, _| {}).expect("runs");
     let (got, curves) = tables(&there);
     let by_neuron = |rows: &[EffectRow]| -> BTreeMap<(String, String, i32), f64> {
         let key = |row: &EffectRow| (row.method.clone(), row.concept.clone(), row.neuron);

@@ -1,16 +1,18 @@
 //! The CPU with a fault that a test chooses: it fails, panics or runs out of memory where a GPU would.
-//! A device that is opened again is the same one, as of every device.
+//! A device that is opened again is the same one, as of every device. It also counts what it makes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use electrode::device::cpu::{CpuDevice, Matrix, Table, Tensor};
+use electrode::device::gradient_ops::{Against, GradientOps, Metric};
 use electrode::device::ops::{
     AttentionArgs, Edit, Epilogue, HeadRange, NormWeights, Ops, Pooling, RowRuns,
 };
 use electrode::device::rows::BatchRows;
 use electrode::device::statistics::{SiteStatistics, StatisticsPlan};
+use electrode::device::suffix_ops::{Past, SuffixOps};
 use electrode::engine::fleet::Slot;
 use electrode::error::{Error, Result};
 use electrode::model::Activation;
@@ -35,13 +37,24 @@ pub(crate) struct FaultyDevice {
     batches: Arc<AtomicUsize>,
     /// Of the statistics that wait for memory.
     rows: Arc<AtomicUsize>,
+    /// In all tensors that were made.
+    numbers: Arc<AtomicUsize>,
 }
 
 impl FaultyDevice {
     pub(crate) fn slot(name: String, fault: Fault) -> Slot<'static, Self> {
-        let (batches, rows) = (Arc::default(), Arc::default());
-        let device = Self { name: name.clone(), fault, batches, rows };
+        let device = Self::new(name.clone(), fault);
         Slot::new(name, move || Ok(device.clone()))
+    }
+
+    pub(crate) fn new(name: String, fault: Fault) -> Self {
+        let (batches, rows, numbers) = (Arc::default(), Arc::default(), Arc::default());
+        Self { name, fault, batches, rows, numbers }
+    }
+
+    /// Numbers in all tensors that were made.
+    pub(crate) fn numbers(&self) -> usize {
+        self.numbers.load(Ordering::SeqCst)
     }
 
     fn batches(&self) -> usize {
@@ -80,6 +93,7 @@ impl Ops for FaultyDevice {
         self.broken()?;
         self.room(rows)?;
         self.rows.store(rows, Ordering::SeqCst);
+        self.numbers.fetch_add(rows * cols, Ordering::SeqCst);
         CpuDevice.tensor(rows, cols)
     }
 
@@ -217,5 +231,124 @@ impl Ops for FaultyDevice {
     fn take_statistics(&self, statistics: Self::Statistics) -> Result<SiteStatistics> {
         self.broken()?;
         CpuDevice.take_statistics(statistics)
+    }
+}
+
+impl GradientOps for FaultyDevice {
+    fn transposed(&self, weight: &Matrix) -> Result<Matrix> {
+        self.broken()?;
+        CpuDevice.transposed(weight)
+    }
+
+    fn exact_tensor(&self, rows: usize, cols: usize) -> Result<Tensor> {
+        self.tensor(rows, cols)
+    }
+
+    fn norm_grad(&self, norm: &NormWeights<Vec<f32>>, x: &Tensor, g: &mut Tensor) {
+        CpuDevice.norm_grad(norm, x, g);
+    }
+
+    fn head_norm_grad(
+        &self,
+        norm: &NormWeights<Vec<f32>>,
+        heads: HeadRange,
+        x: &Tensor,
+        g: &mut Tensor,
+    ) {
+        CpuDevice.head_norm_grad(norm, heads, x, g);
+    }
+
+    fn rope_grad(&self, angles: &Table, positions: &[u32], heads: HeadRange, g: &mut Tensor) {
+        CpuDevice.rope_grad(angles, positions, heads, g);
+    }
+
+    fn attention_grad(
+        &self,
+        args: &AttentionArgs<'_, Vec<f32>>,
+        qkv: &Tensor,
+        g: &Tensor,
+        out: &mut Tensor,
+    ) {
+        CpuDevice.attention_grad(args, qkv, g, out);
+    }
+
+    fn activation_grad(&self, activation: Activation, x: &Tensor, g: &mut Tensor) {
+        CpuDevice.activation_grad(activation, x, g);
+    }
+
+    fn softcap_grad(&self, cap: f32, y: &Tensor, g: &mut Tensor) {
+        CpuDevice.softcap_grad(cap, y, g);
+    }
+
+    fn scale_by(&self, a: &Tensor, x: &mut Tensor) {
+        CpuDevice.scale_by(a, x);
+    }
+
+    fn scatter(&self, rows: &[u32], g: &Tensor, out: &mut Tensor) {
+        CpuDevice.scatter(rows, g, out);
+    }
+
+    fn score(&self, against: &Against<'_, Tensor>, logits: &Tensor, out: (usize, &mut Tensor)) {
+        CpuDevice.score(against, logits, out);
+    }
+
+    fn score_grad(
+        &self,
+        how: (Metric, &[f32]),
+        against: &Against<'_, Tensor>,
+        logits: &Tensor,
+        g: &mut Tensor,
+    ) {
+        CpuDevice.score_grad(how, against, logits, g);
+    }
+}
+
+impl SuffixOps for FaultyDevice {
+    fn attention_past(
+        &self,
+        args: &AttentionArgs<'_, Vec<f32>>,
+        past: Past<'_, Tensor>,
+        qkv: &Tensor,
+        out: &mut Tensor,
+    ) {
+        CpuDevice.attention_past(args, past, qkv, out);
+    }
+
+    fn attention_past_grad(
+        &self,
+        args: &AttentionArgs<'_, Vec<f32>>,
+        past: Past<'_, Tensor>,
+        qkv_and_g: (&Tensor, &Tensor),
+        out: &mut Tensor,
+    ) {
+        CpuDevice.attention_past_grad(args, past, qkv_and_g, out);
+    }
+
+    fn store_past(&self, qkv: &Tensor, tokens: &[u32], rows: &[u32], kv: &mut Tensor) {
+        CpuDevice.store_past(qkv, tokens, rows, kv);
+    }
+
+    fn put_rows(&self, rows: &[u32], x: &Tensor, out: &mut Tensor) {
+        CpuDevice.put_rows(rows, x, out);
+    }
+
+    fn shift_neurons(
+        &self,
+        down: &Matrix,
+        tokens_and_neurons: (&[u32], &[u32]),
+        act_scale_shift: (&Tensor, &[f32], &[f32]),
+        out: &mut Tensor,
+    ) {
+        CpuDevice.shift_neurons(down, tokens_and_neurons, act_scale_shift, out);
+    }
+
+    fn pick_logits(
+        &self,
+        weight: &Matrix,
+        ids_and_others: (&[u32], &[u32]),
+        x: &Tensor,
+        out: &mut Tensor,
+    ) {
+        CpuDevice.pick_logits(weight, ids_and_others, x, out);
     }
 }

@@ -13,6 +13,7 @@ use super::worth::worth;
 use crate::accumulate::effects::Effects;
 use crate::artifact::effects::{CurveRow, SetRow};
 use crate::device::suffix_ops::SuffixOps;
+use crate::engine::fleet::Device;
 use crate::error::{Error, Result};
 use crate::id::NeuronId;
 use crate::stimulate::arms::{Act, Arm, NeuronSet};
@@ -83,7 +84,7 @@ enum Does {
 }
 
 /// The curves of all orders over all questions, the untouched model first.
-pub(super) fn judge<O: SuffixOps>(
+pub(super) fn judge<O: SuffixOps + Device>(
     passes: &mut Passes<'_, O>,
     rankings: &[Ranking],
     (survey, baseline): (Option<&Survey>, &Effects),
@@ -128,7 +129,7 @@ fn id(neurons: &Neurons, (layer, index): Place) -> String {
 
 /// Neurons of an order taken away one after the other, each time the one among the candidates that
 /// leaves the answers worst; their curve is added.
-fn greedy<O: SuffixOps>(
+fn greedy<O: SuffixOps + Device>(
     passes: &mut Passes<'_, O>,
     maker: &Maker<'_>,
     (at, order): (usize, &Order),

@@ -9,6 +9,7 @@ pub mod config;
 mod judge;
 pub mod keys;
 mod mask;
+mod memory;
 mod passes;
 mod ranking;
 mod resolve;
@@ -21,7 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use self::config::JudgeHow;
 pub use config::ExperimentConfig;
+pub use memory::experiment_memory;
 
 use self::passes::Passes;
 use self::ranking::Ranking;
@@ -30,7 +33,7 @@ use self::resolve::Given;
 use self::sets::Order;
 use super::devices::Devices;
 use super::folder::RunFolder;
-use super::provenance::model_facts;
+use super::provenance::{lost_note, model_facts};
 use super::{Report, devices};
 use crate::accumulate::effects::Effects;
 use crate::artifact::effects::{
@@ -43,8 +46,9 @@ use crate::artifact::manifest::{
 };
 use crate::corpus::block::Counts;
 use crate::device::backward::has_gradient;
-use crate::device::cpu::CpuDevice;
+use crate::device::forward::Limits;
 use crate::device::suffix_ops::SuffixOps;
+use crate::engine::fleet::{Device, Slot};
 use crate::engine::segment::RunId;
 use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
@@ -61,8 +65,6 @@ use crate::stimulate::task::ByLayer;
 
 /// Questions of a block, unless the file says otherwise.
 const BLOCK: usize = 64;
-/// Tokens of a batch, copies included.
-const BATCH_TOKENS: usize = 4096;
 
 /// An experiment, opened and checked.
 pub struct Experiment {
@@ -83,6 +85,8 @@ pub struct Experiment {
     model_files: Vec<(String, u64, String)>,
     question_files: Vec<FileFacts>,
     devices: Devices,
+    /// Largest batch and prompt, and the tokens that a batch must have room for.
+    limits: (Limits, usize),
 }
 
 /// What a finished experiment leaves.
@@ -111,7 +115,7 @@ impl Experiment {
         let questions = read::read(&config.questions, &model, &tokenizer)?;
         let neurons = neurons(&config, &model)?;
         let methods = resolve::methods(&config.methods, &questions, (neurons.kind, &model.spec))?;
-        resolve::tokens_at_once(&methods, &questions, model.spec.attention.causal)?;
+        let limits = resolve::limits(&config.neurons, (&methods, &questions), &model.spec)?;
         judge::check(&config.judge, &questions, &methods, &neurons)?;
         let (orders, order_hashes) = sets::elsewhere(&config.judge, &neurons)?;
         sets::check_names(&methods, &orders)?;
@@ -149,18 +153,32 @@ impl Experiment {
             model_files,
             question_files,
             devices,
+            limits,
         };
         syntax::check(&experiment)?;
         Ok(experiment)
     }
 
     /// Blocks of questions.
-    fn blocks(&self) -> u32 {
+    pub fn blocks(&self) -> u32 {
         let size = self.config.neurons.block.unwrap_or(BLOCK).max(1);
         u32::try_from(self.questions.list.len().div_ceil(size)).expect("block numbers are u32")
     }
 
-    fn run_id_hex(&self) -> String {
+    /// Whether anything asks for the means of neurons.
+    fn is_surveyed(&self) -> bool {
+        let judge = &self.config.judge;
+        let judged = judge.takes_away() && judge.how == JudgeHow::Mean;
+        judged || !judge.steer.is_empty() || self.methods.iter().any(Chosen::needs_means)
+    }
+
+    /// Tokens of a batch, where there is room for them.
+    pub fn batch_tokens(&self) -> usize {
+        self.limits.0.tokens
+    }
+
+    /// The identity as people see it.
+    pub fn run_id_hex(&self) -> String {
         crate::hash::hex(&self.run_id)
     }
 }
@@ -188,33 +206,33 @@ fn neurons(config: &ExperimentConfig, model: &Model) -> Result<Neurons> {
     Ok(Neurons::of(&model.spec, kind, layers))
 }
 
-/// Runs everything where the file says, of several GPUs on the first; goes on where an earlier attempt in
-/// the same folder stopped.
+/// Runs everything where the file says; goes on where an earlier attempt in the same folder stopped.
 pub fn stimulate(
     experiment: &Experiment,
     stop: &AtomicBool,
     progress: Report<'_>,
 ) -> Result<Answered> {
+    experiment_memory(experiment)?.warn();
     match &experiment.devices {
-        Devices::Cpu => stimulate_on(experiment, CpuDevice, stop, progress),
+        Devices::Cpu => stimulate_on(experiment, vec![devices::cpu()], stop, progress),
         Devices::Cuda(found) => {
-            let gpu = found.first().expect("at least one");
-            let ops = devices::open(gpu, experiment.config.model.dtype)?;
-            stimulate_on(experiment, ops, stop, progress)
+            let slots = devices::gpus(found, experiment.config.model.dtype);
+            stimulate_on(experiment, slots, stop, progress)
         }
     }
 }
 
-/// As [`stimulate`], on this device.
-pub fn stimulate_on<O: SuffixOps>(
+/// As [`stimulate`], on these devices: how many they are changes no bit. They are all of the kind that
+/// the experiment was made for.
+pub fn stimulate_on<O: SuffixOps + Device>(
     experiment: &Experiment,
-    ops: O,
+    slots: Vec<Slot<'_, O>>,
     stop: &AtomicBool,
     progress: Report<'_>,
 ) -> Result<Answered> {
     let folder = RunFolder::open_at(experiment.config.out.clone(), experiment.run_id_hex())?;
     let (start, clock) = (utc_now(), Instant::now());
-    let mut passes = Passes::new(experiment, ops, &folder, (stop, progress))?;
+    let mut passes = Passes::new(experiment, slots, &folder, (stop, progress))?;
     folder.own()?;
     let survey = passes.survey()?;
     let means = survey.as_ref().map(|survey| Arc::clone(&survey.means));
@@ -235,7 +253,7 @@ pub fn stimulate_on<O: SuffixOps>(
         tokens_per_second: tokens as f64 / clock.elapsed().as_secs_f64(),
         peak_memory_bytes: peak_memory(),
     };
-    manifest(experiment, &folder, (&counts, timings))?;
+    manifest(experiment, &folder, (&counts, timings), passes.fleet.lost())?;
     let page = report::build(folder.path())?;
     let accuracy = if experiment.questions.list[0].foil.is_some() { 3 } else { 2 };
     Ok(Answered {
@@ -249,7 +267,7 @@ pub fn stimulate_on<O: SuffixOps>(
 }
 
 /// The rankings of every method: those that a gradient screens are asked twice, gates are searched.
-fn answers<O: SuffixOps>(
+fn answers<O: SuffixOps + Device>(
     passes: &mut Passes<'_, O>,
     means: Option<&ByLayer>,
 ) -> Result<(Vec<Ranking>, Effects, Counts)> {
@@ -289,7 +307,7 @@ fn answers<O: SuffixOps>(
 }
 
 /// A search of gates: its ranking, and what it decided as a file.
-fn gates<O: SuffixOps>(
+fn gates<O: SuffixOps + Device>(
     passes: &mut Passes<'_, O>,
     (at, chosen): (usize, &Chosen),
     settings: diffmask::Settings,
@@ -313,6 +331,7 @@ fn manifest(
     experiment: &Experiment,
     folder: &RunFolder,
     (counts, timings): (&Counts, Timings),
+    lost: &[String],
 ) -> Result<()> {
     let config = serde_json::to_value(&experiment.config).expect("plain data");
     let neurons = experiment.neurons.count() as u64;
@@ -322,6 +341,10 @@ fn manifest(
     let gates = searched.map(|(at, _)| mask::gates_file(at));
     let names = [EFFECTS, CURVES, SETS, TIME].map(str::to_owned).into_iter().chain(gates);
     let outputs = names.map(|name| FileFacts::output(folder.path(), &name));
+    let skipped = match experiment.questions.skipped {
+        0 => None,
+        left => Some(format!("{left} questions were left out for their answers or lengths")),
+    };
     Manifest {
         format: FORMAT.to_owned(),
         run_id: experiment.run_id_hex(),
@@ -345,12 +368,7 @@ fn manifest(
         devices: experiment.devices.facts(),
         timings,
         environment: environment(),
-        notes: match experiment.questions.skipped {
-            0 => Vec::new(),
-            skipped => {
-                vec![format!("{skipped} questions were left out for their answers or lengths")]
-            }
-        },
+        notes: skipped.into_iter().chain(lost.iter().map(lost_note)).collect(),
         outputs: outputs.collect::<Result<_>>()?,
     }
     .write(folder.path())

@@ -1,25 +1,26 @@
-//! Passes over the questions of an experiment, block by block.
+//! Passes over the questions of an experiment, block by block, on every device.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::config::JudgeHow;
-use super::{BATCH_TOKENS, BLOCK, Chosen, Experiment, resolve};
+use super::{BLOCK, Experiment};
 use crate::accumulate::effects::{EffectPlan, EffectState, Effects};
 use crate::corpus::block::Counts;
 use crate::device::backward::Differentiable;
-use crate::device::forward::Limits;
 use crate::device::suffix_ops::SuffixOps;
+use crate::engine::fleet::{Device, Fleet, Setup, Slot};
+use crate::engine::pass::{BlockWork, PassProgress, run_pass};
+use crate::engine::share::Underway;
 use crate::engine::states::{COMMIT_INTERVAL, States};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::run::Report;
 use crate::run::folder::RunFolder;
 use crate::stimulate::arms::Arm;
 use crate::stimulate::neurons::activations;
-use crate::stimulate::question::{Question, QuestionBatch, batches};
+use crate::stimulate::question::{QuestionBatch, batches};
+use crate::stimulate::resample::Asked;
 use crate::stimulate::task::{BASELINE, ByLayer, Found, Task, Tasks};
 
 const SURVEY: Pass<'static> = Pass { title: "survey", folder: "survey", identity: &[] };
@@ -32,10 +33,10 @@ pub(super) struct Survey {
     pub(super) answering: Vec<Effects>,
 }
 
-/// A model on its device, and where its states go.
+/// A model on its devices, and where its states go.
 pub(super) struct Passes<'a, O: SuffixOps> {
     pub(super) experiment: &'a Experiment,
-    pub(super) run: Differentiable<O>,
+    pub(super) fleet: Fleet<'a, O, Differentiable<O>>,
     pub(super) folder: &'a RunFolder,
     pub(super) stop: &'a AtomicBool,
     pub(super) report: Report<'a>,
@@ -51,24 +52,67 @@ struct Pass<'a> {
     identity: &'a [u8],
 }
 
-/// Some of the questions, with their groups.
-type Asked<'a> = (&'a [Question], &'a [Option<u32>]);
+/// What a pass does with its questions: `ask` adds what it finds in those that are asked.
+struct Asking<'a, F> {
+    experiment: &'a Experiment,
+    plan: &'a EffectPlan,
+    ask: F,
+}
 
-impl<'a, O: SuffixOps> Passes<'a, O> {
+impl<O, F> BlockWork<Differentiable<O>> for Asking<'_, F>
+where
+    O: SuffixOps,
+    F: Fn(&mut Differentiable<O>, &Asked<'_>, &mut EffectState) -> Result<()> + Sync,
+{
+    type Block = u32;
+    type State = EffectState;
+
+    fn blocks(&self) -> u32 {
+        self.experiment.blocks()
+    }
+
+    fn index(&self, block: &u32) -> u32 {
+        *block
+    }
+
+    /// Questions are added one after the other, so that the size of the batches changes no bit.
+    fn run(
+        &self,
+        run: &mut Differentiable<O>,
+        block: &u32,
+        underway: &Underway<'_>,
+    ) -> Result<EffectState> {
+        let questions = &self.experiment.questions;
+        let mut state = EffectState::new(self.plan);
+        let (whole, parts) = parts(self.experiment, *block);
+        for part in parts {
+            let (among, groups) =
+                (&questions.list[part.clone()], &questions.group_of[part.clone()]);
+            for own in batches(among, run.limits().tokens) {
+                underway.go_on()?;
+                let done = part.start + own.end - whole.start;
+                (self.ask)(run, &Asked { among, groups, own }, &mut state)?;
+                underway.so_far(state.counts.tokens, done as f64 / whole.len() as f64);
+            }
+        }
+        Ok(state)
+    }
+}
+
+impl<'a, O: SuffixOps + Device> Passes<'a, O> {
+    /// Opens the first device, so that a model that does not fit, or a device that is not well, is seen
+    /// before anything is written.
     pub(super) fn new(
         experiment: &'a Experiment,
-        ops: O,
+        slots: Vec<Slot<'a, O>>,
         folder: &'a RunFolder,
         (stop, report): (&'a AtomicBool, Report<'a>),
     ) -> Result<Self> {
-        let lengths = experiment.questions.list.iter().map(|question| question.tokens.len());
-        let longest = lengths.max().unwrap_or(1);
-        let batch = experiment.config.neurons.batch_tokens.unwrap_or(BATCH_TOKENS);
-        let causal = experiment.model.spec.attention.causal;
-        let at_once = resolve::tokens_at_once(&experiment.methods, &experiment.questions, causal)?;
-        let limits = Limits { tokens: batch.max(longest).max(at_once), sequence: longest };
-        let run = Differentiable::new(ops, &experiment.model, limits, (&BTreeSet::new(), true))?;
-        Ok(Self { experiment, run, folder, stop, report, tokens: 0 })
+        let (limits, least) = experiment.limits;
+        let setup = Setup::differentiable(&experiment.model, limits).at_least(least);
+        let mut fleet = Fleet::new(slots, setup);
+        fleet.on_one(|_| Ok(()))?;
+        Ok(Self { experiment, fleet, folder, stop, report, tokens: 0 })
     }
 
     /// Tokens of the questions that this attempt asked, copies not counted.
@@ -84,22 +128,20 @@ impl<'a, O: SuffixOps> Passes<'a, O> {
 
     /// Means of neurons, if anything asks for them.
     pub(super) fn survey(&mut self) -> Result<Option<Survey>> {
-        let config = &self.experiment.config;
-        let judged = config.judge.takes_away() && config.judge.how == JudgeHow::Mean;
-        let asked = self.experiment.methods.iter().any(Chosen::needs_means);
-        if !judged && !asked && config.judge.steer.is_empty() {
+        if !self.experiment.is_surveyed() {
             return Ok(None);
         }
-        let asked = &self.experiment.neurons;
-        let (layers, neurons) = (&asked.layers, asked.width);
+        let which = &self.experiment.neurons;
+        let (layers, neurons) = (&which.layers, which.width);
         let groups = self.experiment.questions.groups.len();
         let plan = EffectPlan { groups, widths: vec![neurons; 2 * layers.len()] };
-        let state = self.pass(&SURVEY, &plan, |run, (questions, of), state| {
+        let state = self.pass(&SURVEY, &plan, |run, asked: &Asked<'_>, state| {
+            let (questions, of) = asked.questions();
             let batch = QuestionBatch::new(questions);
-            let kept = activations(run, &batch, &asked.sites())?;
+            let kept = activations(run, &batch, &which.sites())?;
             let (all, answering) = state.measures.split_at_mut(layers.len());
             for ((&layer, all), answering) in layers.iter().zip(all).zip(answering) {
-                let values = kept.read(run.ops(), asked.site(layer))?;
+                let values = kept.read(run.ops(), which.site(layer))?;
                 for row in values.chunks_exact(neurons) {
                     all.add(None, row.iter().map(|x| f64::from(*x)));
                 }
@@ -111,7 +153,7 @@ impl<'a, O: SuffixOps> Passes<'a, O> {
             state.counts.tokens += batch.tokens.len() as u64;
             Ok(())
         })?;
-        let mut means = vec![Vec::new(); self.run.spec().layers];
+        let mut means = vec![Vec::new(); self.experiment.model.spec.layers];
         for (&layer, effects) in layers.iter().zip(&state.measures) {
             #[expect(clippy::cast_possible_truncation, reason = "means of f32 values")]
             let mean = |neuron| effects.spread(0, neuron).mean as f32;
@@ -131,7 +173,8 @@ impl<'a, O: SuffixOps> Passes<'a, O> {
         let tasks = Tasks { tasks, neurons: self.experiment.neurons.clone() };
         let plan = tasks.plan(self.experiment.questions.groups.len());
         let pass = Pass { title: "asking", folder: name, identity: identity.as_bytes() };
-        let state = self.pass(&pass, &plan, |run, asked, state| tasks.add(run, asked, state))?;
+        let state =
+            self.pass(&pass, &plan, |run, asked: &Asked<'_>, state| tasks.add(run, asked, state))?;
         let counts = state.counts;
         let (baseline, found) = tasks.split(state);
         Ok((baseline, found, counts))
@@ -144,7 +187,8 @@ impl<'a, O: SuffixOps> Passes<'a, O> {
         // Sets follow from the rankings, and these from the questions: their bytes tell arms apart.
         let identity = format!("{arms:?}");
         let pass = Pass { title: "judging", folder: name, identity: identity.as_bytes() };
-        let state = self.pass(&pass, &plan, |run, asked, state| {
+        let state = self.pass(&pass, &plan, |run, asked: &Asked<'_>, state| {
+            let asked = asked.questions();
             for (arm, effects) in arms.iter().zip(&mut state.measures) {
                 arm.add(run, asked, effects)?;
             }
@@ -159,7 +203,7 @@ impl<'a, O: SuffixOps> Passes<'a, O> {
         &mut self,
         &Pass { title, folder, identity }: &Pass<'_>,
         plan: &EffectPlan,
-        mut work: impl FnMut(&mut Differentiable<O>, Asked<'_>, &mut EffectState) -> Result<()>,
+        ask: impl Fn(&mut Differentiable<O>, &Asked<'_>, &mut EffectState) -> Result<()> + Sync,
     ) -> Result<EffectState> {
         let experiment = self.experiment;
         let blocks = experiment.blocks();
@@ -172,33 +216,26 @@ impl<'a, O: SuffixOps> Passes<'a, O> {
         let mut states = States::load(&self.folder.states().join(folder), run_id, plan.clone())?
             .commit_every(self.interval());
         let before = states.tokens();
-        for block in states.missing(blocks) {
-            if self.stop.load(Ordering::Relaxed) {
-                states.commit()?;
-                return Err(Error::Unfinished { what: "stopped by a signal".into() });
-            }
-            (self.report)(title, states.tokens(), f64::from(block) / f64::from(blocks));
-            let mut state = EffectState::new(plan);
-            for part in parts(experiment, block, self.run.limits().tokens) {
-                let asked = (
-                    &experiment.questions.list[part.clone()],
-                    &experiment.questions.group_of[part],
-                );
-                work(&mut self.run, asked, &mut state)?;
-            }
-            states.add(block, state)?;
-        }
+        let asking = Asking { experiment, plan, ask };
+        let todo = states.missing(blocks).into_iter().map(Ok);
+        let report = &mut *self.report;
+        let progress = |PassProgress { tokens, blocks: done }| {
+            report(title, tokens, done / f64::from(blocks));
+        };
+        run_pass(&mut self.fleet, &asking, &mut states, todo, (self.stop, progress))?;
         self.tokens += states.tokens() - before;
         (self.report)(title, states.tokens(), 1.0);
         states.finish(blocks)
     }
 }
 
-/// Questions of a block that fit in one batch each.
-fn parts(experiment: &Experiment, block: u32, tokens: usize) -> Vec<Range<usize>> {
+/// The questions of a block, and the runs of them whose tokens lend each other values: what the
+/// experiment's own batches hold.
+fn parts(experiment: &Experiment, block: u32) -> (Range<usize>, Vec<Range<usize>>) {
     let size = experiment.config.neurons.block.unwrap_or(BLOCK).max(1);
     let first = block as usize * size;
     let last = (first + size).min(experiment.questions.list.len());
-    let cuts = batches(&experiment.questions.list[first..last], tokens);
-    cuts.into_iter().map(|cut| first + cut.start..first + cut.end).collect()
+    let cuts = batches(&experiment.questions.list[first..last], experiment.limits.0.tokens);
+    let parts = cuts.into_iter().map(|cut| first + cut.start..first + cut.end).collect();
+    (first..last, parts)
 }

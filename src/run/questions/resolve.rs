@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::config::NeuronConfig;
+use crate::device::forward::Limits;
 use crate::device::gradient_ops::Metric;
 use crate::error::Result;
 use crate::id::SiteKind;
@@ -17,6 +19,8 @@ use crate::stimulate::question::{Question, Where};
 use crate::stimulate::read::Questions;
 use crate::stimulate::task::{ByLayer, Replacement, Task, Then, Value};
 
+/// Tokens of a batch, copies included, unless the file says otherwise.
+const BATCH_TOKENS: usize = 4096;
 /// Of a batch, whatever a method asks for.
 const MOST_TOKENS: usize = 1 << 18;
 
@@ -280,12 +284,22 @@ impl Chosen {
     }
 }
 
+/// The largest batch and prompt, and the tokens that a batch must have room for on any device.
+pub(super) fn limits(
+    config: &NeuronConfig,
+    (methods, questions): (&[Chosen], &Questions),
+    spec: &ModelSpec,
+) -> Result<(Limits, usize)> {
+    let lengths = questions.list.iter().map(|question| question.tokens.len());
+    let longest = lengths.max().unwrap_or(1);
+    let at_once = tokens_at_once(methods, questions, spec.attention.causal)?;
+    let least = longest.max(at_once);
+    let tokens = config.batch_tokens.unwrap_or(BATCH_TOKENS).max(least);
+    Ok((Limits { tokens, sequence: longest }, least))
+}
+
 /// Tokens that a batch needs at least: all steps of a question's path go through the model together.
-pub(super) fn tokens_at_once(
-    methods: &[Chosen],
-    questions: &Questions,
-    causal: bool,
-) -> Result<usize> {
+fn tokens_at_once(methods: &[Chosen], questions: &Questions, causal: bool) -> Result<usize> {
     let cost =
         |question: &Question| question.tokens.len() - if causal { question.at as usize } else { 0 };
     let longest = questions.list.iter().map(cost).max().unwrap_or(1);

@@ -9,10 +9,12 @@ use super::Experiment;
 use super::config::{Align, ProbeConfig};
 use super::passes::Passes;
 use crate::artifact::effects::TimeRow;
+use crate::device::backward::Differentiable;
 use crate::device::suffix_ops::SuffixOps;
+use crate::engine::fleet::Device;
 use crate::error::{Error, Result};
 use crate::methods::dual::{auc, gram, logistic, ridge, weights};
-use crate::stimulate::neurons::activations;
+use crate::stimulate::neurons::{Neurons, activations};
 use crate::stimulate::question::{Question, QuestionBatch, batches};
 
 /// Values that may be held at once.
@@ -30,7 +32,7 @@ struct Held {
     layers: Vec<Vec<f32>>,
 }
 
-impl<O: SuffixOps> Passes<'_, O> {
+impl<O: SuffixOps + Device> Passes<'_, O> {
     /// The neurons of every question, at all tokens or at the answering one. Kept in memory: one pass
     /// over the questions, done again by every attempt.
     fn collect(&mut self, everywhere: bool) -> Result<Vec<Held>> {
@@ -43,31 +45,22 @@ impl<O: SuffixOps> Passes<'_, O> {
             let remedy = "ask fewer questions (questions.limit) or layers (neurons.layers)";
             return Err(Error::config("probe", what, remedy));
         }
-        let mut held = Vec::with_capacity(list.len());
-        for cut in batches(list, self.run.limits().tokens) {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(Error::Unfinished { what: "stopped by a signal".into() });
+        let Self { fleet, stop, report, tokens: before, .. } = self;
+        let (held, tokens) = fleet.on_one(|run| {
+            let (mut held, mut tokens) = (Vec::with_capacity(list.len()), *before);
+            for cut in batches(list, run.limits().tokens) {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(Error::Unfinished { what: "stopped by a signal".into() });
+                }
+                report("probing", tokens, cut.start as f64 / list.len() as f64);
+                let batch = QuestionBatch::new(&list[cut]);
+                tokens += batch.tokens.len() as u64;
+                hold(run, (&batch, neurons), everywhere, &mut held)?;
             }
-            (self.report)("probing", self.tokens, cut.start as f64 / list.len() as f64);
-            let batch = QuestionBatch::new(&list[cut]);
-            let kept = activations(&mut self.run, &batch, &neurons.sites())?;
-            let mut layers = Vec::with_capacity(neurons.layers.len());
-            for &layer in &neurons.layers {
-                layers.push(kept.read(self.run.ops(), neurons.site(layer))?);
-            }
-            for question in 0..batch.len() {
-                let (first, at) = (batch.starts[question] as usize, batch.at(question));
-                let rows = match everywhere {
-                    true => first..first + batch.length(question),
-                    false => first + at..first + at + 1,
-                };
-                let own = rows.start * neurons.width..rows.end * neurons.width;
-                let layers = layers.iter().map(|values| values[own.clone()].to_vec()).collect();
-                held.push(Held { at: if everywhere { at } else { 0 }, layers });
-            }
-            self.tokens += batch.tokens.len() as u64;
-        }
-        (self.report)("probing", self.tokens, 1.0);
+            Ok((held, tokens))
+        })?;
+        self.tokens = tokens;
+        (self.report)("probing", tokens, 1.0);
         Ok(held)
     }
 
@@ -89,6 +82,31 @@ impl<O: SuffixOps> Passes<'_, O> {
         });
         Ok(rows.collect())
     }
+}
+
+/// Adds the neurons of each question of a batch.
+fn hold<O: SuffixOps>(
+    run: &mut Differentiable<O>,
+    (batch, neurons): (&QuestionBatch, &Neurons),
+    everywhere: bool,
+    held: &mut Vec<Held>,
+) -> Result<()> {
+    let kept = activations(run, batch, &neurons.sites())?;
+    let mut layers = Vec::with_capacity(neurons.layers.len());
+    for &layer in &neurons.layers {
+        layers.push(kept.read(run.ops(), neurons.site(layer))?);
+    }
+    for question in 0..batch.len() {
+        let (first, at) = (batch.starts[question] as usize, batch.at(question));
+        let rows = match everywhere {
+            true => first..first + batch.length(question),
+            false => first + at..first + at + 1,
+        };
+        let own = rows.start * neurons.width..rows.end * neurons.width;
+        let layers = layers.iter().map(|values| values[own.clone()].to_vec()).collect();
+        held.push(Held { at: if everywhere { at } else { 0 }, layers });
+    }
+    Ok(())
 }
 
 /// Refuses what a probe cannot be trained on.
@@ -234,7 +252,7 @@ impl Scales {
 
 /// Weights of every neuron in the ridge regression of the questions' quantity on all of them, at the
 /// answering token, the covariates accounted for on both sides (Frisch & Waugh 1933). `[layers][N]`.
-pub(super) fn diagnostic_weights<O: SuffixOps>(
+pub(super) fn diagnostic_weights<O: SuffixOps + Device>(
     passes: &mut Passes<'_, O>,
 ) -> Result<Vec<Vec<f64>>> {
     let held = passes.collect(false)?;
