@@ -31,7 +31,7 @@ pub struct DirectionQuality {
     pub auc: Option<f64>,
 }
 
-fn two<'a>(classes: &'a [ClassMoments; 2]) -> Result<(&'a ClassMoments, &'a ClassMoments)> {
+fn two(classes: &[ClassMoments; 2]) -> Result<(&ClassMoments, &ClassMoments)> {
     let [without, with] = classes;
     if without.rows == 0 || with.rows == 0 || without.dims() != with.dims() {
         return Err(Error::config(

@@ -103,7 +103,7 @@ fn exchanges_are_marked_as_what_they_are() {
     assert!(all.probe.objective <= found.probe.objective * (1.0 + 1e-7));
     assert!(all.exact, "the only support of its size");
     assert!(optimal_support(&x, &labels, 0).is_err());
-    assert!(optimal_support(&x, &vec![true; 150], 1).is_err());
+    assert!(optimal_support(&x, &[true; 150], 1).is_err());
 }
 
 #[test]
