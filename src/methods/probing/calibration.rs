@@ -38,7 +38,11 @@ fn both_kinds(scores: &[f64], labels: &[bool]) -> Result<()> {
     if scores.len() != labels.len() || !labels.contains(&true) || !labels.contains(&false) {
         return Err(Error::config(
             "ccs-cal",
-            format!("{} labels, all alike or not one for each of {} pairs", labels.len(), scores.len()),
+            format!(
+                "{} labels, all alike or not one for each of {} pairs",
+                labels.len(),
+                scores.len()
+            ),
             "label pairs of both kinds",
         ));
     }
@@ -90,8 +94,7 @@ pub fn platt(scores: &[f64], labels: &[bool]) -> Result<Calibration> {
         if det <= 0.0 || slope.0.abs().max(slope.1.abs()) < 1e-12 {
             break;
         }
-        let step =
-            ((h.2 * slope.0 - h.1 * slope.1) / det, (h.0 * slope.1 - h.1 * slope.0) / det);
+        let step = ((h.2 * slope.0 - h.1 * slope.1) / det, (h.0 * slope.1 - h.1 * slope.0) / det);
         let lengths = (0..40).map(|half| 0.5_f64.powi(half));
         let next = lengths.map(|l| (at.0 - l * step.0, at.1 - l * step.1));
         let before = loss(at);

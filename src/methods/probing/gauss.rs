@@ -132,8 +132,7 @@ impl Gaussian {
         for (number, class) in self.classes.iter().enumerate() {
             let at = |i: u32, j: u32| class.covariance[i as usize * d + j as usize];
             let marginal = subset.iter().flat_map(|&i| subset.iter().map(move |&j| at(i, j)));
-            let factor =
-                cholesky(marginal.collect(), k).ok_or_else(|| not_definite(number))?;
+            let factor = cholesky(marginal.collect(), k).ok_or_else(|| not_definite(number))?;
             let log_det: f64 = (0..k).map(|i| factor[i * k + i].ln()).sum();
             let front = class.log_prior - log_det - 0.5 * k as f64 * TAU.ln();
             for (row, x) in rows.rows().enumerate() {

@@ -42,7 +42,7 @@ pub struct Step {
     pub lead: Option<f64>,
 }
 
-/// Chooses up to `most` neurons. Equal scores go to the smaller neuron. Ends early when none can be added.
+/// Chooses up to `most` neurons by rows whose labels are below `classes`. Equal scores go to the smaller neuron. Ends early when none can be added.
 pub fn select(
     chosen: &mut impl Chosen,
     (labels, classes): (&[u32], usize),

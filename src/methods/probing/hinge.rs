@@ -126,14 +126,14 @@ impl Stage<'_> {
     fn search(&self, at: &[f64], step: &[f64]) -> f64 {
         let k = self.problem.x.cols();
         let start = self.short(at);
-        let along = |(row, &label): (&[f64], &bool)| -side(label) * (dot(&step[..k], row) + step[k]);
+        let along =
+            |(row, &label): (&[f64], &bool)| -side(label) * (dot(&step[..k], row) + step[k]);
         let rates: Vec<f64> = self.problem.x.rows().zip(self.problem.labels).map(along).collect();
         let (linear, square) = (dot(&at[..k], &step[..k]), dot(&step[..k], &step[..k]));
         let slope = |t: f64| {
             let rows = start.iter().zip(&rates).zip(self.problem.costs);
-            let pulls = rows.map(|((s, rate), c)| {
-                c * rate * ((s + t * rate) / self.width).clamp(0.0, 1.0)
-            });
+            let pulls =
+                rows.map(|((s, rate), c)| c * rate * ((s + t * rate) / self.width).clamp(0.0, 1.0));
             pulls.sum::<f64>() + self.problem.ridge * (linear + t * square)
         };
         let (mut low, mut high) = (0.0, 1.0);
@@ -175,8 +175,11 @@ impl HingeProblem<'_> {
         let k = self.x.cols();
         let total: f64 = self.costs.iter().sum();
         let mut at = vec![0.0; k + 1];
-        let mut best =
-            HingeProbe { objective: f64::INFINITY, bound: f64::NEG_INFINITY, ..HingeProbe::default() };
+        let mut best = HingeProbe {
+            objective: f64::INFINITY,
+            bound: f64::NEG_INFINITY,
+            ..HingeProbe::default()
+        };
         let mut width = 2.0;
         while width > SHARPEST {
             let stage = Stage { problem: *self, width, total };

@@ -19,7 +19,7 @@ pub fn entropy(counts: &[u64]) -> f64 {
     some.map(|count| share(&count)).map(|p| -p * p.log2()).sum()
 }
 
-/// Rows of each class.
+/// Rows of each class; every label is below `classes`.
 pub fn counts(labels: &[u32], classes: usize) -> Vec<u64> {
     let mut counts = vec![0; classes];
     labels.iter().for_each(|&label| counts[label as usize] += 1);
@@ -58,13 +58,13 @@ pub struct Judgement {
     pub unseen: u64,
 }
 
-/// Holds log posteriors `[rows, classes]` in nats against labels. Classes with `seen[class]` false took no
-/// part in training (methods.md 1.6).
+/// Holds log posteriors `[rows, classes]` in nats against labels. Classes with `seen[class]` false, and
+/// classes beyond, took no part in training.
 pub fn judge(log_posteriors: &Block, labels: &[u32], seen: &[bool]) -> Judgement {
     let (mut nats, mut right) = (0.0, 0_u64);
     let mut known = vec![0; seen.len()];
     for (row, &label) in log_posteriors.rows().zip(labels) {
-        if seen[label as usize] {
+        if seen.get(label as usize) == Some(&true) {
             known[label as usize] += 1;
             nats -= row[label as usize];
             right += u64::from(argmax(row) == label as usize);

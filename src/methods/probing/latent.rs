@@ -131,7 +131,8 @@ impl LatentSettings {
         let (d, c) = (trained.x.cols(), trained.classes);
         let mut draws = Draws::new(self.seed, 2);
         let reach = 1.0 / (d as f64).sqrt();
-        let mut at: Vec<f64> = (0..(d + 1) * c).map(|_| reach * (2.0 * draws.uniform() - 1.0)).collect();
+        let mut at: Vec<f64> =
+            (0..(d + 1) * c).map(|_| reach * (2.0 * draws.uniform() - 1.0)).collect();
         let mut logits = vec![0.0; d];
         let mut of_weights = Adam::new(at.len(), self.rate, 0.0);
         let mut of_logits = Adam::new(d, self.rate, 0.0);

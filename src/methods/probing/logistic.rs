@@ -81,7 +81,7 @@ pub fn logistic(x: &Block, labels: &[bool], c: f64) -> Result<LogisticProbe> {
     }
     let (slope, _) = problem.derivatives(&at);
     let residual = largest(slope);
-    if !(residual <= 1e-7 * c * x.len() as f64) {
+    if residual.is_nan() || residual > 1e-7 * c * x.len() as f64 {
         return Err(Error::config(
             "sparse",
             format!("a logistic probe did not converge: its slope is {residual:e}"),

@@ -31,7 +31,7 @@ pub struct DirectionQuality {
     pub auc: Option<f64>,
 }
 
-fn two<'a>(classes: &'a [ClassMoments; 2]) -> Result<(&'a ClassMoments, &'a ClassMoments)> {
+fn two(classes: &[ClassMoments; 2]) -> Result<(&ClassMoments, &ClassMoments)> {
     let [without, with] = classes;
     if without.rows == 0 || with.rows == 0 || without.dims() != with.dims() {
         return Err(Error::config(
@@ -112,9 +112,8 @@ pub fn spreads(classes: &[ClassMoments]) -> Vec<f64> {
     let d = classes.first().map_or(0, ClassMoments::dims);
     let spread = |n: usize| {
         let mean = classes.iter().map(|c| c.count() * c.mean[n]).sum::<f64>() / total;
-        let own = |c: &ClassMoments| {
-            c.scatter[n * (d + 1)] + c.count() * (c.mean[n] - mean).powi(2)
-        };
+        let own =
+            |c: &ClassMoments| c.scatter[n * (d + 1)] + c.count() * (c.mean[n] - mean).powi(2);
         (classes.iter().map(own).sum::<f64>() / total).max(0.0).sqrt()
     };
     (0..d).map(spread).collect()

@@ -39,16 +39,14 @@ pub fn metrics(scores: &[f64], labels: &[bool]) -> Option<Metrics> {
     let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
     let mut pairs: Vec<(f64, u32)> =
         scores.iter().zip(labels).map(|(&score, &label)| (score, u32::from(label))).collect();
-    let precisions = average_precision(&Cells::from_values(&mut pairs), &[fp + tn, tp + r#fn], true);
+    let precisions =
+        average_precision(&Cells::from_values(&mut pairs), &[fp + tn, tp + r#fn], true);
     Some(Metrics {
         accuracy: ratio(tp + tn, scores.len() as f64),
         precision: ratio(tp, tp + fp),
         recall: ratio(tp, tp + r#fn),
         f1: ratio(2.0 * tp, 2.0 * tp + fp + r#fn),
-        mcc: ratio(
-            tp * tn - fp * r#fn,
-            ((tp + fp) * (tp + r#fn) * (tn + fp) * (tn + r#fn)).sqrt(),
-        ),
+        mcc: ratio(tp * tn - fp * r#fn, ((tp + fp) * (tp + r#fn) * (tn + fp) * (tn + r#fn)).sqrt()),
         pr_auc: precisions[1],
         roc_auc,
     })

@@ -62,7 +62,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Fits one support, keeps it if it is the best, and returns its cut.
+    /// Fits one support, keeps its cut, and the fit if it is the best.
     fn fit(&mut self, support: &[u32]) {
         let rows: Vec<usize> = (0..self.x.len()).collect();
         let x = self.x.pick(&rows, support);
@@ -93,7 +93,7 @@ impl Search<'_> {
         self.cuts.iter().any(|cut| bound(cut, support) >= self.best.probe.objective)
     }
 
-    /// What the last fit says of all supports of `k` columns: those with the largest q.
+    /// What all fits say of any support of `k` columns: for each, those with the largest q are the best.
     fn overall_bound(&self, k: usize) -> f64 {
         let of = |(total, shares): &(f64, Vec<f64>)| {
             let mut shares = shares.clone();
@@ -107,24 +107,28 @@ impl Search<'_> {
     fn enumerate(&mut self, k: usize) {
         let supports = subsets(self.x.cols(), k);
         let mut bounds = vec![f64::NEG_INFINITY; supports.len()];
+        let mut open = vec![true; supports.len()];
         loop {
-            let lowest = (0..supports.len()).min_by(|&a, &b| bounds[a].total_cmp(&bounds[b]));
+            let left = (0..supports.len()).filter(|&i| open[i]);
+            let lowest = left.min_by(|&a, &b| bounds[a].total_cmp(&bounds[b]));
             let Some(next) = lowest else { break };
             if bounds[next] >= self.best.probe.objective * (1.0 - SAME) {
-                self.best.bound = bounds[next].min(self.best.probe.objective);
                 break;
             }
             self.fit(&supports[next]);
+            open[next] = false;
             for (bound, support) in bounds.iter_mut().zip(&supports) {
                 *bound = bound.max(self.last_bound(support));
             }
-            // Its own bound is as high as the fit went: it is not fitted again.
-            bounds[next] = f64::INFINITY;
         }
-        // Every support left has a bound above, or was fitted.
-        let floor = self.best.probe.bound;
-        self.best.bound = self.best.bound.max(floor).min(self.best.probe.objective);
-        self.best.exact = true;
+        self.close(bounds.into_iter().fold(f64::INFINITY, f64::min));
+    }
+
+    /// Ends with a bound of all supports.
+    fn close(&mut self, bound: f64) {
+        self.best.bound = bound.min(self.best.probe.objective);
+        let gap = self.best.probe.objective - self.best.bound;
+        self.best.exact = gap <= SAME * self.best.probe.objective;
     }
 
     /// Adds the best column until there are k, then exchanges while that helps.
@@ -155,9 +159,7 @@ impl Search<'_> {
                 break;
             }
         }
-        self.best.bound = self.overall_bound(k).min(self.best.probe.objective);
-        let gap = self.best.probe.objective - self.best.bound;
-        self.best.exact = gap <= SAME * self.best.probe.objective;
+        self.close(self.overall_bound(k));
     }
 
     fn others(&self, support: &[u32]) -> Vec<u32> {

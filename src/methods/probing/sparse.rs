@@ -19,6 +19,8 @@ const LEAST_SPREAD: f64 = 1e-3;
 const TEN: f64 = 10.0;
 /// Bins of `mi`.
 const BINS: usize = 32;
+/// Columns gathered together: one 64-byte line of f32.
+const GATHERED: usize = 16;
 /// C of the L2 probe on k neurons.
 const C: f64 = 1.0;
 /// C of the L1 probe that ranks.
@@ -60,24 +62,51 @@ impl Labelled<'_> {
     /// `10 max(sigma, 1e-3)` of each neuron: what activations are divided by, so that a penalty means the
     /// same for all.
     pub fn scales(&self) -> Vec<f64> {
-        let scale = |n: usize| {
-            let [a, b] = self.statistics(n);
-            let mut all = a;
-            all.merge(&b);
+        let scale = |[mut all, with]: [ClassStat; 2]| {
+            all.merge(&with);
             TEN * all.variance().sqrt().max(LEAST_SPREAD)
         };
-        (0..self.rows.cols()).map(scale).collect()
+        self.statistics().into_iter().map(scale).collect()
     }
 
-    /// Moments of a neuron without the concept and with it.
-    fn statistics(&self, neuron: usize) -> [ClassStat; 2] {
-        let mut stats = [ClassStat::default(); 2];
-        for (row, &label) in self.labels.iter().enumerate() {
-            let x = self.rows.get(row, neuron);
-            let one = ClassStat { n: 1, mean: x, min: x, max: x, ..ClassStat::default() };
-            stats[usize::from(label)].merge(&one);
+    /// Moments of each neuron without the concept and with it, in two passes along the rows.
+    fn statistics(&self) -> Vec<[ClassStat; 2]> {
+        let mut all = vec![[ClassStat::default(); 2]; self.rows.cols()];
+        let rows = || (0..self.rows.len()).zip(self.labels.iter().map(|&label| usize::from(label)));
+        for (row, class) in rows() {
+            for (stats, &x) in all.iter_mut().zip(self.rows.row(row)) {
+                stats[class].n += 1;
+                stats[class].mean += f64::from(x);
+            }
         }
-        stats
+        for stat in all.iter_mut().flatten().filter(|stat| stat.n > 0) {
+            stat.mean /= stat.count();
+        }
+        for (row, class) in rows() {
+            for (stats, &x) in all.iter_mut().zip(self.rows.row(row)) {
+                stats[class].m2 += (f64::from(x) - stats[class].mean).powi(2);
+            }
+        }
+        all
+    }
+
+    /// Bits between each neuron and the concept. Columns are gathered a few at a time.
+    fn binned_bits(&self) -> Vec<f64> {
+        let mut bits = Vec::with_capacity(self.rows.cols());
+        for first in (0..self.rows.cols()).step_by(GATHERED) {
+            let width = GATHERED.min(self.rows.cols() - first);
+            let mut columns = vec![Vec::with_capacity(self.rows.len()); width];
+            for (row, &label) in self.labels.iter().enumerate() {
+                let values = &self.rows.row(row)[first..first + width];
+                for (column, &x) in columns.iter_mut().zip(values) {
+                    column.push((f64::from(x), u32::from(label)));
+                }
+            }
+            let own =
+                |column: &mut Vec<(f64, u32)>| binned_bits(&Cells::from_values(column), 2, BINS);
+            bits.extend(columns.iter_mut().map(own));
+        }
+        bits
     }
 
     /// Chosen neurons of all rows, each divided by its scale.
@@ -102,23 +131,22 @@ pub fn rank_neurons(data: Labelled<'_>, how: Heuristic) -> Result<GroupRanking> 
         return Err(one_class("sparse"));
     };
     let neurons = data.rows.cols();
+    let moments =
+        |score: fn(&[ClassStat; 2]) -> Score| data.statistics().iter().map(score).collect();
     let scores: Vec<Score> = match how {
-        Heuristic::MeanDifference => by_neuron(neurons, |n| {
-            let [without, with] = data.statistics(n);
-            Score::signed(with.mean - without.mean, None)
-        }),
-        Heuristic::FStatistic => by_neuron(neurons, |n| {
-            let found = anova(data.statistics(n).iter());
+        Heuristic::MeanDifference => {
+            moments(|[without, with]| Score::signed(with.mean - without.mean, None))
+        }
+        Heuristic::FStatistic => moments(|stats| {
+            let found = anova(stats.iter());
             Score::unsigned(found.f, Some(found.p))
         }),
-        Heuristic::MutualInformation => by_neuron(neurons, |n| {
-            let value = |(row, &label): (usize, &bool)| (data.rows.get(row, n), u32::from(label));
-            let mut pairs: Vec<(f64, u32)> = data.labels.iter().enumerate().map(value).collect();
-            Score::unsigned(binned_bits(&Cells::from_values(&mut pairs), 2, BINS), None)
-        }),
+        Heuristic::MutualInformation => {
+            data.binned_bits().into_iter().map(|bits| Score::unsigned(bits, None)).collect()
+        }
         Heuristic::Random { seed } => {
             let mut draws = Draws::new(seed, 1);
-            by_neuron(neurons, |_| Score::unsigned(draws.uniform(), None))
+            (0..neurons).map(|_| Score::unsigned(draws.uniform(), None)).collect()
         }
         Heuristic::Logistic | Heuristic::Svm => {
             let all: Vec<u32> = (0..neurons as u32).collect();
@@ -136,10 +164,6 @@ pub fn rank_neurons(data: Labelled<'_>, how: Heuristic) -> Result<GroupRanking> 
         }
     };
     Ok(GroupRanking::from_scores(&scores, &vec![false; neurons]))
-}
-
-fn by_neuron(neurons: usize, score: impl FnMut(usize) -> Score) -> Vec<Score> {
-    (0..neurons).map(score).collect()
 }
 
 /// The optimum of `C Σ s_i loss_i + r |w|_1 + (1 - r)/2 |w|²` with class-balanced s, as scikit-learn has
@@ -200,11 +224,7 @@ pub fn mono(order: &[u32], most: usize) -> Vec<Vec<u32>> {
 /// Supports that shrink (`telescope`): from the first neurons of an order, an elastic net on what is left
 /// ranks it anew by |weight| for each smaller size, with C = k/20 and an L1 share of
 /// `clip(e^(-k/20), 0.1, 0.9)`. `sizes` in decreasing order; supports best first.
-pub fn telescope(
-    trained: Labelled<'_>,
-    order: &[u32],
-    sizes: &[usize],
-) -> Result<Vec<Vec<u32>>> {
+pub fn telescope(trained: Labelled<'_>, order: &[u32], sizes: &[usize]) -> Result<Vec<Vec<u32>>> {
     let scales = trained.scales();
     let mut left = order.to_vec();
     let mut supports = Vec::new();

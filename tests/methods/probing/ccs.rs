@@ -27,9 +27,7 @@ fn pairs(seed: u64) -> ([Vec<f32>; 2], Vec<bool>) {
 }
 
 fn chosen(sides: &[Vec<f32>; 2], rows: &[usize]) -> [Vec<f32>; 2] {
-    [0, 1].map(|side| {
-        rows.iter().flat_map(|&i| sides[side][i * D..(i + 1) * D].to_vec()).collect()
-    })
+    [0, 1].map(|side| rows.iter().flat_map(|&i| sides[side][i * D..(i + 1) * D].to_vec()).collect())
 }
 
 fn as_pairs(sides: &[Vec<f32>; 2]) -> Pairs<'_> {

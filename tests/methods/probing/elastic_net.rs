@@ -116,7 +116,8 @@ fn retrained_probes_are_the_fixture_s() {
     let random: Vec<u32> = random.into_iter().map(|n| n as u32).collect();
     let (rows, labels) = hidden.part(true);
     let (others, truth) = hidden.part(false);
-    for (name, units) in [("top_10", &ranking[..10]), ("random_10", &random[..10]), ("top_50", &ranking[..50])]
+    for (name, units) in
+        [("top_10", &ranking[..10]), ("random_10", &random[..10]), ("top_50", &ranking[..50])]
     {
         let want = &want[format!("retrained_{name}").as_str()];
         let x = hidden.layer(&rows, units);

@@ -60,7 +60,8 @@ fn plain_score(probe: &Gaussian, rows: &Block, labels: &[u32], subset: &[u32]) -
             .map(|c| c.log_prior + log_density(x, (&c.mean, &c.covariance), subset))
             .collect();
         let top = joint.iter().copied().fold(f64::MIN, f64::max);
-        nats -= joint[label as usize] - top - joint.iter().map(|j| (j - top).exp()).sum::<f64>().ln();
+        nats -=
+            joint[label as usize] - top - joint.iter().map(|j| (j - top).exp()).sum::<f64>().ln();
         right += f64::from(u8::from(joint[label as usize] == top));
     }
     let n = labels.len() as f64;
@@ -79,8 +80,7 @@ fn residual_updates_select_what_a_solve_for_each_candidate_selects() {
         (Covariance::Map, true, Criterion::Accuracy),
     ] {
         let probe = Gaussian::fit(&moments, kind, diagonal).expect("there are rows");
-        let found =
-            select(&mut probe.selection(&dev_rows), (&dev, G), (criterion, 6));
+        let found = select(&mut probe.selection(&dev_rows), (&dev, G), (criterion, 6));
         let mut chosen: Vec<u32> = Vec::new();
         for step in &found {
             let score = |n: u32| {
@@ -148,7 +148,8 @@ fn neurons_without_variance_are_left_out_and_others_raised() {
     let steps = select(&mut probe.selection(&dev), (&labels, G), (Criterion::default(), D));
     let chosen: Vec<u32> = steps.iter().map(|step| step.neuron).collect();
     assert_eq!(steps.len(), D - 2, "neither the constant nor the second of two: {chosen:?}");
-    assert!(!chosen.contains(&4) && !(chosen.contains(&6) && chosen.contains(&7)));
+    assert!(!chosen.contains(&4), "a constant has no density");
+    assert!(!(chosen.contains(&6) && chosen.contains(&7)), "one of two that are the same");
     let raised = probe.make_definite(|matrix, n| jacobi(matrix, n).0[n - 1]).expect("raised");
     assert_eq!(raised, [0, 1, 2]);
     assert!(probe.log_posteriors(&dev, &all).is_ok());
@@ -188,8 +189,7 @@ fn the_fixture_s_probe_and_selection() {
         assert!(relative_error(&covariances, &want.f64(sigma)) <= 1e-5);
         let means: Vec<f64> = probe.classes.iter().flat_map(|class| class.mean.clone()).collect();
         assert!(largest_error(&means, &want.f64("mean")) <= 1e-6);
-        let steps =
-            select(&mut probe.selection(&train), (&labels, g), (Criterion::default(), 8));
+        let steps = select(&mut probe.selection(&train), (&labels, g), (Criterion::default(), 8));
         let expected = facts[greedy].as_array().expect("a list");
         for (step, want) in steps.iter().zip(expected) {
             let number = |key: &str| want[key].as_f64().expect("a number");

@@ -1,10 +1,11 @@
 //! Code lengths, information and control tasks. Oracles: sums by hand, laws (labels that know nothing have
-//! compression 1; a table of words has no selectivity), the fixture's online code on few columns.
+//! compression 1; a table of words has no selectivity), the fixture's online code (passed over
+//! when absent).
 
 use std::collections::HashMap;
 
 use electrode::methods::probing::Block;
-use electrode::methods::probing::code_length::{PORTIONS, ends, online};
+use electrode::methods::probing::code_length::{CodeLength, PORTIONS, ends, online};
 use electrode::methods::probing::control::{
     Accuracy, ControlSettings, ControlTask, DrawnFrom, Selectivity,
 };
@@ -14,8 +15,8 @@ use electrode::methods::probing::information::{
     Information, bits, entropy, judge, running_maximum, v_information,
 };
 
-use super::support::noise_block;
-use crate::methods::support::Random;
+use super::support::{CLASSES, Hidden, UNITS, json, noise_block, numbers};
+use crate::methods::support::{Random, shared};
 
 #[test]
 fn information_by_hand() {
@@ -28,7 +29,11 @@ fn information_by_hand() {
     assert_eq!((judged.information.mutual(), judged.accuracy), (1.0, 1.0));
     assert_eq!(judged.information.normalised(), 1.0);
     // A class that training never saw: an error, and no part of the information.
-    let judged = judge(&Block::new([[-1.0, -0.5, -9.0]; 4].concat(), 3), &[0, 1, 1, 2], &[true, true, false]);
+    let judged = judge(
+        &Block::new([[-1.0, -0.5, -9.0]; 4].concat(), 3),
+        &[0, 1, 1, 2],
+        &[true, true, false],
+    );
     assert_eq!((judged.unseen, judged.accuracy), (1, 0.5));
     assert!((judged.information.cross_entropy - bits(2.0 / 3.0)).abs() < 1e-12);
     assert!((judged.information.entropy - entropy(&[1, 2])).abs() < 1e-12);
@@ -41,7 +46,10 @@ fn information_by_hand() {
 
 #[test]
 fn portions_nest_and_grow() {
-    assert_eq!(ends(1000, &PORTIONS).expect("they grow"), [1, 2, 4, 8, 16, 32, 62, 125, 250, 500, 1000]);
+    assert_eq!(
+        ends(1000, &PORTIONS).expect("they grow"),
+        [1, 2, 4, 8, 16, 32, 62, 125, 250, 500, 1000]
+    );
     assert_eq!(ends(3, &PORTIONS).expect("they grow"), [1, 2, 3], "none twice");
     for wrong in [&[0.5, 0.25, 1.0][..], &[0.0, 1.0], &[0.5], &[]] {
         assert!(ends(100, wrong).is_err(), "{wrong:?}");
@@ -50,18 +58,21 @@ fn portions_nest_and_grow() {
 }
 
 /// -Σ log2 p by a probe on all before, with one row of each class at their mean.
-fn code(x: &Block, y: &[u32], classes: usize) -> f64 {
-    let ends = ends(y.len(), &[0.05, 0.1, 0.2, 0.4, 1.0]).expect("they grow");
+fn code(
+    x: &Block,
+    y: &[u32],
+    (classes, ends): (usize, &[usize]),
+    (l2, tolerance): (f64, f64),
+) -> CodeLength {
     let columns: Vec<u32> = (0..x.cols() as u32).collect();
-    let code = online(&ends, classes, |seen, block| {
+    let found = online(ends, classes, |seen, block| {
         let rows: Vec<usize> = seen.collect();
         let known = x.pick(&rows, &columns);
         let mut values = known.values().to_vec();
         let mean = |j: usize| known.column(j).iter().sum::<f64>() / rows.len() as f64;
         (0..classes).for_each(|_| values.extend((0..x.cols()).map(mean)));
-        let labels: Vec<u32> =
-            rows.iter().map(|&row| y[row]).chain(0..classes as u32).collect();
-        let net = ElasticNet { l2: 0.05, tolerance: 1e-6, ..ElasticNet::default() };
+        let labels: Vec<u32> = rows.iter().map(|&row| y[row]).chain(0..classes as u32).collect();
+        let net = ElasticNet { l2, tolerance, ..ElasticNet::default() };
         let rows = Block::new(values, x.cols());
         let probe = net.fit(&rows, Targets::Classes(&labels, classes), None)?;
         let next: Vec<usize> = block.clone().collect();
@@ -69,10 +80,10 @@ fn code(x: &Block, y: &[u32], classes: usize) -> f64 {
         Ok(-log.rows().zip(&y[block]).map(|(row, &y)| bits(row[y as usize])).sum::<f64>())
     })
     .expect("a code");
-    assert_eq!(code.rows(), y.len());
-    assert_eq!(code.blocks[0].1, ends[0] as f64 * (classes as f64).log2());
-    assert!(code.final_rate() > 0.0);
-    code.compression()
+    assert_eq!(found.rows(), *ends.last().expect("portions"));
+    assert_eq!(found.blocks[0].1, ends[0] as f64 * (classes as f64).log2());
+    assert!(found.final_rate() > 0.0);
+    found
 }
 
 #[test]
@@ -80,13 +91,33 @@ fn labels_that_know_nothing_are_not_compressed() {
     let mut random = Random(4);
     let x = noise_block(&mut random, 400, 3);
     let chance: Vec<u32> = (0..400).map(|_| random.below(4) as u32).collect();
-    let none = code(&x, &chance, 4);
+    let ends = ends(400, &[0.05, 0.1, 0.2, 0.4, 1.0]).expect("they grow");
+    let compression = |y: &[u32]| code(&x, y, (4, &ends), (0.05, 1e-6)).compression();
+    let none = compression(&chance);
     assert!((none - 1.0).abs() < 0.06, "{none}");
     let told: Vec<u32> =
         x.rows().map(|row| u32::from(row[0] > 0.0) * 2 + u32::from(row[1] > 0.0)).collect();
-    let much = code(&x, &told, 4);
+    let much = compression(&told);
     assert!(much > 1.5, "{much}");
     assert!(online(&[1, 2], 2, |_, _| Ok(f64::INFINITY)).is_err(), "a probability of 0");
+}
+
+/// The fixture's online code of the layer, to its 0.5 %.
+#[test]
+fn the_fixture_s_online_code() {
+    let Some(folder) = shared() else { return };
+    let hidden = Hidden::open(&folder);
+    let want = &json(&folder, "expected/probe_converged.json")["online_code"];
+    let (rows, labels) = hidden.part(true);
+    let x = hidden.layer(&rows, &(0..UNITS as u32).collect::<Vec<_>>());
+    let ends = ends(labels.len(), &numbers(&want["fractions"])).expect("they grow");
+    // The last block takes half of the time of all; the others say as much.
+    let ends = &ends[..6];
+    let found = code(&x, &labels, (CLASSES, ends), (1e-3, 1e-4));
+    for (block, want) in found.blocks.iter().zip(want["blocks"].as_array().expect("a list")) {
+        let bits = want["bits"].as_f64().expect("a number");
+        assert!((block.1 - bits).abs() <= 5e-3 * bits, "{block:?} and not {bits}");
+    }
 }
 
 #[test]

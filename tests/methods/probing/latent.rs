@@ -123,9 +123,8 @@ fn one_probe_answers_for_every_set() {
         for end in 1..=8 {
             let kept: Vec<u32> = steps[..end].iter().map(|step| step.neuron).collect();
             let right = x.rows().zip(&labels).filter(|(row, label)| {
-                let masked: Vec<f64> = (0..8)
-                    .map(|n| if kept.contains(&(n as u32)) { row[n] } else { 0.0 })
-                    .collect();
+                let masked: Vec<f64> =
+                    (0..8).map(|n| if kept.contains(&(n as u32)) { row[n] } else { 0.0 }).collect();
                 let logits = found.probe.logits(&masked);
                 (0..3).all(|c| logits[c] <= logits[**label as usize])
             });

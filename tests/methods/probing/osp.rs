@@ -39,7 +39,8 @@ fn a_hinge_fit_carries_its_own_proof() {
         assert!(found.multipliers.iter().sum::<f64>().abs() < 1e-9);
         assert!((found.bound - problem.bound(&found.multipliers)).abs() < 1e-9);
         let plain: f64 = x.rows().zip(&labels).zip(&costs).fold(0.0, |sum, ((row, &yes), c)| {
-            let f: f64 = row.iter().zip(&found.weights).map(|(x, w)| x * w).sum::<f64>() + found.bias;
+            let f: f64 =
+                row.iter().zip(&found.weights).map(|(x, w)| x * w).sum::<f64>() + found.bias;
             sum + c * (1.0 - if yes { f } else { -f }).max(0.0)
         }) + 0.5 * ridge * found.weights.iter().map(|w| w * w).sum::<f64>();
         assert!((plain - found.objective).abs() < 1e-9 * plain);
@@ -85,7 +86,7 @@ fn fifty_candidates_take_few_fits() {
     let found = optimal_support(&x, &labels, 3).expect("both kinds");
     assert_eq!(found.columns, [1, 4, 6]);
     assert!(found.exact);
-    assert!(found.fits < 1000, "{} of 19,600 fitted", found.fits);
+    assert!(found.fits < 100, "{} of 19,600 fitted", found.fits);
 }
 
 #[test]
@@ -102,7 +103,7 @@ fn exchanges_are_marked_as_what_they_are() {
     assert!(all.probe.objective <= found.probe.objective * (1.0 + 1e-7));
     assert!(all.exact, "the only support of its size");
     assert!(optimal_support(&x, &labels, 0).is_err());
-    assert!(optimal_support(&x, &vec![true; 150], 1).is_err());
+    assert!(optimal_support(&x, &[true; 150], 1).is_err());
 }
 
 #[test]

@@ -62,8 +62,7 @@ fn the_gaussian_probe_finds_both() {
     for diagonal in [false, true] {
         let probe = Gaussian::fit(&moments, Covariance::Mle, diagonal).expect("rows");
         let dev_rows = Rows::new(&others, D).all();
-        let steps =
-            select(&mut probe.selection(&dev_rows), (&dev, 2), (Criterion::default(), 5));
+        let steps = select(&mut probe.selection(&dev_rows), (&dev, 2), (Criterion::default(), 5));
         let order: Vec<u32> = steps.iter().map(|step| step.neuron).collect();
         assert_eq!(first(&order, 5), [3, 17, 22, 30, 41], "diagonal: {diagonal}");
         let mutual: Vec<f64> = steps.iter().map(|step| step.information.mutual()).collect();

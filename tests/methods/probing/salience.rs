@@ -105,9 +105,8 @@ fn the_exact_order_is_that_of_a_stride_of_100_000() {
         for (&n, &score) in exact.order.iter().zip(&exact.scores) {
             let before = |class: &[f64]| {
                 let own = class[n as usize].abs();
-                let larger = |&(i, w): &(usize, &f64)| {
-                    w.abs() > own || (w.abs() == own && i < n as usize)
-                };
+                let larger =
+                    |&(i, w): &(usize, &f64)| w.abs() > own || (w.abs() == own && i < n as usize);
                 let before: f64 =
                     class.iter().enumerate().filter(larger).map(|(_, w)| w.abs()).sum();
                 before / class.iter().map(|w| w.abs()).sum::<f64>()
@@ -146,8 +145,7 @@ fn the_toy_s_neurons_at_half_the_mass() {
     let toy = toy();
     let weights = table(&toy["enet"]["w"]);
     for (class, want) in table(&toy["top_by_mass_0.5"]).iter().enumerate() {
-        let ours: Vec<f64> =
-            top_by_mass(&weights[class], 0.5).into_iter().map(f64::from).collect();
+        let ours: Vec<f64> = top_by_mass(&weights[class], 0.5).into_iter().map(f64::from).collect();
         assert_eq!(&ours, want, "class {class}");
     }
 }

@@ -85,7 +85,9 @@ fn heuristics_find_what_they_can() {
         order.sort_unstable();
         order
     };
-    for how in [Heuristic::MeanDifference, Heuristic::FStatistic, Heuristic::Logistic, Heuristic::Svm] {
+    for how in
+        [Heuristic::MeanDifference, Heuristic::FStatistic, Heuristic::Logistic, Heuristic::Svm]
+    {
         assert_eq!(first(how, 2), [3, 11], "{how:?}");
     }
     assert_eq!(first(Heuristic::MutualInformation, 3), [3, 7, 11], "variance too");
@@ -108,7 +110,11 @@ fn supports_are_judged_on_rows_held_out() {
     let order = rank_neurons(trained, Heuristic::MeanDifference).expect("both kinds").order;
     let supports = nested(&order, &SIZES);
     let sizes: Vec<usize> = supports.iter().map(Vec::len).collect();
-    assert_eq!(sizes, [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20], "cut to the neurons there are, once");
+    assert_eq!(
+        sizes,
+        [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20],
+        "cut to the neurons there are, once"
+    );
     let curve = probe_supports(trained, held_out, &supports).expect("both kinds");
     let auc = |i: usize| curve[i].metrics.expect("both kinds").roc_auc;
     assert!(auc(1) > auc(0) + 0.015 && auc(1) > 0.93, "{} {}", auc(0), auc(1));

@@ -62,7 +62,8 @@ impl Hidden {
     /// Labelled rows of one part with their classes.
     pub(super) fn part(&self, trained: bool) -> (Vec<usize>, Vec<u32>) {
         let labelled = self.labels.iter().enumerate();
-        let own = labelled.filter(|(row, label)| **label >= 0.0 && (*row < self.trained) == trained);
+        let own =
+            labelled.filter(|(row, label)| **label >= 0.0 && (*row < self.trained) == trained);
         own.map(|(row, &label)| (row, label as u32)).unzip()
     }
 
