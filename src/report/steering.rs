@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::sheet::{percent, sheet, table};
 use super::html::escape;
+use super::sheet::{percent, sheet, table};
 use crate::artifact::manifest::Manifest;
 use crate::artifact::steering::{STEER, SteerRow, read_steering};
 use crate::error::Result;

@@ -38,8 +38,8 @@ mod tile;
 pub mod top_tokens;
 
 pub use buffer::{Matrix, Table, Tensor};
-pub use probe_bank::Bank;
 pub use gram::Moments;
+pub use probe_bank::Bank;
 
 use self::attention::Source;
 use self::panels::Panels;

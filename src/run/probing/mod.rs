@@ -122,12 +122,10 @@ impl Probing {
 /// Runs everything where the file says; of several GPUs on the first.
 pub fn probe(probing: &Probing, stop: &AtomicBool, report: Report<'_>) -> Result<Probed> {
     match &probing.prepared.devices {
-        Devices::Cpu => probe_on(probing, vec![Slot::new("cpu", || Ok(CpuDevice))], stop, report),
+        Devices::Cpu => probe_on(probing, vec![devices::cpu()], stop, report),
         Devices::Cuda(found) => {
-            let dtype = probing.config.model.dtype;
-            let slot =
-                |gpu| Slot::new(devices::device_name(gpu), move || devices::open(gpu, dtype));
-            probe_on(probing, found.iter().map(slot).collect(), stop, report)
+            let slots = devices::gpus(found, probing.config.model.dtype);
+            probe_on(probing, slots, stop, report)
         }
     }
 }
@@ -148,7 +146,7 @@ pub fn probe_on<O: ProbingDevice>(
     let tasks = tasks::tasks(&probing.config.probes, &prepared.plan.labels, &table)?;
     folder.own()?;
     let wanted: BTreeSet<Site> = prepared.sites.iter().copied().collect();
-    let setup = Setup { model: &prepared.model, limits: prepared.limits, wanted: &wanted };
+    let setup = Setup::forward(&prepared.model, prepared.limits, &wanted);
     let mut fleet = Fleet::new(slots, setup);
     let work = Work {
         probing,
