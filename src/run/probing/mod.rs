@@ -43,7 +43,6 @@ use crate::artifact::probing::{
 use crate::artifact::rows::RankingRow;
 use crate::artifact::table::write_table;
 use crate::artifact::tables::{RANKINGS, write_rankings};
-use crate::device::cpu::CpuDevice;
 use crate::device::forward::Forward;
 use crate::device::moment_ops::MomentOps;
 use crate::device::probe_ops::ProbeOps;
