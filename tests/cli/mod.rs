@@ -7,6 +7,7 @@ mod experiment_keys;
 mod gpus;
 mod inspect;
 mod methods;
+mod probing_keys;
 mod shell;
 
 use std::process::{Command, Stdio};

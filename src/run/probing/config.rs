@@ -277,6 +277,11 @@ impl ProbingConfig {
             let what = "rows in files come in the order of the corpus";
             return refuse("probes.shuffle", what, "keep them in memory: cache = \"memory\"");
         }
+        if probes.cache == Cache::None && probes.all_sites {
+            let what = "sites stand side by side only where activations are kept";
+            let remedy = "use cache = \"auto\", or all_sites = false";
+            return refuse("probes.cache", what, remedy);
+        }
         if probes.target == Target::Number && probes.control != Control::None {
             let what = "control labels are classes, and the target is a number";
             return refuse("probes.control", what, "set control = \"none\"");

@@ -71,27 +71,21 @@ pub(super) fn choose(probing: &Probing, rows: usize) -> Result<Kept> {
     // All sites side by side are a copy, made by way of the host.
     let memory = 4 * floats * if joined { 3 } else { 1 };
     let disk = 4 * floats;
-    let kept = match probing.config.probes.cache {
+    Ok(match probing.config.probes.cache {
         Cache::Memory => Kept::Memory(memory),
         Cache::Disk => Kept::Disk(disk),
         Cache::None => Kept::Nowhere,
         Cache::Auto if fits(&prepared.devices, memory) => Kept::Memory(memory),
+        Cache::Auto if probing.config.probes.shuffle => {
+            let what = "there is no room in memory for the activations, and rows in files come in \
+                        the order of the corpus";
+            let remedy =
+                "set shuffle = false, watch fewer sites, or cache = \"memory\" all the same";
+            return Err(Error::config("probes.shuffle", what, remedy));
+        }
         Cache::Auto if joined || !rerun_is_cheaper(probing, disk)? => Kept::Disk(disk),
         Cache::Auto => Kept::Nowhere,
-    };
-    if kept == Kept::Nowhere && joined {
-        let what = "sites stand side by side only where activations are kept";
-        return Err(Error::config(
-            "probes.cache",
-            what,
-            "use cache = \"auto\", or all_sites = false",
-        ));
-    }
-    if kept == Kept::Nowhere && probing.config.probes.shuffle {
-        let what = "rows that are not kept come in the order of the corpus";
-        return Err(Error::config("probes.shuffle", what, "keep them: cache = \"memory\""));
-    }
-    Ok(kept)
+    })
 }
 
 fn fits(devices: &Devices, bytes: u64) -> bool {

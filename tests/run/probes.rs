@@ -1,0 +1,192 @@
+//! `electrode probe` from its command line to its folder, with the real binary.
+//! Oracle: the same run by other ways (rows kept in memory, in files, or nowhere; larger and smaller
+//! batches, more and fewer threads), a planted label, and accuracies counted by hand from tables.
+
+use std::fs;
+use std::path::Path;
+
+use electrode::artifact::probing::{
+    CodeRow, LAYERS, LayerRow, PROBES, ProbeRow, SUBSETS, SmallestRow, SubsetRow,
+};
+use electrode::artifact::table::read_table;
+
+use super::{Bench, Finished, electrode, finish, manifest};
+
+/// Files that must not differ in a byte.
+const RESULTS: [&str; 10] = [
+    "probes.parquet",
+    "classes.parquet",
+    "layers.parquet",
+    "rankings.parquet",
+    "subsets.parquet",
+    "smallest.parquet",
+    "codes.parquet",
+    "agreement.parquet",
+    "spread.parquet",
+    "probes.safetensors",
+];
+
+fn probe(bench: &Bench, out: &str, more: &[&str]) -> Finished {
+    let text = fs::read_to_string(bench.path("run.toml")).expect("written");
+    let shared = text.split("[statistics]").next().expect("a first part");
+    let shared = shared.replace(r#"methods = ["probeless", "auroc", "mi", "topctx"]"#, "");
+    let own = r#"
+[split]
+by = "sentence"
+[probes]
+epochs = 4
+batch = 32
+seeds = [0, 1]
+rate = 0.01
+[[penalties]]
+[[penalties]]
+l1 = 1e-3
+l2 = 1e-3
+[judge]
+retain = [1, 4]
+ablate = [0.25, 0.5]
+overlap = [4]
+code_length = true
+"#;
+    let methods = "methods = [\"probeless\", \"random\"]\n";
+    fs::write(bench.path("probes.toml"), format!("{methods}{shared}{own}")).expect("written");
+    let mut command = electrode();
+    command.arg("probe").arg(bench.path("probes.toml"));
+    command.arg(format!("out={}", bench.path(out).display())).args(more);
+    finish(&mut command)
+}
+
+fn results(folder: &Path) -> Vec<Vec<u8>> {
+    let read = |name: &&str| fs::read(folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    RESULTS.iter().map(read).collect()
+}
+
+#[test]
+fn rows_in_memory_in_files_and_nowhere_give_the_same_bytes() {
+    let bench = Bench::new(120);
+    let done = probe(&bench, "memory", &["probes.cache=memory"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let memory = results(&bench.path("memory"));
+    for (out, more) in
+        [("disk", &["probes.cache=disk", "--threads=1"][..]), ("nowhere", &["probes.cache=none"])]
+    {
+        let done = probe(&bench, out, more);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        for ((name, a), b) in RESULTS.iter().zip(&memory).zip(results(&bench.path(out))) {
+            assert!(*a == b, "{out}: {name} differs");
+        }
+    }
+    assert!(!bench.path("disk/activations/rows-0.f32").exists(), "files go with the run");
+    let notes = manifest(&bench.path("nowhere"))["notes"].to_string();
+    assert!(notes.contains("the model runs at each pass"), "{notes}");
+}
+
+#[test]
+fn figures_of_the_tables_belong_together() {
+    let bench = Bench::new(120);
+    let done = probe(&bench, "out", &["probes.all_sites=true"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let rows: Vec<ProbeRow> = read_table(&bench.path("out").join(PROBES)).expect("readable");
+    assert!(rows.iter().any(|row| row.site == "*"), "all sites side by side");
+    for row in &rows {
+        assert!((row.information - (row.entropy - row.loss)).abs() < 1e-9);
+        assert!(row.n > 0 && (0.0..=1.0).contains(&row.accuracy), "{row:?}");
+        let other = rows.iter().find(|other| {
+            other.control != row.control
+                && (&other.site, &other.part, other.seed) == (&row.site, &row.part, row.seed)
+                && (other.l1, other.l2) == (row.l1, row.l2)
+        });
+        let other = other.expect("each has its control");
+        if !row.control {
+            assert_eq!(row.selectivity, Some(row.accuracy - other.accuracy));
+        }
+    }
+    // The penalty was chosen on dev.
+    let layers: Vec<LayerRow> = read_table(&bench.path("out").join(LAYERS)).expect("readable");
+    for layer in &layers {
+        let mean = |l1: f64| {
+            let own = rows.iter().filter(|row| {
+                row.part == "dev" && !row.control && row.site == layer.site && row.l1 == l1
+            });
+            let own: Vec<f64> = own.map(|row| row.accuracy).collect();
+            own.iter().sum::<f64>() / own.len() as f64
+        };
+        let other = if layer.l1 == 0.0 { 1e-3 } else { 0.0 };
+        assert!(mean(layer.l1) >= mean(other), "{layer:?}");
+        assert!(layer.low <= layer.accuracy && layer.accuracy <= layer.high);
+    }
+    assert_eq!(layers.iter().filter(|row| row.first && row.part == "test").count(), 1);
+    let subsets: Vec<SubsetRow> = read_table(&bench.path("out").join(SUBSETS)).expect("readable");
+    for how in ["retrain", "keep", "remove"] {
+        for order in ["top", "bottom", "random"] {
+            let any = subsets.iter().any(|row| row.how == how && row.order == order);
+            assert!(any, "{how} {order}");
+        }
+    }
+    let codes: Vec<CodeRow> = read_table(&bench.path("out/codes.parquet")).expect("readable");
+    for code in &codes {
+        let ends: Vec<i64> = code.portions.iter().copied().chain([code.n]).collect();
+        let blocks = ends.windows(2).map(|pair| (pair[1] - pair[0]) as f64);
+        let coded: f64 = blocks.zip(&code.losses).map(|(rows, loss)| rows * loss).sum();
+        let first = ends[0] as f64 * code.uniform / code.n as f64;
+        assert!((code.online - first - coded).abs() < 1e-6 * code.online, "{code:?}");
+    }
+    let smallest: Vec<SmallestRow> =
+        read_table(&bench.path("out/smallest.parquet")).expect("readable");
+    assert!(!smallest.is_empty());
+    let page = fs::read_to_string(bench.path("out/report.html")).expect("a page");
+    for title in [
+        "Which layers hold",
+        "How few neurons",
+        "Do methods agree",
+        "Online code",
+        "Few neurons or many",
+    ] {
+        assert!(page.contains(title), "{title}");
+    }
+    // The page is remade from the tables alone.
+    fs::remove_file(bench.path("out/report.html")).expect("removed");
+    let mut command = electrode();
+    let done = finish(command.arg("report").arg(bench.path("out")));
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(fs::read_to_string(bench.path("out/report.html")).expect("again"), page);
+}
+
+#[test]
+fn a_converged_probe_does_not_depend_on_its_seed() {
+    let bench = Bench::new(120);
+    let more = ["probes.solver=fista", "probes.tolerance=1e-4", "probes.control=none"];
+    let done =
+        probe(&bench, "out", &[&more[..], &["penalties=[{ l1 = 1e-3, l2 = 1e-2 }]"]].concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let rows: Vec<ProbeRow> = read_table(&bench.path("out").join(PROBES)).expect("readable");
+    assert!(!rows.is_empty());
+    for row in &rows {
+        assert!(row.residual.is_some_and(|residual| residual <= 1e-4), "{row:?}");
+        let twin = rows.iter().find(|other| {
+            other.seed != row.seed && (&other.site, &other.part) == (&row.site, &row.part)
+        });
+        assert_eq!(twin.expect("two seeds").loss, row.loss);
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_the_folder_is_taken() {
+    let bench = Bench::new(40);
+    for (more, words) in [
+        (&["split.dev_files=[\"x\"]"][..], &["no file 'x'", "c.word"][..]),
+        (&["split.dev=0.6", "split.test=0.5"], &["nothing to train on"]),
+        (&["methods=[\"ablate\"]"], &["ablate"]),
+        (&["methods=[\"topctx\"]"], &["ranks no neurons"]),
+        (&["probes.all_sites=true", "probes.cache=none"], &["side by side"]),
+        (&["concepts=[{ column = \"nothing\" }]"], &["nothing"]),
+        (&["probes.target=number", "probes.control=none"], &["are no numbers"]),
+    ] {
+        let done = probe(&bench, "refused", more);
+        assert_eq!(done.code, Some(2), "{more:?}: {}", done.stderr);
+        for word in words {
+            assert!(done.stderr.contains(word), "{word}: {}", done.stderr);
+        }
+        assert!(!bench.path("refused/run.json").exists(), "{more:?}");
+    }
+}
