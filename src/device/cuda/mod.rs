@@ -44,8 +44,8 @@ mod upload;
 
 pub use buffer::{Element, Matrix, Table, Tensor, Vector};
 pub use images::Images;
-pub use probe_bank::Bank;
 pub use probe::{Found, Missing, Probe, Unusable, probe};
+pub use probe_bank::Bank;
 pub use statistics::Statistics;
 
 use std::sync::Arc;

@@ -124,7 +124,11 @@ pub struct Bank {
 }
 
 impl Bank {
-    fn new(context: &Context, plan: &BankPlan, (weights, biases): (&[f32], &[f32])) -> Result<Self> {
+    fn new(
+        context: &Context,
+        plan: &BankPlan,
+        (weights, biases): (&[f32], &[f32]),
+    ) -> Result<Self> {
         let tables = Tables::new(plan);
         let mut own = tables.spread(plan, weights, 0.0);
         let masks = plan.masks.as_ref().map(|masks| tables.spread(plan, masks, 1.0));
@@ -215,9 +219,8 @@ impl Bank {
                 factors.extend((0..ends).map(|_| corrections(&mut task.steps)));
             }
         }
-        let kernel = x.map_or("probe_bank_f32", |x| {
-            x.element().pick(["probe_bank_f32", "probe_bank_bf16"])
-        });
+        let kernel =
+            x.map_or("probe_bank_f32", |x| x.element().pick(["probe_bank_f32", "probe_bank_bf16"]));
         let measured = what == Feed::Measure;
         let losses = if measured { &self.measured_losses } else { &self.gradient_losses };
         let args = ProbeBankArgs {
