@@ -49,9 +49,12 @@ struct ProbeBankArgs {
 };
 
 constexpr u32 TRAIN = 0, GRADIENT = 1, MEASURE = 2;
-constexpr u32 TILE = 64;          // inputs
+// Numbered in the order of the variants of crate::device::probe_ops::ProbeLoss; 0 is Softmax.
+constexpr u32 LOGISTIC = 1, SQUARED = 2;
+constexpr u32 CHUNK = 64;         // rows that are read together; as in probe_bank_tables.rs
+constexpr u32 TILE = 64;             // inputs
 constexpr u32 EACH = CHUNK / WARPS;  // rows, or inputs, of a warp
-constexpr u32 COLUMN = CHUNK + 4;  // floats from one input of a tile to the next
+constexpr u32 COLUMN = CHUNK + 4;    // floats from one input of a tile to the next
 constexpr float KEEP = 0.1f, KEEP_SQUARE = 0.999f, ADD_SQUARE = 0.001f, EPSILON = 1e-8f;
 
 struct ProbeTask {
@@ -194,7 +197,6 @@ DEVICE void judge_all(const ProbeBankArgs& a, const ProbeUnit& unit, const Probe
         losses[at] = judge(unit.loss, own, heads[h].columns, targets[row], answer);
         said[at] = answer;
     }
-    // Padding has logits of 0, which a squared loss would not leave alone.
     __syncthreads();
     if (a.mode == TRAIN || threadIdx.x >= unit.heads) return;
     const u32 h = threadIdx.x;

@@ -9,11 +9,8 @@
 
 constexpr u32 THREADS = 256;
 constexpr u32 WARPS = THREADS / WARP;
-constexpr u32 LANES = WARP;      // columns of a panel
-constexpr u32 CHUNK = 64;        // rows that are read together; as in src/device/cuda/probe_bank.rs
+constexpr u32 LANES = WARP;  // columns of a panel
 constexpr u32 MOST_HEADS = LANES;  // of a unit
-// Numbered in the order of the variants of crate::device::probe_ops::ProbeLoss.
-constexpr u32 SOFTMAX = 0, LOGISTIC = 1, SQUARED = 2;
 
 // A row of the table of units.
 struct ProbeUnit {
