@@ -12,7 +12,7 @@
 // row adds to the f64 sums in global memory. Nobody else has them, so there is one order and no atomic.
 //
 // With A = left, B = right, and half of it where `alone`:
-// Bytes  s T (A + B) ceil(A / 128) / .. from L2 + 16 A B T / 512   Flops  2 T A B
+// Bytes  A B T / 32 of sums, s A B T / 64 of x and z from L2 (s = 2 or 4)   Flops  2 T A B
 // Floor  T = 8192, A = B = 4096, alone, bf16: 137 GFLOP = 0.31 ms at 450 TFLOP/s, and 2.1 GB of f64 sums =
 //        0.5 ms at 4.3 TB/s -> bound by the sums; float: 2.3 ms at 60 TFLOP/s -> bound by arithmetic
 // Each element is summed in one order, whatever the tile. Ladder: docs/kernels/gram.md.

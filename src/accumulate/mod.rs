@@ -4,6 +4,8 @@
 pub mod calibrate;
 pub mod codec;
 pub mod effects;
+pub mod gram;
+pub mod gram_summary;
 pub mod list;
 pub mod merge;
 pub mod run;

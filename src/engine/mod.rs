@@ -18,5 +18,6 @@ pub mod share;
 pub mod states;
 pub mod tokenizer;
 pub mod watch;
+pub mod watch_moments;
 pub mod word_rows;
 pub mod words;

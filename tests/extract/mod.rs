@@ -5,6 +5,7 @@ mod bad_input;
 mod edits;
 mod gpus;
 mod ids;
+mod moments;
 mod rank;
 mod words;
 
