@@ -135,9 +135,20 @@ impl Block {
     }
 }
 
-/// `Σ a_i b_i`.
+/// Sums that a product of rows is added up in, so that they can be added side by side.
+const LANES: usize = 8;
+
+/// `Σ a_i b_i`, in an order that depends on the length alone.
 pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f64>() + rest
 }
 
 /// `ln Σ exp x_i`, without overflow.

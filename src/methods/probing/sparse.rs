@@ -36,7 +36,8 @@ pub enum Heuristic {
     MeanDifference,
     /// F of a one-way analysis of variance.
     FStatistic,
-    /// Mutual information with the activation cut into 32 bins of equal mass.
+    /// Mutual information with the activation cut into 32 bins of equal mass, as the method `mi` has it
+    /// (the paper's code takes a nearest-neighbour estimate).
     MutualInformation,
     /// |weight| of an L1 logistic probe, C = 0.1, class-balanced.
     Logistic,
