@@ -86,9 +86,9 @@ fn second_moments_are_those_of_the_rows() {
     assert!(largest_error(&stats.mean, &mean) <= 1e-12);
     let mean_z: Vec<f64> = sums(&z).iter().map(|sum| sum / 50.0).collect();
     let found = cross(&x, &z);
-    for a in 0..6 {
-        for b in 0..4 {
-            let part = |i| (x.at(i, a) - mean[a]) * (z.at(i, b) - mean_z[b]);
+    for (a, m) in mean.iter().enumerate() {
+        for (b, p) in mean_z.iter().enumerate() {
+            let part = |i| (x.at(i, a) - m) * (z.at(i, b) - p);
             let want = (0..50).map(part).sum::<f64>() / 50.0;
             assert!((found.at(a, b) - want).abs() <= 1e-12);
         }

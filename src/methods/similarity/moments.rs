@@ -16,7 +16,8 @@ pub struct Moments {
 
 impl Moments {
     /// From sums over rows x - shift: `sum` is `Σ (x - shift)` and `products` is
-    /// `Σ (x - shift) (x - shift)^T`. Shifts near the means keep the difference exact.
+    /// `Σ (x - shift) (x - shift)^T`, over one row at least. Shifts near the means keep the difference
+    /// exact.
     pub fn from_sums(count: u64, sum: &[f64], products: Dense, shift: &[f64]) -> Self {
         assert_eq!(sum.len(), shift.len(), "a shift for each neuron");
         let covariance = cross_covariance(count, (sum, sum), products);
