@@ -42,10 +42,7 @@ const MAY_BE_UNSAFE: [(&str, &str); 9] = [
     ("src/device/cpu/dispatch.rs", "calls code compiled for a feature that was just detected"),
     ("src/device/cpu/simd.rs", "lends columns of a matrix to threads; one loop in intrinsics"),
     ("src/device/cpu/shared.rs", "threads write interleaved columns of one tensor"),
-    (
-        "src/device/cpu/gemm.rs",
-        "calls tiles for features that were found; small products by pointers",
-    ),
+    ("src/device/cpu/gemm.rs", "threads write panels of one tensor; small products by pointers"),
     ("src/device/cpu/tile.rs", "vector instructions on slices"),
     ("src/device/cpu/attention.rs", "its tiles are such threads"),
     ("src/device/cpu/attention_grad.rs", "so are its heads"),

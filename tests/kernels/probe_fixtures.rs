@@ -60,8 +60,21 @@ fn adam_is_that_of_neurox() {
     first.tasks[0].0.truncate(128);
     first.tasks[0].1.truncate(128);
     let (w, b) = trained(&CpuDevice, &first, (128, 1, 1000));
-    let worst = |ours: &[f32], name| *errors(ours, &want.f64(name)).last().expect("some");
-    assert!(worst(&w, "w_step1") <= 1e-6 && worst(&b, "b_step1") <= 1e-6);
+    let probe = first.probes().pop().expect("one");
+    let (_, gradients, _) = probe.mean((&probe.w, &probe.b), 0..128);
+    let norm = probe.w.iter().map(|w| w * w).sum::<f64>().sqrt();
+    let penalised = |(g, w): (&f64, &f64)| g + 1e-3 * w.signum() + 1e-2 * w / norm;
+    let gradients: Vec<f64> = gradients.iter().zip(&probe.w).map(penalised).collect();
+    // The first step is the gradient over its own size: next to 0 it hangs on digits that f32 has not.
+    let mut loose = 0;
+    for ((ours, want), g) in w.iter().zip(&want.f64("w_step1")).zip(&gradients) {
+        let error = (f64::from(*ours) - want).abs();
+        let bound = 1e-6 + 1e-3 * 1e-8 * 3e-8 / (g.abs() + 1e-8).powi(2);
+        loose += usize::from(error > 1e-6);
+        assert!(error <= bound.min(2e-3), "{ours} {want}, gradient {g:e}");
+    }
+    assert!(loose <= w.len() / 5000, "{loose} of {}", w.len());
+    assert!(errors(&b, &want.f64("b_step1")).last().is_some_and(|worst| *worst <= 1e-6));
     let (w, b) = trained(&CpuDevice, &problem, (128, 1, 300));
     close(&w, &want.f64("w_epoch1"), "one epoch");
     close(&b, &want.f64("b_epoch1"), "one epoch");

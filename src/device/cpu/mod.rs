@@ -1,6 +1,6 @@
 //! The device of machines without a GPU: f32, vectorised loops, rayon. A file per operation stem;
-//! `unsafe` stands in `dispatch.rs`, `shared.rs`, `gemm.rs`, `attention.rs`, `attention_grad.rs` and `simd.rs`
-//! alone.
+//! `unsafe` stands in `dispatch.rs`, `shared.rs`, `gemm.rs`, `tile.rs`, `attention.rs`, `attention_grad.rs`
+//! and `simd.rs` alone.
 
 mod activation_grad;
 mod attention;

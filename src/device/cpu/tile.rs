@@ -185,3 +185,49 @@ tiles!(
     _mm256_fmadd_ps,
     _mm256_setzero_ps
 );
+
+#[cfg(test)]
+mod tests {
+    //! Oracle: the definition in f64; for cuts of steps, equal bits.
+    use super::*;
+    use crate::hash::{GAMMA, mix};
+
+    fn numbers(count: usize, seed: u64) -> Vec<f32> {
+        let number = |at: usize| {
+            let bits = mix((at as u64 + 1).wrapping_mul(GAMMA) ^ seed) >> 40;
+            bits as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(number).collect()
+    }
+
+    /// Every number of rows and width, of a matrix and of its transpose, at every level.
+    #[test]
+    fn tiles_add_to_the_sums_there_are() {
+        let steps = 37;
+        for (rows, lanes) in (1..=ROWS).flat_map(|rows| (1..=4).map(move |lanes| (rows, lanes))) {
+            let width = lanes * LANES;
+            let (x, panel, start) =
+                (numbers(50 * 50, 1), numbers(steps * width, 2), numbers(rows * width, 3));
+            for ((stride, step), with) in
+                [(50, 1), (1, 50)].into_iter().flat_map(|way| Level::all().map(move |l| (way, l)))
+            {
+                let a = Rows { values: &x, rows, stride, step };
+                let mut whole = start.clone();
+                add(with, a, (&panel, width), &mut whole);
+                let mut cut = start.clone();
+                add(with, a, (&panel[..9 * width], width), &mut cut);
+                let rest = Rows { values: &x[9 * step..], ..a };
+                add(with, rest, (&panel[9 * width..], width), &mut cut);
+                assert_eq!(whole, cut, "{with:?}: {rows} rows of {width}");
+                for (at, ours) in whole.iter().enumerate() {
+                    let (row, column) = (at / width, at % width);
+                    let term = |k: usize| {
+                        f64::from(x[row * stride + k * step]) * f64::from(panel[k * width + column])
+                    };
+                    let want = f64::from(start[at]) + (0..steps).map(term).sum::<f64>();
+                    assert!((f64::from(*ours) - want).abs() <= 1e-5, "{ours} {want}");
+                }
+            }
+        }
+    }
+}
