@@ -25,7 +25,7 @@ use electrode::model::Model;
 use super::{extract, floats, read};
 
 const SITES: [&str; 3] = ["embeddings", "layers.1.mlp_act", "layers.3.resid_post"];
-const DOCUMENTS: usize = 6;
+const DOCUMENTS: usize = 9;
 /// Tokens of the largest batch.
 const ROOM: usize = 512;
 

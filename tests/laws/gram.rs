@@ -284,7 +284,8 @@ fn a_shift_keeps_what_an_offset_would_hide() {
     let covariance = summary.covariance(left(), left(), Class::All).unwrap();
     let (_, exact, _) = expected(&data[0], &data[0], &(0..rows).collect::<Vec<_>>());
     for (ours, want) in covariance.iter().zip(&exact) {
-        assert!((ours - want).abs() <= 1e-5, "{ours} {want}");
+        // 512 roundings of f32 at most; without the shift the error would be about 10.
+        assert!((ours - want).abs() <= 1e-4, "{ours} {want}");
     }
     for (ours, sum) in summary.means(left(), Class::All).unwrap().iter().zip(want) {
         assert!((ours - f64::from(offset) - sum / rows as f64).abs() <= 1e-3);
