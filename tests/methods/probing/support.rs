@@ -1,4 +1,4 @@
-//! Helpers of the probing tests: the fixture's rows, numbers by chance, plain loops in f64.
+//! What the probing tests share: the fixture's rows, numbers by chance, plain loops in f64.
 //! Oracle: none of its own.
 
 use std::path::Path;
