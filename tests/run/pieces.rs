@@ -94,7 +94,7 @@ fn jobs(folder: &Path, name: &str) -> [Job; 2] {
         match name {
             "generate" => {
                 let arguments = ["generate", "--prompt", "She", "The war", "--judge"];
-                let more = ["--samples", "1200", "--max-tokens", "8"];
+                let more = ["--samples", "2400", "--max-tokens", "8"];
                 Job::new(&[&arguments[..], &more].concat(), (place, true), &["--seed", "1"])
             }
             "steer" => {
@@ -105,8 +105,7 @@ fn jobs(folder: &Path, name: &str) -> [Job; 2] {
                 }
                 let (run, words) = (run.display().to_string(), words.display().to_string());
                 let first = ["steer", "--run", &run, "--presence", &words, "--prompt", "The"];
-                let more =
-                    ["--top", "2", "--random", "1", "--samples", "1000", "--max-tokens", "6"];
+                let more = ["--top", "2", "--random", "4", "--samples", "600", "--max-tokens", "6"];
                 let all = [&first[..], &OF_WAR, &more].concat();
                 Job::new(&all, (place, false), &["--seed", "1"])
             }
