@@ -93,9 +93,9 @@ fn jobs(folder: &Path, name: &str) -> [Job; 2] {
         let place = folder.join(format!("{name}-{out}"));
         match name {
             "generate" => {
-                let arguments =
-                    ["generate", "--prompt", "She", "The war", "--samples", "1500", "--judge"];
-                Job::new(&arguments, (place, true), &["--seed", "1"])
+                let arguments = ["generate", "--prompt", "She", "The war", "--judge"];
+                let more = ["--samples", "2400", "--max-tokens", "8"];
+                Job::new(&[&arguments[..], &more].concat(), (place, true), &["--seed", "1"])
             }
             "steer" => {
                 let (run, words) = (folder.join("by_hand"), folder.join("words.txt"));
@@ -105,7 +105,7 @@ fn jobs(folder: &Path, name: &str) -> [Job; 2] {
                 }
                 let (run, words) = (run.display().to_string(), words.display().to_string());
                 let first = ["steer", "--run", &run, "--presence", &words, "--prompt", "The"];
-                let more = ["--top", "2", "--random", "1", "--samples", "1000"];
+                let more = ["--top", "2", "--random", "4", "--samples", "600", "--max-tokens", "6"];
                 let all = [&first[..], &OF_WAR, &more].concat();
                 Job::new(&all, (place, false), &["--seed", "1"])
             }
@@ -113,12 +113,12 @@ fn jobs(folder: &Path, name: &str) -> [Job; 2] {
                 let neurons: Vec<String> =
                     (0..12).map(|n| format!("layers.{}.mlp_act.{n}", n % 3)).collect();
                 let arguments =
-                    ["maximize", "--neurons", &neurons.join(","), "--steps", "60", "--refine", "1"];
+                    ["maximize", "--neurons", &neurons.join(","), "--steps", "20", "--refine", "1"];
                 Job::new(&arguments, (place, true), &["--seed", "1"])
             }
             "sparsity" => {
                 let corpus = corpus();
-                let arguments = ["sparsity", "--corpus", &corpus, "--tokens", "4000"];
+                let arguments = ["sparsity", "--corpus", &corpus, "--tokens", "2000"];
                 let more = ["--batch-tokens", "500", "--tolerance", "0.1", "--ppl", "0.5"];
                 Job::new(&[&arguments[..], &more].concat(), (place, false), &["--eps", "0.5"])
             }
@@ -228,8 +228,8 @@ fn attempts_begin_where_the_last_one_ended() {
     let model = root("models/tiny-gpt2-en");
     let texts = TextConfig {
         model: model.clone(),
-        samples: 2500,
-        max_tokens: 12,
+        samples: 900,
+        max_tokens: 8,
         ..crate::generate::texts::config()
     };
     let generation = Generation::open(texts).expect("opens");
