@@ -26,7 +26,7 @@ pub(super) fn questions(count: usize) -> String {
         let length = 4 + at % 8;
         let question = serde_json::json!({
             "prompt": text(at, length), "answer": word(at), "wrong": word(at + 1),
-            "second": text(at + 50, length), "group": if at % 2 == 0 { "even" } else { "odd" },
+            "second": text(at + 50, length), "group": if at.is_multiple_of(2) { "even" } else { "odd" },
             "number": (at * at) % 11,
         });
         format!("{question}\n")

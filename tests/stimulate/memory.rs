@@ -38,7 +38,7 @@ fn buffers_are_as_many_as_are_made() {
     }
 }
 
-/// 4 layers of width 256, 1024 neurons and 4 heads, whose head is the table of 8192 tokens.
+/// A GPT-2 whose head is the table of its tokens.
 #[test]
 fn the_plan_of_an_experiment_is_that_by_hand() {
     let (_temporary, out) = folder();
@@ -72,7 +72,7 @@ fn a_dry_run_prints_the_plan_and_leaves_nothing() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     for part in [
         "# experiment ",
-        "# questions: 200 in 2 groups, 4 blocks",
+        "# questions: 198 in 2 groups, 4 blocks, 2 left out",
         "# batches: 4096 tokens",
         "# memory: ",
         " + transposed ",
