@@ -9,6 +9,7 @@ use super::tasks::{Label, Tasks};
 use crate::artifact::probing::{ClassRow, LayerRow, ProbeRow};
 use crate::device::probe_ops::Measures;
 use crate::id::Site;
+use crate::methods::probing::information::{self, Information, bits};
 use crate::probe::rows::NONE;
 use crate::probe::split::Part;
 use crate::probe::train::Trained;
@@ -68,27 +69,25 @@ impl Answered {
         Self {
             rows: (measures.rows + unseen) as f64,
             accuracy: right as f64 / rows,
-            loss: measures.loss / known / std::f64::consts::LN_2,
-            entropy: entropy(&measures.seen),
+            loss: bits(measures.loss / known),
+            entropy: information::entropy(&measures.seen),
         }
+    }
+
+    /// What the probe knows of the labels.
+    fn knows(&self) -> Information {
+        Information { entropy: self.entropy, cross_entropy: self.loss }
     }
 
     /// Bits that the probe finds.
     pub(super) fn information(&self) -> f64 {
-        self.entropy - self.loss
+        self.knows().mutual()
     }
 
     /// Of the accuracy, over rows.
     pub(super) fn error(&self) -> f64 {
         (self.accuracy * (1.0 - self.accuracy) / self.rows.max(1.0)).sqrt()
     }
-}
-
-/// Entropy of counts, bits.
-fn entropy(counts: &[u64]) -> f64 {
-    let total: u64 = counts.iter().sum();
-    let share = |count: &u64| *count as f64 / total.max(1) as f64;
-    counts.iter().filter(|count| **count > 0).map(|count| -share(count) * share(count).log2()).sum()
 }
 
 /// All probes of a site with what came of them.
@@ -266,11 +265,8 @@ impl<'a> SiteResults<'a> {
                     selectivity_low: apart.map(|(apart, half)| apart - half),
                     selectivity_high: apart.map(|(apart, half)| apart + half),
                     information,
-                    information_share: if first.entropy > 0.0 {
-                        information / first.entropy
-                    } else {
-                        0.0
-                    },
+                    information_share: mean(own.iter().map(|(_, one)| one.knows().normalised()))
+                        .unwrap_or(0.0),
                     majority: baselines.majority(*which, part),
                     l1: penalty.l1,
                     l2: penalty.l2,
