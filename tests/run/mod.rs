@@ -11,6 +11,7 @@ pub(crate) mod gpus;
 mod memory;
 mod pieces;
 mod planted;
+mod probing;
 mod refused;
 mod same_bits;
 mod stopped;

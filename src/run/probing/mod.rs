@@ -4,8 +4,10 @@
 //! model at each pass, or from a store that one pass has filled. Whatever is chosen, weights, layers and
 //! sizes are chosen on dev rows, and test rows are only reported.
 
+mod baselines;
 mod compare;
 mod config;
+mod found;
 mod judge;
 mod keys;
 mod manifest;
@@ -23,10 +25,12 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use self::baselines::Baselines;
 pub use self::config::{Cache, ProbingConfig};
+use self::found::{Found, Notes};
 use self::judge::Judge;
 pub use self::keys::keys;
-use self::measured::{Baselines, Place, SiteResults, mark_first};
+use self::measured::{Place, SiteResults, mark_first};
 use self::rankings::Columns;
 use self::tasks::Tasks;
 use self::where_rows_are::Kept;
@@ -37,12 +41,10 @@ use super::prepare::Prepared;
 use crate::artifact::machine::{peak_memory, utc_now};
 use crate::artifact::manifest::Timings;
 use crate::artifact::probing::{
-    AGREEMENT, AgreementRow, CLASSES, CODES, CodeRow, LAYERS, METHODS, MethodRow, PROBES, SMALLEST,
-    SPREAD, SUBSETS, SmallestRow, SpreadRow, SubsetRow, WEIGHTS,
+    AGREEMENT, CLASSES, CODES, LAYERS, METHODS, PROBES, SMALLEST, SPREAD, SUBSETS, WEIGHTS,
 };
-use crate::artifact::rows::RankingRow;
 use crate::artifact::table::write_table;
-use crate::artifact::tables::{RANKINGS, write_rankings};
+use crate::artifact::tables::RANKINGS;
 use crate::corpus::config::{ConceptConfig, Missing};
 use crate::device::forward::Forward;
 use crate::device::moment_ops::MomentOps;
@@ -295,10 +297,9 @@ impl Work<'_> {
             .collect();
         self.write(&sites)?;
         let mut found = self.put_to(&mut source, &sites)?;
-        let notes = std::mem::take(&mut found.notes);
-        self.write_found(found)?;
+        found.write(self.folder)?;
         weights::write(&self.folder.path().join(WEIGHTS), &sites, &scaling)?;
-        Ok((sites.len() * list.len(), notes))
+        Ok((sites.len() * list.len(), found.notes))
     }
 
     /// Rankings of every site, and what they are put to.
@@ -358,17 +359,6 @@ impl Work<'_> {
         }
     }
 
-    fn write_found(&self, found: Found) -> Result<()> {
-        let (path, id) = (self.folder.path(), self.folder.run_id());
-        write_rankings(&path.join(RANKINGS), id, found.rankings.into_iter())?;
-        write_table(&path.join(METHODS), id, found.methods.into_iter())?;
-        write_table(&path.join(SUBSETS), id, found.subsets.into_iter())?;
-        write_table(&path.join(SMALLEST), id, found.smallest.into_iter())?;
-        write_table(&path.join(CODES), id, found.codes.into_iter())?;
-        write_table(&path.join(AGREEMENT), id, found.agreement.into_iter())?;
-        write_table(&path.join(SPREAD), id, found.spread.into_iter()).map(drop)
-    }
-
     /// What the probes did.
     fn write(&self, sites: &[SiteResults<'_>]) -> Result<()> {
         let baselines = Baselines::new(self.tasks);
@@ -383,20 +373,4 @@ impl Work<'_> {
         write_table(&path.join(LAYERS), id, layers.into_iter())?;
         Ok(())
     }
-}
-
-/// What a reader of the tables must know of methods: each once, though it holds at many sites.
-type Notes = BTreeSet<String>;
-
-/// What rankings turned out to be worth: rows of their tables.
-#[derive(Default)]
-struct Found {
-    rankings: Vec<RankingRow>,
-    methods: Vec<MethodRow>,
-    notes: Notes,
-    subsets: Vec<SubsetRow>,
-    smallest: Vec<SmallestRow>,
-    codes: Vec<CodeRow>,
-    agreement: Vec<AgreementRow>,
-    spread: Vec<SpreadRow>,
 }

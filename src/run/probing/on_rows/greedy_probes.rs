@@ -1,7 +1,7 @@
 //! Methods that choose neurons one after another on dev rows, with one trained probe: `gauss`,
 //! `latent-probe`.
 
-use super::each_class::{candidates, eigen_of};
+use super::each_class::{candidates, eigen_of, labelled};
 use super::parts::{OneClass, PartRows, Parts};
 use super::tried::{TRIED, Tried, choose, of_places};
 use crate::error::Result;
@@ -76,11 +76,12 @@ impl<'a> Classes<'a> {
         if most == 0 || most >= width {
             return Ok((0..).take(width).collect());
         }
+        let all: Vec<u32> = (0..).take(width).collect();
+        let (values, targets) = self.known(Part::Train, &all);
         let mut masses = Vec::with_capacity(self.count * width);
-        for class in 0..self.count as u32 {
-            let (values, labels) = self.known(Part::Train, &(0..).take(width).collect::<Vec<_>>());
-            let labels: Vec<bool> = labels.iter().map(|own| *own == class).collect();
-            let data = super::each_class::labelled(&values, width, &labels);
+        for class in 0..self.count {
+            let is: Vec<bool> = targets.iter().map(|own| *own as usize == class).collect();
+            let data = labelled(&values, width, &is);
             if self.count == 2 {
                 return candidates(data, most);
             }
