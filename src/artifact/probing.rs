@@ -18,6 +18,8 @@ pub const CODES: &str = "codes.parquet";
 pub const AGREEMENT: &str = "agreement.parquet";
 /// File name of the table of [`SpreadRow`].
 pub const SPREAD: &str = "spread.parquet";
+/// File name of the table of [`MethodRow`].
+pub const METHODS: &str = "methods.parquet";
 /// Weights of the chosen probes, and the scales of their inputs.
 pub const WEIGHTS: &str = "probes.safetensors";
 
@@ -164,6 +166,48 @@ record! {
         pub information: f64,
         /// Accuracy on control labels of a probe retrained on the same neurons.
         pub control: Option<f64>,
+    }
+}
+
+record! {
+    /// `methods.parquet`: what methods with probes of their own did with some neurons.
+    pub struct MethodRow {
+        /// Full site name; `*` for all sites side by side.
+        pub site: String,
+        /// Layer, or none.
+        pub layer: Option<i32>,
+        /// Label column.
+        pub label: String,
+        /// Class, against all others; `*` for all classes with one probe.
+        pub concept: String,
+        /// Method with its settings.
+        pub method: String,
+        /// `dev` or `test`.
+        pub part: String,
+        /// Neurons that the probe reads.
+        pub size: i32,
+        /// Rows; pairs for `ccs`.
+        pub n: i64,
+        /// Share answered right.
+        pub accuracy: f64,
+        /// Harmonic mean of precision and recall, for two classes.
+        pub f1: Option<f64>,
+        /// Matthews' correlation, for two classes.
+        pub mcc: Option<f64>,
+        /// Average precision of the scores, for two classes.
+        pub pr_auc: Option<f64>,
+        /// Area under the ROC curve, for two classes.
+        pub roc_auc: Option<f64>,
+        /// Entropy less loss, bits, where the method gives probabilities.
+        pub information: Option<f64>,
+        /// Expected calibration error of `ccs`.
+        pub ece: Option<f64>,
+        /// Accuracy of `ccs` with the better of both signs.
+        pub either_way: Option<f64>,
+        /// The neurons, best first, as `layers.3.mlp_act.17`; none where it reads a whole site.
+        pub neurons: Vec<String>,
+        /// `chosen`: best on dev; `heuristic`: not proved optimal; `calibrated`: answers scaled on dev labels.
+        pub flags: Vec<String>,
     }
 }
 

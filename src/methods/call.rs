@@ -140,6 +140,22 @@ impl MethodCall {
         )
     }
 
+    /// The refusal of a method that another command runs, where there are activations without parts;
+    /// none for methods that rank them.
+    pub fn of_another_command(&self) -> Option<Error> {
+        match self.method.kind {
+            Kind::PerNeuron(_) | Kind::Whole(_) => None,
+            Kind::Probing(_) => Some(self.needs_parts()),
+            Kind::Causal(_) => Some(self.needs_a_model()),
+        }
+    }
+
+    /// The refusal of a probing method, where rows have no parts to learn from, choose on and report.
+    pub fn needs_parts(&self) -> Error {
+        let what = "trains probes, which needs rows for training, choosing and reporting";
+        self.wrong(what, "use `electrode probe`")
+    }
+
     /// The refusal of a method that changes the model, where there are only activations.
     pub fn needs_a_model(&self) -> Error {
         self.wrong(
@@ -165,6 +181,7 @@ fn read(param: &Param, text: &str) -> Option<Value> {
         }
         Takes::Flag => text.parse().ok().map(Value::Flag),
         Takes::OneOf(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
+        Takes::Text => Some(Value::Text(text.to_owned())),
         Takes::Ranker => {
             let ranks = |method: &&Method| {
                 // Whole methods (lape) choose sets; turned upside down these mean nothing.
@@ -184,6 +201,7 @@ fn wanted(param: &Param) -> String {
         Takes::Whole { low } => format!("a whole number from {low} to {LARGEST}"),
         Takes::Flag => "true or false".to_owned(),
         Takes::OneOf(words) => words.join(" or "),
+        Takes::Text => "any text".to_owned(),
         Takes::Ranker => "the name of a method that ranks".to_owned(),
     };
     format!("{} is {what}: {}", param.name, param.meaning)

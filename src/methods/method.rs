@@ -16,6 +16,8 @@ pub enum Family {
     ConceptSearch,
     /// From a concept to its neurons.
     NeuronSearch,
+    /// From what a probe of their activations tells of a concept.
+    Probing,
     /// From what the model does when its neurons change.
     Causation,
     /// Knows nothing; to compare with.
@@ -29,6 +31,7 @@ impl Family {
             Self::Visualization => "visualization",
             Self::ConceptSearch => "corpus-based, concept search",
             Self::NeuronSearch => "corpus-based, neuron search",
+            Self::Probing => "probing",
             Self::Causation => "causation-based",
             Self::Baseline => "baseline",
         }
@@ -54,6 +57,8 @@ pub enum Takes {
     Flag,
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// Any words.
+    Text,
     /// The name of a method that ranks.
     Ranker,
 }
@@ -78,8 +83,29 @@ pub enum Kind {
     PerNeuron(ScoreNeuron),
     /// Over all neurons at once.
     Whole(fn(&MethodCall, &dyn Source) -> Result<Ranking>),
+    /// Over rows that are split in train, dev and test, by a probe.
+    Probing(Probing),
     /// Over questions, by changing or differentiating the model.
     Causal(Causal),
+}
+
+/// How a probing method comes to its neurons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probing {
+    /// By the weights of the probes that `[[penalties]]` lists.
+    Weights,
+    /// By the difference of class means.
+    MassMean,
+    /// By a direction on which two forms of a statement get opposite answers.
+    Ccs,
+    /// By a heuristic, and a probe on the first of it.
+    Sparse,
+    /// By the best set of a size.
+    OptimalSparse,
+    /// Greedily, with a Gaussian of each class.
+    Gaussian,
+    /// Greedily, with one probe that was trained under masks.
+    Latent,
 }
 
 /// What a causal method does to a model.

@@ -39,7 +39,7 @@ pub use registry::{METHODS, Method};
 
 /// Every method there is.
 pub fn all() -> impl Iterator<Item = &'static Method> {
-    METHODS.iter().chain(causation::CAUSATION)
+    METHODS.iter().chain(probing::registry::PROBING).chain(causation::CAUSATION)
 }
 
 pub use source::{Design, Source};

@@ -49,6 +49,7 @@ pub fn rank(call: &MethodCall, source: &dyn Source) -> Result<Ranking> {
     let mut ranking = match call.method.kind {
         Kind::PerNeuron(score) => per_neuron(call, source, score)?,
         Kind::Whole(run) => run(call, source)?,
+        Kind::Probing(_) => return Err(call.needs_parts()),
         Kind::Causal(_) => return Err(call.needs_a_model()),
     };
     ranking.method = call.to_string();

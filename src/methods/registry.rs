@@ -6,7 +6,7 @@ use super::corpus_based::{
     average_precision, class_means, correlation, firing_entropy, mask_overlap, mutual_information,
     top_contexts, top_words,
 };
-pub use super::method::{Causal, Family, Kind, Method, Param, Takes};
+pub use super::method::{Causal, Family, Kind, Method, Param, Probing, Takes};
 use super::method::{PLAIN, STD, flag, share, whole};
 use super::visualization;
 

@@ -8,6 +8,7 @@ mod html;
 mod pages;
 mod plot;
 mod probing;
+mod probing_methods;
 mod sheet;
 mod short;
 mod steering;

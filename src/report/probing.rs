@@ -11,7 +11,7 @@ use super::plot::{Line, Point, plot};
 use super::sheet::{sheet, table};
 use crate::artifact::manifest::Manifest;
 use crate::artifact::probing::{
-    AGREEMENT, AgreementRow, CODES, CodeRow, LAYERS, LayerRow, SMALLEST, SPREAD, SUBSETS,
+    AGREEMENT, AgreementRow, CODES, CodeRow, LAYERS, LayerRow, METHODS, SMALLEST, SPREAD, SUBSETS,
     SmallestRow, SpreadRow, SubsetRow,
 };
 use crate::artifact::table::{Record, read_table};
@@ -20,7 +20,7 @@ use crate::error::Result;
 /// Half of a 95 % interval in standard errors.
 const Z: f64 = 1.96;
 /// Classes listed of each ranking's spread.
-const LISTED: usize = 60;
+pub(super) const LISTED: usize = 60;
 
 /// The page of the run of probes in a folder.
 pub(super) fn page(folder: &Path) -> Result<String> {
@@ -30,6 +30,7 @@ pub(super) fn page(folder: &Path) -> Result<String> {
     facts(&mut body, &manifest);
     layers(&mut body, &rows(folder, LAYERS)?);
     subsets(&mut body, &rows(folder, SUBSETS)?, &rows(folder, SMALLEST)?);
+    super::probing_methods::methods(&mut body, &rows(folder, METHODS)?);
     agreement(&mut body, &rows(folder, AGREEMENT)?);
     codes(&mut body, &rows(folder, CODES)?);
     spread(&mut body, &rows(folder, SPREAD)?);
@@ -59,7 +60,7 @@ fn facts(body: &mut String, manifest: &Manifest) {
 }
 
 /// By label, in the order of the table.
-fn by_label<T>(rows: &[T], label: impl Fn(&T) -> &str) -> Vec<(String, Vec<&T>)> {
+pub(super) fn by_label<T>(rows: &[T], label: impl Fn(&T) -> &str) -> Vec<(String, Vec<&T>)> {
     let mut found: Vec<(String, Vec<&T>)> = Vec::new();
     for row in rows {
         match found.iter_mut().find(|(own, _)| own == label(row)) {
@@ -308,11 +309,11 @@ fn spread(body: &mut String, rows: &[SpreadRow]) {
     }
 }
 
-fn site(name: &str) -> String {
+pub(super) fn site(name: &str) -> String {
     if name == "*" { "all sites".to_owned() } else { name.to_owned() }
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 

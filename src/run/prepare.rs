@@ -17,7 +17,6 @@ use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
 use crate::methods::MethodCall;
-use crate::methods::registry::Kind;
 use crate::model::Model;
 
 /// A run, resolved: see [`Prepared::new`].
@@ -145,8 +144,8 @@ fn parse_methods(config: &RunConfig) -> Result<Vec<MethodCall>> {
             let what = format!("'{}' is listed twice", config.methods[i]);
             return Err(Error::config("methods", what, "list each method once"));
         }
-        if matches!(call.method.kind, Kind::Causal(_)) {
-            return Err(call.needs_a_model());
+        if let Some(refusal) = call.of_another_command() {
+            return Err(refusal);
         }
         if !call.needs_labels() && call.has_settings() {
             // Their material is collected during the pass, by settings of its own.

@@ -12,6 +12,7 @@ mod memory;
 mod pieces;
 mod planted;
 mod probes;
+mod probing;
 mod refused;
 mod same_bits;
 mod stopped;

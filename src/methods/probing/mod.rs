@@ -12,6 +12,7 @@
 //! | `gauss` | `gauss.rs`, chosen by `greedy.rs` |
 //! | `latent-probe` | `latent.rs`, on `masks.rs`, chosen by `greedy.rs` |
 //! | `tree-probe` | `pairs.rs` |
+//! | what they are called, take and come from | `registry.rs` |
 //! | `mdl`, `eval-mi`, `eval-vinfo`, `control` | `code_length.rs`, `information.rs`, `control.rs` |
 
 mod adam;
@@ -33,6 +34,7 @@ pub mod massmean;
 pub mod metrics;
 pub mod osp;
 pub mod pairs;
+pub mod registry;
 pub mod rows;
 pub mod salience;
 pub mod sparse;

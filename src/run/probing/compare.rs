@@ -52,13 +52,8 @@ pub(super) fn agreement(site: &SiteResults<'_>, rankings: &[Ranked]) -> Result<V
 /// Rows of `spread.parquet`.
 pub(super) fn spread(site: &SiteResults<'_>, rankings: &[Ranked]) -> Result<Vec<SpreadRow>> {
     let mut rows = Vec::new();
-    for own in rankings {
-        let scores = &own.ranking.scores;
-        // A score of the joint order says when a neuron enters, and is no mass.
-        let mass: Vec<f64> = match own.concept.as_str() {
-            "*" if own.family == "linear" => continue,
-            _ => scores.iter().map(|score| score.abs()).collect(),
-        };
+    for own in rankings.iter().filter(|own| own.mass) {
+        let mass: Vec<f64> = own.ranking.scores.iter().map(|score| score.abs()).collect();
         rows.push(SpreadRow {
             site: site.place.name.clone(),
             layer: site.place.layer,

@@ -11,6 +11,7 @@ use crate::artifact::probing::{CodeRow, SmallestRow, SubsetRow};
 use crate::error::Result;
 use crate::hash::{GAMMA, mix};
 use crate::methods::findings::smallest_reaching;
+use crate::methods::probing::code_length::{PORTIONS, ends, online};
 use crate::probe::bank::{Probe, Weights};
 use crate::probe::source::Source;
 use crate::probe::split::Part;
@@ -19,9 +20,6 @@ use crate::probe::train::{Labels, SiteProbes, Solver, Trained, train};
 
 /// Parts whose figures are written.
 const TRIED: [Part; 2] = [Part::Dev, Part::Test];
-/// Shares of the training rows after which a probe is trained (Voita & Titov 2020).
-const PORTIONS: [f64; 11] =
-    [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0];
 
 /// A set of neurons that is tried.
 #[derive(Clone, Debug)]
@@ -189,7 +187,10 @@ impl<O: ProbingDevice> Judge<'_, '_, O> {
     /// Rows of `codes.parquet`: for each label and its control labels, of the first seed.
     pub(super) fn codes(&mut self) -> Result<Vec<CodeRow>> {
         let mut codes = Vec::new();
-        for label in 0..self.site.tasks.labels.len() {
+        // Numbers have no code.
+        let classes = |label: &usize| !self.site.tasks.labels[*label].classes.is_empty();
+        let labels: Vec<usize> = (0..self.site.tasks.labels.len()).filter(classes).collect();
+        for label in labels {
             for control in [false, true] {
                 let which = Which { control, ..self.which(label) };
                 if let Some(task) = probes::task_of(&self.site.tasks.labels[label], which) {
@@ -202,7 +203,8 @@ impl<O: ProbingDevice> Judge<'_, '_, O> {
 
     fn code(&mut self, (which, task): (Which, usize)) -> Result<CodeRow> {
         let seed = self.config().probes.seeds[which.seed];
-        let ends = portions(self.site.tasks.list[task].part(Part::Train).len());
+        let rows = self.site.tasks.list[task].part(Part::Train).len();
+        let ends = ends(rows, &PORTIONS)?;
         let tasks = prefixes(&self.site.tasks.list[task], &ends, seed);
         let list = (0..tasks.len()).map(|at| {
             let parts = Tasks { list: tasks.clone(), ..Tasks::default() };
@@ -211,38 +213,29 @@ impl<O: ProbingDevice> Judge<'_, '_, O> {
         let list = list.collect();
         let how = solver(self.config());
         let trained = self.work((&tasks, &[Part::Dev]), list, (None, how))?;
-        let classes = self.site.tasks.list[task].classes.max(2) as f64;
+        let classes = self.site.tasks.list[task].classes;
         let losses: Vec<f64> = trained
             .iter()
             .map(|own| own.on(Part::Dev).map_or(0.0, |measures| Answered::of(measures, 0).loss))
             .collect();
-        let blocks = ends.windows(2).map(|pair| (pair[1] - pair[0]) as f64);
-        let coded: f64 = blocks.zip(&losses).map(|(rows, loss)| rows * loss).sum();
-        let rows = ends.last().copied().unwrap_or(0);
-        let uniform = rows as f64 * classes.log2();
-        let online = ends[0] as f64 * classes.log2() + coded;
+        let mut each = losses.iter();
+        let code = online(&ends, classes, |_, block| {
+            Ok(block.len() as f64 * each.next().expect("a probe for each block"))
+        })?;
         Ok(CodeRow {
             site: self.site.place.name.clone(),
             layer: self.site.place.layer,
             label: self.site.tasks.labels[which.label].title(),
             control: which.control,
             seed: signed(seed),
-            n: signed(rows as u64),
-            uniform,
-            online,
-            compression: uniform / online,
+            n: signed(code.rows() as u64),
+            uniform: code.uniform_bits(),
+            online: code.bits(),
+            compression: code.compression(),
             portions: ends[..ends.len() - 1].iter().map(|end| signed(*end as u64)).collect(),
             losses,
         })
     }
-}
-
-/// Rows after which probes are trained; the last is all of them.
-fn portions(rows: usize) -> Vec<usize> {
-    let mut ends: Vec<usize> =
-        PORTIONS.iter().map(|share| ((share * rows as f64).round() as usize).max(1)).collect();
-    ends.dedup();
-    ends
 }
 
 /// A task for each block of the code: what comes before it is learned, the block itself is dev. Rows

@@ -20,7 +20,7 @@ pub(super) fn write(
     probing: &Probing,
     folder: &RunFolder,
     (table, tasks): (&RowTable, &Tasks),
-    (timings, kept, lost): (Timings, Kept, &[String]),
+    (timings, kept, more): (Timings, Kept, &[String]),
     outputs: &[&str],
 ) -> Result<()> {
     let prepared = &probing.prepared;
@@ -41,7 +41,7 @@ pub(super) fn write(
             ));
         }
     }
-    notes.extend(lost.iter().map(|name| format!("device {name} failed on the way")));
+    notes.extend_from_slice(more);
     Manifest {
         format: FORMAT.to_owned(),
         run_id: hex(&probing.run_id),
@@ -67,6 +67,11 @@ pub(super) fn write(
             .collect::<Result<_>>()?,
     }
     .write(folder.path())
+}
+
+/// Notes of devices that were given up.
+pub(super) fn lost(devices: &[String]) -> impl Iterator<Item = String> {
+    devices.iter().map(|name| format!("device {name} failed on the way"))
 }
 
 fn facts(label: &super::tasks::Label, tasks: &Tasks) -> LabelFacts {

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use super::baselines::Baselines;
 use super::config::ProbingConfig;
 use super::probes::Which;
-use super::tasks::{Label, Tasks};
+use super::tasks::Tasks;
 use crate::artifact::probing::{ClassRow, LayerRow, ProbeRow};
 use crate::device::probe_ops::Measures;
 use crate::id::Site;
-use crate::probe::rows::NONE;
+use crate::methods::probing::information::{self, Information, bits};
 use crate::probe::split::Part;
 use crate::probe::train::Trained;
 
@@ -68,27 +69,25 @@ impl Answered {
         Self {
             rows: (measures.rows + unseen) as f64,
             accuracy: right as f64 / rows,
-            loss: measures.loss / known / std::f64::consts::LN_2,
-            entropy: entropy(&measures.seen),
+            loss: bits(measures.loss / known),
+            entropy: information::entropy(&measures.seen),
         }
+    }
+
+    /// What the probe knows of the labels.
+    fn knows(&self) -> Information {
+        Information { entropy: self.entropy, cross_entropy: self.loss }
     }
 
     /// Bits that the probe finds.
     pub(super) fn information(&self) -> f64 {
-        self.entropy - self.loss
+        self.knows().mutual()
     }
 
     /// Of the accuracy, over rows.
     pub(super) fn error(&self) -> f64 {
         (self.accuracy * (1.0 - self.accuracy) / self.rows.max(1.0)).sqrt()
     }
-}
-
-/// Entropy of counts, bits.
-fn entropy(counts: &[u64]) -> f64 {
-    let total: u64 = counts.iter().sum();
-    let share = |count: &u64| *count as f64 / total.max(1) as f64;
-    counts.iter().filter(|count| **count > 0).map(|count| -share(count) * share(count).log2()).sum()
 }
 
 /// All probes of a site with what came of them.
@@ -266,11 +265,8 @@ impl<'a> SiteResults<'a> {
                     selectivity_low: apart.map(|(apart, half)| apart - half),
                     selectivity_high: apart.map(|(apart, half)| apart + half),
                     information,
-                    information_share: if first.entropy > 0.0 {
-                        information / first.entropy
-                    } else {
-                        0.0
-                    },
+                    information_share: mean(own.iter().map(|(_, one)| one.knows().normalised()))
+                        .unwrap_or(0.0),
                     majority: baselines.majority(*which, part),
                     l1: penalty.l1,
                     l2: penalty.l2,
@@ -322,92 +318,6 @@ pub(super) fn mark_first(rows: &mut [LayerRow]) {
 
 /// Name of all sites side by side.
 pub(super) const ALL_SITES: &str = "*";
-
-/// What needs no activations.
-pub(super) struct Baselines {
-    /// By task and part.
-    majority: Vec<[f64; 3]>,
-    by_type: Option<Vec<[f64; 3]>>,
-    /// By label: its task and control tasks.
-    tasks: Vec<(usize, Vec<usize>)>,
-}
-
-impl Baselines {
-    /// Majorities of the training rows: of all of them, and of each word type.
-    pub(super) fn new(tasks: &Tasks) -> Self {
-        let majority = tasks.list.iter().map(|task| {
-            let classes = task.classes.max(1);
-            let train = task.part(Part::Train);
-            let counts = if task.classes == 0 { vec![0] } else { train.counts(classes) };
-            let most = largest(&counts) as f32;
-            Part::ALL
-                .map(|part| share(task.part(part).targets.iter().map(|target| *target == most)))
-        });
-        let by_type = tasks.types.as_ref().map(|types| {
-            let one = |task| type_majority(task, types);
-            tasks.list.iter().map(one).collect()
-        });
-        let numbers = |label: &Label| (label.task, label.controls.clone());
-        Self {
-            majority: majority.collect(),
-            by_type,
-            tasks: tasks.labels.iter().map(numbers).collect(),
-        }
-    }
-
-    fn task(&self, which: Which) -> usize {
-        let (task, controls) = &self.tasks[which.label];
-        if which.control { controls[which.seed] } else { *task }
-    }
-
-    pub(super) fn majority(&self, which: Which, part: Part) -> f64 {
-        self.majority[self.task(which)][part as usize]
-    }
-
-    fn by_type(&self, which: Which, part: Part) -> Option<f64> {
-        self.by_type.as_ref().map(|all| all[self.task(which)][part as usize])
-    }
-}
-
-/// Share of rows whose label is the most frequent one of their word type among the training rows; for
-/// types that are not there, of all training rows.
-fn type_majority(task: &crate::probe::tasks::Task, types: &[u32]) -> [f64; 3] {
-    let train = task.part(Part::Train);
-    let mut counts: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-    let classes = task.classes.max(1);
-    if task.classes == 0 {
-        return [0.0; 3];
-    }
-    for (row, target) in train.rows.iter().zip(&train.targets) {
-        let own = counts.entry(types[*row as usize]).or_insert_with(|| vec![0; classes]);
-        own[*target as usize] += 1;
-    }
-    counts.remove(&NONE);
-    let most: BTreeMap<u32, usize> =
-        counts.into_iter().map(|(form, counts)| (form, largest(&counts))).collect();
-    let overall = largest(&train.counts(classes));
-    Part::ALL.map(|part| {
-        let own = task.part(part);
-        let said = |row: &u32| most.get(&types[*row as usize]).copied().unwrap_or(overall) as f32;
-        share(own.rows.iter().zip(&own.targets).map(|(row, target)| said(row) == *target))
-    })
-}
-
-/// The first of the largest.
-fn largest(counts: &[u64]) -> usize {
-    let mut best = 0;
-    for (at, count) in counts.iter().enumerate() {
-        if *count > counts[best] {
-            best = at;
-        }
-    }
-    best
-}
-
-fn share(all: impl ExactSizeIterator<Item = bool>) -> f64 {
-    let total = all.len().max(1) as f64;
-    all.filter(|own| *own).count() as f64 / total
-}
 
 /// None of nothing.
 pub(super) fn mean(all: impl Iterator<Item = f64>) -> Option<f64> {

@@ -4,8 +4,10 @@
 //! model at each pass, or from a store that one pass has filled. Whatever is chosen, weights, layers and
 //! sizes are chosen on dev rows, and test rows are only reported.
 
+mod baselines;
 mod compare;
 mod config;
+mod found;
 mod judge;
 mod keys;
 mod manifest;
@@ -23,10 +25,12 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use self::baselines::Baselines;
 pub use self::config::{Cache, ProbingConfig};
+use self::found::{Found, Notes};
 use self::judge::Judge;
 pub use self::keys::keys;
-use self::measured::{Baselines, Place, SiteResults, mark_first};
+use self::measured::{Place, SiteResults, mark_first};
 use self::rankings::Columns;
 use self::tasks::Tasks;
 use self::where_rows_are::Kept;
@@ -37,12 +41,11 @@ use super::prepare::Prepared;
 use crate::artifact::machine::{peak_memory, utc_now};
 use crate::artifact::manifest::Timings;
 use crate::artifact::probing::{
-    AGREEMENT, AgreementRow, CLASSES, CODES, CodeRow, LAYERS, PROBES, SMALLEST, SPREAD, SUBSETS,
-    SmallestRow, SpreadRow, SubsetRow, WEIGHTS,
+    AGREEMENT, CLASSES, CODES, LAYERS, METHODS, PROBES, SMALLEST, SPREAD, SUBSETS, WEIGHTS,
 };
-use crate::artifact::rows::RankingRow;
 use crate::artifact::table::write_table;
-use crate::artifact::tables::{RANKINGS, write_rankings};
+use crate::artifact::tables::RANKINGS;
+use crate::corpus::config::{ConceptConfig, Missing};
 use crate::device::forward::Forward;
 use crate::device::moment_ops::MomentOps;
 use crate::device::probe_ops::ProbeOps;
@@ -78,8 +81,10 @@ pub struct Probing {
 }
 
 /// Files of a finished folder, beside the page.
-const OUTPUTS: [&str; 10] =
-    [PROBES, CLASSES, LAYERS, RANKINGS, SUBSETS, SMALLEST, CODES, AGREEMENT, SPREAD, WEIGHTS];
+const OUTPUTS: [&str; 11] = [
+    PROBES, CLASSES, LAYERS, RANKINGS, METHODS, SUBSETS, SMALLEST, CODES, AGREEMENT, SPREAD,
+    WEIGHTS,
+];
 
 /// What a finished probing run leaves.
 #[derive(Clone, Debug)]
@@ -101,9 +106,15 @@ pub struct Probed {
 impl Probing {
     /// Opens everything; refuses what cannot work.
     pub fn new(config: ProbingConfig) -> Result<Self> {
-        let prepared = Prepared::new(config.as_run())?;
+        let methods = on_rows::parse(&config)?;
+        let mut run = config.as_run();
+        for column in on_rows::pair_columns(&methods) {
+            if run.concepts.iter().all(|own| own.column != column) {
+                run.concepts.push(every_class(column));
+            }
+        }
+        let prepared = Prepared::new(run)?;
         let split = Split::new(&config.split, &prepared.plan)?;
-        let methods = on_rows::parse(&config.methods)?;
         let run_id = *blake3::Hasher::new()
             .update(&prepared.run_id)
             .update(config.identity().to_string().as_bytes())
@@ -116,6 +127,12 @@ impl Probing {
         let width = |site: &Site| self.prepared.model.spec.site_width(*site);
         self.prepared.sites.iter().map(|site| Place::of(*site, width(site))).collect()
     }
+}
+
+/// A label column with all of its classes.
+fn every_class(column: String) -> ConceptConfig {
+    let missing = Missing::default();
+    ConceptConfig { column, classes: None, min_count: 1, most_frequent: None, missing }
 }
 
 /// Runs everything where the file says; of several GPUs on the first.
@@ -142,7 +159,9 @@ pub fn probe_on<O: ProbingDevice>(
     report("reading labels", 0, 0.0);
     let table = RowTable::read(&prepared.block_rules(), &probing.split)?;
     check_parts(&table)?;
-    let tasks = tasks::tasks(&probing.config.probes, &prepared.plan.labels, &table)?;
+    let labels = (&prepared.plan.labels, &on_rows::pair_columns(&probing.methods));
+    let tasks = tasks::tasks(&probing.config.probes, labels, &table)?;
+    on_rows::check(&probing.methods, &tasks)?;
     folder.own()?;
     let wanted: BTreeSet<Site> = prepared.sites.iter().copied().collect();
     let setup = Setup::forward(&prepared.model, prepared.limits, &wanted);
@@ -156,7 +175,7 @@ pub fn probe_on<O: ProbingDevice>(
         report: RefCell::new(&mut *report),
         tokens: Cell::new(0),
     };
-    let (kept, probes) = fleet.on_one(|forward| work.run(forward))?;
+    let (kept, probes, notes) = fleet.on_one(|forward| work.run(forward))?;
     let tokens = work.tokens.get();
     prepared.model.check_unchanged()?;
     prepared.plan.check_unchanged(&prepared.config.corpus)?;
@@ -168,7 +187,8 @@ pub fn probe_on<O: ProbingDevice>(
         tokens_per_second: tokens as f64 / seconds,
         peak_memory_bytes: peak_memory(),
     };
-    let facts = (timings, kept, fleet.lost());
+    let notes: Vec<String> = notes.into_iter().chain(manifest::lost(fleet.lost())).collect();
+    let facts = (timings, kept, &notes[..]);
     manifest::write(probing, &folder, (&table, &tasks), facts, &OUTPUTS)?;
     report("drawing the report", tokens, 1.0);
     let page = crate::report::build(folder.path())?;
@@ -205,7 +225,7 @@ impl Work<'_> {
         (self.report.borrow_mut())(stage, self.tokens.get(), share);
     }
 
-    fn run<O: ProbingDevice>(&self, forward: &mut Forward<O>) -> Result<(Kept, usize)> {
+    fn run<O: ProbingDevice>(&self, forward: &mut Forward<O>) -> Result<(Kept, usize, Notes)> {
         let prepared = &self.probing.prepared;
         let (rules, rows) = (prepared.block_rules(), self.table.len());
         let kept = where_rows_are::choose(self.probing, rows)?;
@@ -220,14 +240,14 @@ impl Work<'_> {
             }),
         )?;
         let store = kept.fill(&mut streamed, self.folder, (rows, self.joined()))?;
-        let probes = match store {
+        let (probes, notes) = match store {
             None => self.with(&mut streamed)?,
             Some(mut store) => {
                 drop(streamed);
                 self.with(&mut store.on(forward.ops()))?
             }
         };
-        Ok((kept, probes))
+        Ok((kept, probes, notes))
     }
 
     fn joined(&self) -> bool {
@@ -235,7 +255,7 @@ impl Work<'_> {
     }
 
     /// With the rows at hand: everything that is trained, and every table.
-    fn with<O: ProbingDevice>(&self, source: &mut dyn Source<O>) -> Result<usize> {
+    fn with<O: ProbingDevice>(&self, source: &mut dyn Source<O>) -> Result<(usize, Notes)> {
         let config = &self.probing.config;
         let mut places = self.probing.places();
         let mut scaling = Vec::new();
@@ -276,10 +296,10 @@ impl Work<'_> {
             })
             .collect();
         self.write(&sites)?;
-        let found = self.put_to(&mut source, &sites)?;
-        self.write_found(found)?;
+        let mut found = self.put_to(&mut source, &sites)?;
+        found.write(self.folder)?;
         weights::write(&self.folder.path().join(WEIGHTS), &sites, &scaling)?;
-        Ok(sites.len() * list.len())
+        Ok((sites.len() * list.len(), found.notes))
     }
 
     /// Rankings of every site, and what they are put to.
@@ -295,7 +315,11 @@ impl Work<'_> {
                 self.tell("judging rankings", (done as f64 + share) / sites.len() as f64);
             };
             let mut ranked = rankings::of_probes(site);
-            ranked.extend(on_rows::rankings(site, &self.probing.methods, source, site.at)?);
+            let columns = self.columns(site.at);
+            let on_rows = on_rows::find(site, &self.probing.methods, source, &columns)?;
+            ranked.extend(on_rows.ranked);
+            found.methods.extend(on_rows.tried);
+            found.notes.extend(on_rows.notes);
             let mut judge = Judge { site, source, told: &mut told };
             let subsets = judge.subsets(&ranked)?;
             if config.judge.code_length {
@@ -305,7 +329,6 @@ impl Work<'_> {
             found.subsets.extend(subsets);
             found.agreement.extend(compare::agreement(site, &ranked)?);
             found.spread.extend(compare::spread(site, &ranked)?);
-            let columns = self.columns(site.at);
             let rows_of = |label: usize| {
                 self.tasks.list[self.tasks.labels[label].task].part(Part::Train).len() as u64
             };
@@ -336,16 +359,6 @@ impl Work<'_> {
         }
     }
 
-    fn write_found(&self, found: Found) -> Result<()> {
-        let (path, id) = (self.folder.path(), self.folder.run_id());
-        write_rankings(&path.join(RANKINGS), id, found.rankings.into_iter())?;
-        write_table(&path.join(SUBSETS), id, found.subsets.into_iter())?;
-        write_table(&path.join(SMALLEST), id, found.smallest.into_iter())?;
-        write_table(&path.join(CODES), id, found.codes.into_iter())?;
-        write_table(&path.join(AGREEMENT), id, found.agreement.into_iter())?;
-        write_table(&path.join(SPREAD), id, found.spread.into_iter()).map(drop)
-    }
-
     /// What the probes did.
     fn write(&self, sites: &[SiteResults<'_>]) -> Result<()> {
         let baselines = Baselines::new(self.tasks);
@@ -360,15 +373,4 @@ impl Work<'_> {
         write_table(&path.join(LAYERS), id, layers.into_iter())?;
         Ok(())
     }
-}
-
-/// What rankings turned out to be worth: rows of their tables.
-#[derive(Default)]
-struct Found {
-    rankings: Vec<RankingRow>,
-    subsets: Vec<SubsetRow>,
-    smallest: Vec<SmallestRow>,
-    codes: Vec<CodeRow>,
-    agreement: Vec<AgreementRow>,
-    spread: Vec<SpreadRow>,
 }

@@ -24,6 +24,8 @@ pub(super) struct Ranked {
     pub(super) concept: String,
     /// Best first, with scores.
     pub(super) ranking: GroupRanking,
+    /// Scores are sizes, and not places of an order.
+    pub(super) mass: bool,
     /// The penalty that did best on dev, or no probe at all: what is put to the test.
     pub(super) judged: bool,
 }
@@ -58,6 +60,8 @@ pub(super) fn of_probes(site: &SiteResults<'_>) -> Vec<Ranked> {
                 label: number,
                 concept: concept.to_owned(),
                 ranking,
+                // A score of the joint order says when a neuron enters.
+                mass: concept != "*",
                 judged: site.chosen[number] == at,
             };
             list.push(one("*", exact_order(&weights)));

@@ -1,9 +1,12 @@
 //! What is learned: a task for each label column (or class of it), and one for each draw of control
 //! labels on the same rows.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::config::{Control, ProbesConfig, Target, WORD_TYPE};
 use crate::corpus::block::{Column, Labels};
 use crate::error::{Error, Result};
+use crate::methods::probing::control::{ControlSettings, ControlTask, DrawnFrom};
 use crate::probe::rows::{NONE, RowTable};
 use crate::probe::split::Part;
 use crate::probe::tasks::Task;
@@ -44,15 +47,27 @@ pub(super) struct Tasks {
     pub(super) labels: Vec<Label>,
     /// By row; none without word types.
     pub(super) types: Option<Vec<u32>>,
+    /// By column that pairs rows: the value of each row, which nobody learns.
+    pub(super) pairs: BTreeMap<String, Vec<u32>>,
 }
 
-/// Makes every task of a file.
-pub(super) fn tasks(probes: &ProbesConfig, labels: &Labels, table: &RowTable) -> Result<Tasks> {
+/// Makes every task of a file; columns of `pairs` are kept as they are.
+pub(super) fn tasks(
+    probes: &ProbesConfig,
+    (labels, pairs): (&Labels, &BTreeSet<String>),
+    table: &RowTable,
+) -> Result<Tasks> {
     let mut own = Tasks::default();
     let types = labels.columns.iter().position(|column| column.name == WORD_TYPE);
     let types = types.filter(|_| probes.control != Control::None);
     own.types = types.map(|at| table.classes[at].clone());
-    for (at, column) in labels.columns.iter().enumerate().filter(|(at, _)| Some(*at) != types) {
+    for (at, column) in labels.columns.iter().enumerate() {
+        if pairs.contains(&column.name) {
+            own.pairs.insert(column.name.clone(), table.classes[at].clone());
+        }
+        if pairs.contains(&column.name) || Some(at) == types {
+            continue;
+        }
         let forms = types.map(|at| &labels.columns[at].classes);
         own.add(probes, (at, column), table, forms)?;
     }
@@ -93,12 +108,14 @@ impl Tasks {
             (0..counts.len()).filter(absent).map(|class| counts[class]).sum()
         });
         let whole = Task::of_column(table, at, &keep);
-        let drawn: Vec<Task> = match forms {
+        let controls: Vec<Task> = match forms {
             None => Vec::new(),
             Some(forms) => {
                 let types = self.types.as_ref().expect("read with the forms");
-                let draw = Draw::new(&whole, classes.len(), probes.control);
-                probes.seeds.iter().map(|&seed| draw.task(&whole, (forms, types), seed)).collect()
+                let counts = whole.part(Part::Train).counts(classes.len());
+                let draw = |seed: &u64| control(probes.control, (*seed, &counts));
+                let task = |draw: Result<ControlTask>| Ok(drawn(&whole, &draw?, (forms, types)));
+                probes.seeds.iter().map(draw).map(task).collect::<Result<_>>()?
             }
         };
         let label = Label {
@@ -117,10 +134,10 @@ impl Tasks {
                     own.class = Some(label.classes[class].clone());
                     own.classes = vec!["no".to_owned(), "yes".to_owned()];
                     own.unseen = [0; 3];
-                    self.push(own, yes(&whole), drawn.iter().map(yes).collect());
+                    self.push(own, yes(&whole), controls.iter().map(yes).collect());
                 }
             }
-            _ => self.push(label, whole, drawn),
+            _ => self.push(label, whole, controls),
         }
         Ok(())
     }
@@ -179,39 +196,20 @@ fn yes_no(task: &Task, class: usize) -> Task {
 }
 
 /// Draws a class for each word type: the same wherever the word stands, in every part of the data and
-/// on every machine (Hewitt & Liang 2019).
-struct Draw {
-    /// Upper ends of the classes' shares of \[0, 1).
-    ends: Vec<f64>,
+/// on every machine (Hewitt & Liang 2019). `counts` are those of the training rows.
+fn control(how: Control, (seed, counts): (u64, &[u64])) -> Result<ControlTask> {
+    let from = match how {
+        Control::Uniform => DrawnFrom::Uniform,
+        Control::Same | Control::None => DrawnFrom::Labels,
+    };
+    ControlTask::new(counts, ControlSettings { seed, from, ..ControlSettings::default() })
 }
 
-impl Draw {
-    fn new(task: &Task, classes: usize, how: Control) -> Self {
-        let counts = task.part(Part::Train).counts(classes);
-        let weight = |count: u64| if how == Control::Uniform { 1.0 } else { count as f64 };
-        let total: f64 = counts.iter().map(|count| weight(*count)).sum();
-        let mut sum = 0.0;
-        let end = |count: &u64| {
-            sum += weight(*count);
-            sum / total
-        };
-        Self { ends: counts.iter().map(end).collect() }
-    }
-
-    fn task(&self, task: &Task, (forms, types): (&[String], &[u32]), seed: u64) -> Task {
-        let classes: Vec<f32> = forms.iter().map(|form| self.class(form, seed)).collect();
-        task.relabelled(|row, _| match types[row as usize] {
-            NONE => 0.0,
-            form => classes[form as usize],
-        })
-    }
-
-    fn class(&self, form: &str, seed: u64) -> f32 {
-        let hash =
-            blake3::Hasher::new().update(&seed.to_le_bytes()).update(form.as_bytes()).finalize();
-        let bits = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("8 bytes"));
-        let share = (bits >> 11) as f64 / (1_u64 << 53) as f64;
-        let class = self.ends.partition_point(|end| *end <= share).min(self.ends.len() - 1);
-        class as f32
-    }
+/// The same rows with the classes of their word types; 0 for rows without one.
+fn drawn(task: &Task, draw: &ControlTask, (forms, types): (&[String], &[u32])) -> Task {
+    let classes: Vec<f32> = forms.iter().map(|form| draw.label(form) as f32).collect();
+    task.relabelled(|row, _| match types[row as usize] {
+        NONE => 0.0,
+        form => classes[form as usize],
+    })
 }

@@ -51,7 +51,10 @@ pub(super) fn methods(
     for (at, text) in texts.iter().enumerate() {
         let call = MethodCall::parse(text)?;
         let Kind::Causal(causal) = call.method.kind else {
-            let remedy = "use `electrode run` for methods over a corpus";
+            let remedy = match call.method.kind {
+                Kind::Probing(_) => "use `electrode probe`",
+                _ => "use `electrode run` for methods over a corpus",
+            };
             return Err(call.wrong("does not ask the model questions", remedy));
         };
         if texts[..at].contains(text) {
