@@ -2,6 +2,7 @@
 
 pub mod atomic;
 pub mod columns;
+pub mod comparison;
 pub mod effects;
 pub mod machine;
 pub mod manifest;
@@ -10,6 +11,7 @@ pub mod ranked;
 mod record;
 pub mod rows;
 pub mod secrets;
+pub mod similarity;
 pub mod sparsity;
 pub mod steering;
 pub mod table;

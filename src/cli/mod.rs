@@ -3,6 +3,7 @@
 
 pub mod adapt;
 pub mod bench;
+pub mod compare;
 pub mod completions;
 pub mod detect;
 pub mod device;
@@ -21,6 +22,7 @@ pub mod progress;
 pub mod rank;
 pub mod report;
 pub mod run;
+pub mod similarity;
 pub mod sparsity;
 pub mod steer;
 pub mod stimulate;
@@ -65,6 +67,8 @@ enum Command {
     Attribute(stimulate::AttributeArgs),
     Maximize(maximize::MaximizeArgs),
     Sparsity(sparsity::SparsityArgs),
+    Similarity(similarity::SimilarityArgs),
+    Compare(compare::CompareArgs),
     Extract(extract::ExtractArgs),
     Generate(generate::GenerateArgs),
     Steer(steer::SteerArgs),
@@ -117,6 +121,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Attribute(args) => stimulate::attribute(args),
         Command::Maximize(args) => maximize::run(args),
         Command::Sparsity(args) => sparsity::run(args),
+        Command::Similarity(args) => similarity::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Steer(args) => steer::run(args),

@@ -1,6 +1,7 @@
 //! `electrode run` from its configuration to its report: opens everything, makes the pass, asks
 //! the methods, writes the tables. Everything it decides is in the run file.
 
+pub mod compare;
 mod contexts;
 pub mod contribution;
 pub mod devices;
@@ -17,6 +18,7 @@ mod provenance;
 pub mod questions;
 mod rankings;
 mod record;
+pub mod similarity;
 pub mod sparsity;
 mod statistics_tables;
 pub mod steer;

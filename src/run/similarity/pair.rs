@@ -1,0 +1,124 @@
+//! Two sites over the same rows: how alike they are, and each neuron's partner on the other side.
+
+use super::side::Side;
+use crate::artifact::similarity::SimilarityRow;
+use crate::error::Result;
+use crate::id::Site;
+use crate::methods::algebra::Dense;
+use crate::methods::similarity::moments::cross_correlations;
+use crate::methods::similarity::{
+    Canonical, Partner, best_partners, canonical, debiased_cka, explained, linear_cka,
+};
+
+/// What one side has of the other.
+pub(super) struct Seen {
+    /// The best partner of each neuron.
+    pub(super) partners: Vec<Partner>,
+    /// R^2 of each neuron; none within a model, or with no more rows than directions.
+    pub(super) explained: Option<Vec<f64>>,
+    pwcca: Option<f64>,
+}
+
+/// Two sites by their places in the list of all.
+pub(super) struct Pair {
+    /// The first site.
+    pub(super) left: usize,
+    /// The second site.
+    pub(super) right: usize,
+    /// Linear CKA.
+    pub(super) cka: f64,
+    debiased: Option<f64>,
+    svcca: Option<f64>,
+    /// What the first has of the second, and the second of the first.
+    pub(super) seen: [Seen; 2],
+}
+
+impl Pair {
+    /// Compares the sites at these places.
+    pub(super) fn new(sides: &[Side], (left, right): (usize, usize)) -> Result<Self> {
+        let (a, b) = (&sides[left], &sides[right]);
+        let cross = a.cross(b);
+        let r = cross_correlations(&a.moments, &b.moments, &cross);
+        let enough = |directions: usize| a.count() > directions as u64;
+        let directions = a.leading.dimensions().max(b.leading.dimensions());
+        let found = match enough(directions) {
+            true => Some(canonical(&a.leading, &b.leading, &r, a.count())?),
+            false => None,
+        };
+        let back = found.clone().map(|Canonical { correlations, left, right }| Canonical {
+            correlations,
+            left: right,
+            right: left,
+        });
+        let one =
+            |(own, other): (&Side, &Side), r: &Dense, cross: &Dense, found: &Option<_>| Seen {
+                partners: best_partners(r),
+                explained: (own.model != other.model && enough(other.all.dimensions()))
+                    .then(|| explained(&own.moments, &other.all, cross)),
+                pwcca: found
+                    .as_ref()
+                    .map(|found: &Canonical| found.projection_weighted(&own.standard.covariance)),
+            };
+        let norms = [a.norms_with(b), a.norms_with(a), b.norms_with(b)];
+        Ok(Self {
+            left,
+            right,
+            cka: linear_cka(&a.moments.covariance, &b.moments.covariance, &cross),
+            debiased: debiased_cka(&a.moments, &b.moments, &cross, norms),
+            svcca: found.as_ref().map(Canonical::mean),
+            seen: [
+                one((a, b), &r, &cross, &found),
+                one((b, a), &r.transposed(), &cross.transposed(), &back),
+            ],
+        })
+    }
+
+    /// Both ways round: the second row is as the second site sees the first.
+    pub(super) fn rows(&self, sides: &[Side], names: &[String]) -> [SimilarityRow; 2] {
+        let row = |a: &Side, b: &Side, seen: &Seen| SimilarityRow {
+            model_a: names[a.model].clone(),
+            site_a: a.site.to_string(),
+            layer_a: a.layer(),
+            model_b: names[b.model].clone(),
+            site_b: b.site.to_string(),
+            layer_b: b.layer(),
+            n: i64::try_from(a.count()).expect("rows are below 2^63"),
+            cka: self.cka,
+            cka_debiased: self.debiased,
+            svcca: self.svcca,
+            pwcca: seen.pwcca,
+            max_corr: mean(seen.partners.iter().map(|partner| partner.r.abs())),
+            linreg: seen.explained.as_ref().map(|all| mean(all.iter().map(|r2| r2.sqrt()))),
+        };
+        let (a, b) = (&sides[self.left], &sides[self.right]);
+        [row(a, b, &self.seen[0]), row(b, a, &self.seen[1])]
+    }
+
+    /// What the site at this place has of the other, with that one's place.
+    pub(super) fn seen_from(&self, place: usize) -> Option<(usize, &Seen)> {
+        match place {
+            _ if place == self.left => Some((self.right, &self.seen[0])),
+            _ if place == self.right => Some((self.left, &self.seen[1])),
+            _ => None,
+        }
+    }
+}
+
+/// The mean; 0 of nothing.
+pub(super) fn mean(all: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = all.len().max(1) as f64;
+    all.sum::<f64>() / count
+}
+
+/// The site of the same kind in the next layer of the same model that is there, by place.
+pub(super) fn next_layer(sides: &[Side], at: usize) -> Option<usize> {
+    let Site { kind, layer: Some(layer) } = sides[at].site else { return None };
+    let after = |side: &Side| match side.site {
+        Site { kind: other, layer: Some(deeper) } => {
+            (side.model == sides[at].model && other == kind && deeper > layer).then_some(deeper)
+        }
+        Site { layer: None, .. } => None,
+    };
+    let found = (0..sides.len()).filter_map(|place| Some((after(&sides[place])?, place)));
+    found.min().map(|(_, place)| place)
+}
