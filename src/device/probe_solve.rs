@@ -31,35 +31,44 @@ pub struct Solved {
     pub converged: bool,
 }
 
-/// Solves all heads of a bank. `pass` feeds all rows of a pass with the given [`Feed`]; `steps` are by head,
-/// see [`step_length`]. Heads that are done stay while others go on.
-pub fn solve<D: ProbeOps>(
-    device: &D,
-    bank: &mut D::Bank,
-    steps: &[f32],
-    stop: &Stop,
-    mut pass: impl FnMut(&mut D::Bank, Feed) -> Result<()>,
-) -> Result<Vec<Solved>> {
-    assert!(stop.scales.as_ref().is_none_or(|scales| scales.len() == steps.len()));
-    let mut steps = steps.to_vec();
-    let mut solved = vec![Solved::default(); steps.len()];
-    for number in 1..=stop.passes {
-        if steps.iter().all(|step| *step == 0.0) {
-            break;
-        }
-        pass(bank, Feed::Gradient)?;
+/// A bank on its way to the optimum, between two passes: for callers who feed many banks in one pass.
+#[derive(Debug)]
+pub struct Solve {
+    stop: Stop,
+    steps: Vec<f32>,
+    solved: Vec<Solved>,
+    passes: usize,
+}
+
+impl Solve {
+    /// Before the first pass; `steps` are by head, see [`step_length`].
+    pub fn new(steps: &[f32], stop: &Stop) -> Self {
+        assert!(stop.scales.as_ref().is_none_or(|scales| scales.len() == steps.len()));
+        let solved = vec![Solved::default(); steps.len()];
+        Self { stop: stop.clone(), steps: steps.to_vec(), solved, passes: 0 }
+    }
+
+    /// Whether another pass is wanted.
+    pub fn is_open(&self) -> bool {
+        self.passes < self.stop.passes && self.steps.iter().any(|step| *step > 0.0)
+    }
+
+    /// A step, once a whole pass was fed with [`Feed::Gradient`]. Heads that are done stay.
+    pub fn step<D: ProbeOps>(&mut self, device: &D, bank: &mut D::Bank) -> Result<()> {
         device.end_pass(bank, Feed::Gradient);
-        let progress = device.proximal(bank, &steps)?;
-        for (h, (step, solved)) in steps.iter_mut().zip(&mut solved).enumerate() {
+        let progress = device.proximal(bank, &self.steps)?;
+        self.passes += 1;
+        for (h, (step, solved)) in self.steps.iter_mut().zip(&mut self.solved).enumerate() {
             if *step == 0.0 {
                 continue;
             }
-            if number == 1 {
-                solved.scale = stop.scales.as_ref().map_or(progress[h].residual, |all| all[h]);
+            if self.passes == 1 {
+                let scales = self.stop.scales.as_ref();
+                solved.scale = scales.map_or(progress[h].residual, |all| all[h]);
             }
-            solved.passes = number;
+            solved.passes = self.passes;
             solved.loss = progress[h].loss;
-            solved.converged = progress[h].residual <= stop.tolerance * solved.scale;
+            solved.converged = progress[h].residual <= self.stop.tolerance * solved.scale;
             solved.residual = match progress[h].residual {
                 0.0 => 0.0,
                 residual => residual / solved.scale,
@@ -68,8 +77,30 @@ pub fn solve<D: ProbeOps>(
                 *step = 0.0;
             }
         }
+        Ok(())
     }
-    Ok(solved)
+
+    /// How the heads ended.
+    pub fn finish(self) -> Vec<Solved> {
+        self.solved
+    }
+}
+
+/// Solves all heads of a bank. `pass` feeds all rows of a pass with the given [`Feed`]; `steps` are by head,
+/// see [`step_length`].
+pub fn solve<D: ProbeOps>(
+    device: &D,
+    bank: &mut D::Bank,
+    steps: &[f32],
+    stop: &Stop,
+    mut pass: impl FnMut(&mut D::Bank, Feed) -> Result<()>,
+) -> Result<Vec<Solved>> {
+    let mut solve = Solve::new(steps, stop);
+    while solve.is_open() {
+        pass(bank, Feed::Gradient)?;
+        solve.step(device, bank)?;
+    }
+    Ok(solve.finish())
 }
 
 /// A step that no rows can make too long: 1 / L, the gradient being L-Lipschitz. `largest` is the largest

@@ -36,6 +36,22 @@ impl Probe {
     }
 }
 
+impl Probe {
+    /// As devices know it.
+    #[expect(clippy::cast_possible_truncation, reason = "penalties are applied in f32")]
+    pub fn head(&self) -> Head {
+        Head {
+            task: self.task,
+            columns: self.columns(),
+            loss: self.loss,
+            l1: self.l1 as f32,
+            l2: self.l2 as f32,
+            norm: self.norm,
+            rate: self.rate as f32,
+        }
+    }
+}
+
 /// Weights and biases of a probe, `[columns, inputs]` and `[columns]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights {
@@ -66,17 +82,7 @@ pub fn bank(inputs: usize, tasks: usize, probes: &[Probe]) -> (BankPlan, Weights
             }
         }
     }
-    #[expect(clippy::cast_possible_truncation, reason = "penalties are applied in f32")]
-    let head = |probe: &Probe| Head {
-        task: probe.task,
-        columns: probe.columns(),
-        loss: probe.loss,
-        l1: probe.l1 as f32,
-        l2: probe.l2 as f32,
-        norm: probe.norm,
-        rate: probe.rate as f32,
-    };
-    (BankPlan { inputs, tasks, heads: probes.iter().map(head).collect(), masks }, begin)
+    (BankPlan { inputs, tasks, heads: probes.iter().map(Probe::head).collect(), masks }, begin)
 }
 
 /// 1 where an input is read.

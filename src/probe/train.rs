@@ -2,6 +2,7 @@
 //! the data. Probes of all sites whose rows come together are trained together.
 
 use super::bank::{Probe, Weights, bank, divide};
+use super::optimum::optimum;
 use super::source::Source;
 use super::split::Part;
 use super::tasks::{Labelled, Shifted, Task};
@@ -114,7 +115,8 @@ pub fn train<O: ProbeOps + MomentOps>(
                 }
             }
             Solver::Fista { tolerance, iterations } => {
-                super::optimum::solve(source, &mut work, labels, (tolerance, iterations))?;
+                let passes = iterations as usize;
+                optimum(source, &mut work, labels, (tolerance, passes))?;
             }
             Solver::Keep => {}
         }
