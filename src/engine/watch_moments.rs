@@ -165,10 +165,7 @@ impl<O: MomentOps> MomentWatch<O> {
         let sums = self.sites.into_iter().map(|site| ops.take_moments(site.sums));
         let sums = sums.collect::<Result<Vec<_>>>()?;
         for (of_site, one) in sums.iter().zip(self.plan.sites()) {
-            for at in of_site.iter().flat_map(|sums| sums.iter().position(|sum| !sum.is_finite())) {
-                let what = format!("activations of neuron {}.{at} are not finite", one.site);
-                return Err(Error::input("model", what, "run in float32"));
-            }
+            check_finite(of_site, one.site)?;
         }
         let products = self.products.into_iter().map(|pair| ops.take_moments(pair));
         let products = products.collect::<Result<Vec<_>>>()?;
@@ -205,6 +202,18 @@ impl<O: MomentOps> SiteVisitor<O> for MomentWatch<O> {
             }
         }
         Ok(())
+    }
+}
+
+/// Sums of activations that are not finite are not finite either.
+fn check_finite(sums: &[Vec<f64>], site: Site) -> Result<()> {
+    let bad = |class: &Vec<f64>| class.iter().position(|sum| !sum.is_finite());
+    match sums.iter().find_map(bad) {
+        None => Ok(()),
+        Some(at) => {
+            let what = format!("activations of neuron {site}.{at} are not finite");
+            Err(Error::input("model", what, "run in float32"))
+        }
     }
 }
 

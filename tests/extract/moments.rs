@@ -178,4 +178,10 @@ fn sites_without_a_row_per_token_and_rows_of_two_classes_are_refused() {
     assert_eq!(ask(&plan(vec![4, 0]), &block, false).expect("moments"), [0, 1, 1]);
     assert_eq!(ask(&plan(vec![3, 4]), &block, false).expect_err("refused").exit_code(), 2);
     assert_eq!(ask(&plan(vec![]), &block, true).expect_err("stopped").exit_code(), 75);
+    // Sums beyond float32 are never silent.
+    let far = vec![GramSite { site: site("embeddings"), shift: vec![f32::MAX; 256] }];
+    let gram = Arc::new(GramPlan::new(far, &[], vec![]).expect("a plan"));
+    let far = MomentPlan { gram, pool: Pool::Mean, batch_tokens: 64 };
+    let error = ask(&far, &block, false).expect_err("refused");
+    assert!(error.exit_code() == 65 && error.to_string().contains("embeddings.0"), "{error}");
 }

@@ -9,6 +9,9 @@ use electrode::device::ops::Ops;
 use crate::laws::data::Random;
 use crate::tensors::tensor;
 
+/// Rows, columns of x and of z, and classes.
+pub(crate) type Shape = ((usize, usize, Option<usize>), usize);
+
 /// Rows with a class each, and what is asked of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
@@ -112,9 +115,9 @@ impl Case {
     }
 }
 
-/// Rows, columns of x and of z, classes: a part of a tile, tiles and a part; ends of panels and of
+/// A part of a tile, tiles and a part; ends of panels and of
 /// six rows; classes that get no row.
-pub(crate) const SHAPES: [((usize, usize, Option<usize>), usize); 7] = [
+pub(crate) const SHAPES: [Shape; 7] = [
     ((3, 1, None), 1),
     ((700, 5, Some(1)), 2),
     ((1100, 64, None), 1),

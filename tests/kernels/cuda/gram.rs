@@ -8,13 +8,12 @@ use electrode::device::moment_ops::MomentOps;
 
 use super::rows::{assert_refused, kept, tensor};
 use crate::cuda::{device, on_both};
-use crate::kernels::gram::{Case, SHAPES, assert_same};
+use crate::kernels::gram::{Case, SHAPES, Shape, assert_same};
 
 /// Few columns, where blocks have the smaller squares, and many.
-const MORE: [((usize, usize, Option<usize>), usize); 3] =
-    [((40, 300, None), 1), ((530, 140, Some(270)), 1), ((600, 258, None), 2)];
+const MORE: [Shape; 3] = [((40, 300, None), 1), ((530, 140, Some(270)), 1), ((600, 258, None), 2)];
 
-fn case((shape, classes): ((usize, usize, Option<usize>), usize), element: Element) -> Case {
+fn case((shape, classes): Shape, element: Element) -> Case {
     Case::new(shape, classes, |x| kept(element, x))
 }
 
