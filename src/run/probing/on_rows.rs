@@ -237,7 +237,7 @@ impl Asked<'_, '_> {
     ) -> Result<()> {
         let label = self.label();
         let classes = Classes::new(parts, label.classes.len(), least);
-        if classes.count < 2 {
+        if !classes.can_be_told() {
             self.note("left out: fewer than two classes have enough rows", found);
             return Ok(());
         }
