@@ -155,6 +155,7 @@ files = ["{root}/corpus/*.conllu"]
 column = "feats.Plant"
 [capture]
 sites = ["{SITE}"]
+first_position = "include"
 [split]
 dev_files = ["dev.conllu"]
 test_files = ["test.conllu"]
