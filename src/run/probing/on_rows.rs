@@ -149,6 +149,9 @@ impl Rows<'_, '_> {
     }
 }
 
+/// How one probe is trained for all classes.
+type RunTogether = fn(&MethodCall, Classes<'_>) -> Result<Greedy>;
+
 /// A method, put to a label of a site.
 struct Asked<'a, 'r> {
     site: &'a SiteResults<'r>,
@@ -235,7 +238,7 @@ impl Asked<'_, '_> {
     fn together(
         &self,
         parts: &Parts,
-        (least, run): (usize, fn(&MethodCall, Classes<'_>) -> Result<Greedy>),
+        (least, run): (usize, RunTogether),
         found: &mut OnRows,
     ) -> Result<()> {
         let label = self.label();
