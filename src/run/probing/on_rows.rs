@@ -149,6 +149,9 @@ impl Rows<'_, '_> {
     }
 }
 
+/// How one probe is trained for all classes.
+type RunTogether = fn(&MethodCall, Classes<'_>) -> Result<Greedy>;
+
 /// A method, put to a label of a site.
 struct Asked<'a, 'r> {
     site: &'a SiteResults<'r>,
@@ -202,6 +205,8 @@ impl Asked<'_, '_> {
     fn each_class(&self, how: Probing, parts: &Parts, found: &mut OnRows) -> Result<()> {
         let label = self.label();
         let yes_no = label.class.is_some();
+        let train = self.site.tasks.list[label.task].part(Part::Train);
+        let counts = train.counts(label.classes.len());
         let mut masses = Vec::new();
         for (number, class) in label.classes.iter().enumerate().skip(usize::from(yes_no)) {
             let own = OneClass::new(parts, u32::try_from(number).expect("few classes"));
@@ -209,7 +214,7 @@ impl Asked<'_, '_> {
                 self.note(&format!("class '{class}' left out: too few rows"), found);
                 continue;
             }
-            let one = match how {
+            let mut one = match how {
                 Probing::MassMean => each_class::mass_mean_of(self.call, &own)?,
                 Probing::Sparse => each_class::sparse(self.call, &own)?,
                 Probing::OptimalSparse => each_class::optimal(self.call, &own)?,
@@ -219,6 +224,7 @@ impl Asked<'_, '_> {
                 }
             };
             masses.extend(by_neuron(&one.ranking));
+            one.ranking.n = counts[number];
             self.put((class, one.ranking, one.mass), &one.tried, found);
         }
         if !masses.is_empty() {
@@ -232,12 +238,12 @@ impl Asked<'_, '_> {
     fn together(
         &self,
         parts: &Parts,
-        (least, run): (usize, fn(&MethodCall, Classes<'_>) -> Result<Greedy>),
+        (least, run): (usize, RunTogether),
         found: &mut OnRows,
     ) -> Result<()> {
         let label = self.label();
         let classes = Classes::new(parts, label.classes.len(), least);
-        if classes.count < 2 {
+        if !classes.can_be_told() {
             self.note("left out: fewer than two classes have enough rows", found);
             return Ok(());
         }
@@ -262,7 +268,9 @@ impl Asked<'_, '_> {
         let sampled = pairs_of(self.call, site.tasks, label);
         let wanted = [0, 1, 2].map(|part: usize| pairs::rows_of(&sampled[part]));
         let parts = Parts::read(source, (site.at, site.place.width), &wanted)?;
-        let (ranking, tried) = pairs::ccs(self.call, &parts, &sampled)?;
+        let (mut ranking, tried) = pairs::ccs(self.call, &parts, &sampled)?;
+        let train = site.tasks.list[label.task].part(Part::Train);
+        ranking.n = train.counts(label.classes.len())[1];
         let counts =
             Part::ALL.map(|part| format!("{} {}", sampled[part as usize].len(), part.name()));
         self.note(&format!("{} pairs", counts.join(", ")), found);

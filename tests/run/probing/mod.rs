@@ -100,8 +100,10 @@ impl Plant {
         let column = |n: usize| -> Vec<f32> { values.chunks(width).map(|row| row[n]).collect() };
         let neuron = (0..width).max_by(|&a, &b| apart(&column(a)).total_cmp(&apart(&column(b))));
         let neuron = neuron.expect("there are neurons");
-        let (own, words) = (column(neuron), sentences[..SENTENCES[0]].iter().map(Vec::len).sum());
-        let above = own[..words].iter().map(|&x| x > median(&own)).collect();
+        let own = column(neuron);
+        let (middle, first) = (median(&own), &sentences[..SENTENCES[0]]);
+        let words: usize = first.iter().map(Vec::len).sum();
+        let above = own[..words].iter().map(|&x| x > middle).collect();
         let train = values.chunks(width).take(words).map(<[f32]>::to_vec).collect();
         let plant = Self { folder, neuron, train, above };
         plant.write("", &sentences, &own, false);
@@ -153,6 +155,7 @@ files = ["{root}/corpus/*.conllu"]
 column = "feats.Plant"
 [capture]
 sites = ["{SITE}"]
+first_position = "include"
 [split]
 dev_files = ["dev.conllu"]
 test_files = ["test.conllu"]

@@ -99,8 +99,9 @@ pub(super) fn mass_mean_of(call: &MethodCall, class: &OneClass<'_>) -> Result<Fo
 pub(super) fn sparse(call: &MethodCall, class: &OneClass<'_>) -> Result<ForClass> {
     let train = class.on(Part::Train);
     let width = class.parts.width;
-    let sizes: Vec<usize> = SIZES.into_iter().filter(|k| *k < call.whole("k")).collect();
-    let sizes = [&sizes[..], &[call.whole("k").min(width)]].concat();
+    let largest = call.whole("k").min(width);
+    let sizes: Vec<usize> = SIZES.into_iter().filter(|k| *k < largest).collect();
+    let sizes = [&sizes[..], &[largest]].concat();
     let mut ranking = by_heuristic(call, class)?;
     let mut mass = call.text("heuristic") != "random";
     let supports = if call.flag("telescope") {

@@ -32,7 +32,7 @@ pub(super) struct Greedy {
 pub(super) struct Classes<'a> {
     parts: &'a Parts,
     targets: [Vec<u32>; 3],
-    pub(super) count: usize,
+    count: usize,
     left_out: Vec<usize>,
 }
 
@@ -56,6 +56,11 @@ impl<'a> Classes<'a> {
         let of = |part| class.labels(part).iter().map(|own| u32::from(*own)).collect();
         let targets = Part::ALL.map(of);
         Self { parts: class.parts, targets, count: 2, left_out: Vec::new() }
+    }
+
+    /// Whether there are two classes, and dev rows of them to choose by.
+    pub(super) fn can_be_told(&self) -> bool {
+        self.count > 1 && self.targets[Part::Dev as usize].iter().any(|own| *own != LEFT_OUT)
     }
 
     /// Rows of the classes that take part: their activations at some columns, and their classes.

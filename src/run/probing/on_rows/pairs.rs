@@ -135,7 +135,7 @@ pub(super) fn ccs(
         let above: Vec<f64> = answers.iter().map(|p| p - 0.5).collect();
         let mut tried = Tried::of_scores((part, &[], parts.width), &above, &own.labels);
         tried.ece = Some(calibration_error(&answers, &own.labels));
-        tried.either_way = Some(probe.judge(own.pairs(), &own.labels).either_way);
+        tried.either_way = Some(tried.accuracy.max(1.0 - tried.accuracy));
         tried.flags.push(CHOSEN);
         tried.flags.extend(calibration.map(|_| CALIBRATED));
         tried

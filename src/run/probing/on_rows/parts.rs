@@ -2,7 +2,7 @@
 //! found is fitted on train rows and chosen on dev rows; test rows are only reported.
 
 use crate::device::ops::Ops;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::methods::probing::Rows;
 use crate::methods::probing::sparse;
 use crate::probe::source::Source;
@@ -60,6 +60,11 @@ impl Parts {
         all.sort_unstable();
         let rows = all.iter().map(|(row, _)| *row).collect();
         let values = super::rows(source, (site, width), &Labelled { rows, targets: Vec::new() })?;
+        if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+            let what = format!("neuron {} of the site is not finite on some row", at % width);
+            let remedy = "leave the site or its methods out, or run with model.dtype = \"f32\"";
+            return Err(Error::config("methods", what, remedy));
+        }
         let empty = |labelled: &Labelled| PartRows {
             values: Vec::with_capacity(labelled.len() * width),
             width,
