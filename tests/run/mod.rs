@@ -13,6 +13,7 @@ mod pieces;
 mod planted;
 mod refused;
 mod same_bits;
+mod similarity;
 mod stopped;
 pub(crate) mod tiny;
 
