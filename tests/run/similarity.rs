@@ -108,7 +108,10 @@ fn a_model_is_like_itself_and_each_neuron_is_its_own_partner() {
     assert_eq!(partners.len(), 2 * (2 * 32 + 2 * 16));
     for row in &partners {
         if let Some(partner) = row.partner {
-            assert_eq!((&row.partner_site, partner), (&row.site, row.neuron));
+            // Nothing writes to column 0 of this stream: it is the same after each layer.
+            let signal = row.site.ends_with("resid_post") && row.neuron == 0;
+            assert_eq!(partner, row.neuron);
+            assert!(signal || row.partner_site == row.site, "{row:?}");
             near(row.r, "r");
             near(row.linreg.expect("enough rows"), "R");
         }
@@ -203,11 +206,11 @@ fn shared(path: &str) -> Option<PathBuf> {
 /// Corpus of both commands; its words are words.
 const CORPUS: &str = "corpora/en_ewt/en_ewt-dev-half.conllu";
 
-/// Every tenth line of sentences would be words of documents cut apart: the first 60 sentences instead.
+/// The first 40 sentences: more rows than the site has neurons, few enough for all pairs of rows.
 fn some_sentences(folder: &Path) -> PathBuf {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(CORPUS));
     let text = text.expect("the corpus is part of the repository");
-    let few: Vec<&str> = text.split("\n\n").take(60).collect();
+    let few: Vec<&str> = text.split("\n\n").take(40).collect();
     let path = folder.join("some.conllu");
     fs::write(&path, few.join("\n\n") + "\n\n").expect("written");
     path
