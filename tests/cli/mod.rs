@@ -1,5 +1,6 @@
 //! The real binary, as a shell sees it: exit code, stdout, stderr.
 
+mod compare;
 mod config;
 mod config_table;
 mod devices;

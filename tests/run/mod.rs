@@ -15,6 +15,7 @@ mod probes;
 mod probing;
 mod refused;
 mod same_bits;
+mod similarity;
 mod stopped;
 pub(crate) mod tiny;
 

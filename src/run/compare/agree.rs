@@ -7,7 +7,7 @@ use super::Tables;
 use super::source::{Order, Source};
 use crate::artifact::comparison::{CorrelationRow, OverlapRow};
 use crate::error::{Error, Result};
-use crate::methods::agreement::{self, compatibility, stability};
+use crate::methods::agreement::{self, Stability, compatibility, stability};
 
 /// Sizes of tops that are compared, unless others are asked for.
 pub(super) const SIZES: [usize; 3] = [10, 50, 100];
@@ -33,96 +33,111 @@ pub(super) fn agree(
 ) -> Result<()> {
     let mut groups: BTreeMap<Key, Vec<Member<'_>>> = BTreeMap::new();
     for source in sources {
-        for order in &source.orders {
+        for order in source.orders.iter().filter(|order| !order.order.is_empty()) {
             let key = (order.label.clone(), order.concept.clone(), order.sites.clone());
             groups.entry(key).or_default().push(Member { source, order });
         }
     }
-    for members in groups.values().filter(|members| members.len() > 1) {
-        let group = Group::new(members);
-        for (at, &size) in fitting(members, sizes)?.iter().enumerate() {
-            group.pairs(size, at == 0, tables)?;
+    for members in groups.into_values().filter(|members| members.len() > 1) {
+        for size in fitting(&members, sizes)? {
+            let long = members.iter().copied().filter(|own| own.order.order.len() >= size);
+            let group = Group::new(long.collect());
+            group.overlaps(size, tables)?;
             group.judged(size, tables)?;
         }
+        Group::new(members).correlations(tables)?;
     }
     Ok(())
 }
 
-/// The sizes that every ranking has; those asked for must be had.
+/// The sizes that two rankings at least have; those asked for must be had by all.
 fn fitting(members: &[Member<'_>], sizes: Option<&[usize]>) -> Result<Vec<usize>> {
-    let shortest = members.iter().min_by_key(|member| member.order.order.len());
-    let Some(shortest) = shortest else { return Ok(Vec::new()) };
-    let most = shortest.order.order.len();
-    match sizes {
-        Some(asked) => match asked.iter().find(|size| **size > most) {
-            Some(size) => {
-                let Order { method, label, concept, .. } = shortest.order;
-                let what = format!(
-                    "'{method}' for {label} '{concept}' keeps {most} neurons, {size} are compared"
-                );
-                let remedy = "compare fewer with --sizes, or set output.keep = 0 in that run";
-                Err(Error::input(&shortest.source.folder, what, remedy))
-            }
-            None => Ok(asked.to_vec()),
-        },
-        None => {
-            let fit: Vec<usize> = SIZES.into_iter().filter(|size| *size <= most).collect();
-            // Fewer than the smallest: as many as there are.
-            Ok(if fit.is_empty() && most > 0 { vec![most] } else { fit })
+    let Some(asked) = sizes else {
+        let mut kept: Vec<usize> = members.iter().map(|own| own.order.order.len()).collect();
+        kept.sort_unstable_by(|a, b| b.cmp(a));
+        let most = kept.get(1).copied().unwrap_or(0);
+        let fit: Vec<usize> = SIZES.into_iter().filter(|size| *size <= most).collect();
+        // Fewer than the smallest: as many as there are.
+        return Ok(if fit.is_empty() && most > 0 { vec![most] } else { fit });
+    };
+    for Member { source, order } in members {
+        let kept = order.order.len();
+        if let Some(size) = asked.iter().find(|size| **size > kept) {
+            let Order { method, label, concept, .. } = order;
+            let what = format!(
+                "'{method}' for {label} '{concept}' keeps {kept} neurons, {size} are compared"
+            );
+            let remedy = "compare fewer with --sizes, or set output.keep = 0 in that run";
+            return Err(Error::input(&source.folder, what, remedy));
         }
     }
+    Ok(asked.to_vec())
 }
 
 /// Rankings of one concept over the same neurons.
 struct Group<'a> {
-    members: &'a [Member<'a>],
+    members: Vec<Member<'a>>,
     names: Vec<String>,
     neurons: usize,
 }
 
 impl<'a> Group<'a> {
-    fn new(members: &'a [Member<'a>]) -> Self {
+    fn new(members: Vec<Member<'a>>) -> Self {
         let name = |own: &Member<'_>| format!("{} of {}", own.order.method, own.source.folder);
         let names = members.iter().map(name).collect();
-        Self { members, names, neurons: members[0].order.neurons() }
+        let neurons = members.first().map_or(0, |first| first.order.neurons());
+        Self { members, names, neurons }
     }
 
     fn ranked(&self, at: usize) -> agreement::Ranked<'_> {
         self.members[at].order.ranked(&self.names[at])
     }
 
-    /// Every two, with correlations of the whole lists if `whole`.
-    fn pairs(&self, size: usize, whole: bool, tables: &mut Tables) -> Result<()> {
+    /// Every two rankings.
+    fn stability(&self, size: usize) -> Result<Stability> {
         let ranked: Vec<_> = (0..self.members.len()).map(|at| self.ranked(at)).collect();
-        let found = stability(&ranked, size, self.neurons, PERSISTENCE)?;
-        let mut tau = found.tau.iter();
-        for a in 0..ranked.len() {
-            for b in a + 1..ranked.len() {
-                let (one, other) = (self.members[a], self.members[b]);
-                let tau = tau.next().copied().flatten();
-                let same_model = one.source.model_id() == other.source.model_id();
-                tables.overlaps.push(OverlapRow {
-                    source_b: other.source.name.clone(),
-                    method_b: other.order.method.clone(),
-                    same_model,
-                    overlap: found.jaccard.at(a, b),
-                    ..row(one, size, found.chance)
-                });
-                if whole {
-                    tables.correlations.push(CorrelationRow {
-                        label: one.order.label.clone(),
-                        concept: one.order.concept.clone(),
-                        sites: one.order.place(),
-                        source_a: one.source.name.clone(),
-                        method_a: one.order.method.clone(),
-                        source_b: other.source.name.clone(),
-                        method_b: other.order.method.clone(),
-                        same_model,
-                        tau,
-                        rank_biased: found.rank_biased.at(a, b),
-                    });
-                }
-            }
+        stability(&ranked, size, self.neurons, PERSISTENCE)
+    }
+
+    /// Places of every two, in the order of [`Stability::tau`].
+    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
+        let count = self.members.len();
+        (0..count).flat_map(move |a| (a + 1..count).map(move |b| (a, b)))
+    }
+
+    /// Tops of every two.
+    fn overlaps(&self, size: usize, tables: &mut Tables) -> Result<()> {
+        let found = self.stability(size)?;
+        for (a, b) in self.pairs() {
+            let (one, other) = (self.members[a], self.members[b]);
+            tables.overlaps.push(OverlapRow {
+                source_b: other.source.name.clone(),
+                method_b: other.order.method.clone(),
+                same_model: one.source.model_id() == other.source.model_id(),
+                overlap: found.jaccard.at(a, b),
+                ..row(one, size, found.chance)
+            });
+        }
+        Ok(())
+    }
+
+    /// Whole lists of every two.
+    fn correlations(&self, tables: &mut Tables) -> Result<()> {
+        let found = self.stability(1)?;
+        for ((a, b), tau) in self.pairs().zip(&found.tau) {
+            let (one, other) = (self.members[a], self.members[b]);
+            tables.correlations.push(CorrelationRow {
+                label: one.order.label.clone(),
+                concept: one.order.concept.clone(),
+                sites: one.order.place(),
+                source_a: one.source.name.clone(),
+                method_a: one.order.method.clone(),
+                source_b: other.source.name.clone(),
+                method_b: other.order.method.clone(),
+                same_model: one.source.model_id() == other.source.model_id(),
+                tau: *tau,
+                rank_biased: found.rank_biased.at(a, b),
+            });
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 //! `rep-redundancy`, `rep-polysemy`, `rep-overlap`), in a form in which models of other depths and widths
 //! can stand beside it (`rep-xarch`).
 
+use std::collections::BTreeMap;
+
 use super::Tables;
 use super::agree::SIZES;
 use super::source::{Order, Source, layer_of};
@@ -19,6 +21,8 @@ use crate::methods::findings::{
 pub(super) const SHARE: f64 = 0.01;
 /// Share of the best score that counts as near it.
 const NEAR: f64 = 0.95;
+/// Labels of more concepts, as word types, have too many pairs for a table.
+const MOST_CONCEPTS: usize = 400;
 /// Share of resamples that an interval holds.
 const LEVEL: f64 = 0.95;
 
@@ -28,9 +32,13 @@ pub(super) fn findings(
     (sizes, share): (Option<&[usize]>, f64),
     tables: &mut Tables,
 ) -> Result<()> {
+    let mut alike: Alike<'_> = BTreeMap::new();
+    for order in sources.iter().flat_map(|source| &source.orders) {
+        alike.entry(key(order)).or_default().push(order);
+    }
     for source in sources {
         for order in &source.orders {
-            let shares = shares(sources, order, share)?;
+            let shares = shares(&alike[&key(order)], order, share)?;
             if let Some(shares) = &shares {
                 tables.profiles.extend(profile(source, order, shares));
             }
@@ -50,25 +58,27 @@ pub(super) fn findings(
     Ok(())
 }
 
+/// What a ranking is of, and by which method.
+type Key<'a> = (&'a str, &'a str, &'a str, &'a [(String, usize)]);
+
+/// Rankings of the same by the same method, whoever's they are.
+type Alike<'a> = BTreeMap<Key<'a>, Vec<&'a Order>>;
+
+fn key(order: &Order) -> Key<'_> {
+    (&order.method, &order.label, &order.concept, &order.sites)
+}
+
 /// How many of the top neurons each site has; none if there is one site, or the table does not keep all
-/// of the top. The interval is over all sources that rank the same concept with the same method over
-/// sites of the same sizes.
-fn shares(sources: &[Source], order: &Order, share: f64) -> Result<Option<Vec<LayerShare>>> {
+/// of the top. The interval is over those that are `alike`.
+fn shares(alike: &[&Order], order: &Order, share: f64) -> Result<Option<Vec<LayerShare>>> {
     let sizes: Vec<usize> = order.sites.iter().map(|(_, neurons)| *neurons).collect();
     let size = ((order.neurons() as f64 * share).round() as usize).max(1);
     let kept = |order: &Order| order.order.len() >= size;
     if sizes.len() < 2 || !kept(order) {
         return Ok(None);
     }
-    let key = |order: &Order| {
-        (order.method.clone(), order.label.clone(), order.concept.clone(), order.sites.clone())
-    };
-    let own = key(order);
-    let again = sources.iter().flat_map(|source| &source.orders);
-    let again: Vec<_> = again
-        .filter(|other| kept(other) && key(other) == own)
-        .map(|other| other.ranked(&other.method))
-        .collect();
+    let again: Vec<_> =
+        alike.iter().filter(|other| kept(other)).map(|other| other.ranked(&other.method)).collect();
     layer_shares((&order.ranked(&order.method), &again), &sizes, share, LEVEL).map(Some)
 }
 
@@ -143,6 +153,10 @@ fn concepts(source: &Source, like: &Order, sizes: &[usize], tables: &mut Tables)
     let own: Vec<&Order> = source.orders.iter().filter(same).collect();
     let most = own.iter().map(|order| order.order.len()).min().unwrap_or(0);
     if own.len() < 2 {
+        return Ok(());
+    }
+    if own.len() > MOST_CONCEPTS {
+        tracing::warn!(source = source.name, label = like.label, "too many concepts for all pairs");
         return Ok(());
     }
     for &size in sizes.iter().filter(|size| **size <= most) {

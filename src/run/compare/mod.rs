@@ -58,8 +58,7 @@ pub fn compare(request: &CompareRequest) -> Result<Tables> {
         named.map(|(folder, name)| Source::read(folder, name)).collect::<Result<_>>()?;
     check_sizes(&sources)?;
     check_shared(&sources)?;
-    let mut tables = Tables::default();
-    tables.sources = sources.iter().map(row).collect();
+    let mut tables = Tables { sources: sources.iter().map(row).collect(), ..Tables::default() };
     agree::agree(&sources, request.sizes.as_deref(), &mut tables)?;
     findings::findings(&sources, (request.sizes.as_deref(), share), &mut tables)?;
     Ok(tables)

@@ -29,6 +29,7 @@ use super::folder::RunFolder;
 use super::prepare::Prepared;
 use super::provenance::{corpus_files, lost_note, model_facts};
 use super::record::{Clock, Record};
+use crate::artifact::machine::available_memory;
 use crate::artifact::manifest::{CorpusFacts, ModelFacts, SiteFacts};
 use crate::artifact::similarity::{CLUSTERS, PARTNERS, REDUNDANCY, SHARED, SIMILARITY};
 use crate::artifact::table::write_table;
@@ -73,6 +74,7 @@ impl Similarity {
         let open = |model| Prepared::new(config.run_of(model));
         let models: Vec<Prepared> = config.models.iter().map(open).collect::<Result<_>>()?;
         check_rows(&config, &models)?;
+        check_memory(&config, &models)?;
         let mut hasher = blake3::Hasher::new();
         for model in &models {
             hasher.update(&model.run_id);
@@ -100,6 +102,23 @@ fn check_rows(config: &SimilarityConfig, models: &[Prepared]) -> Result<()> {
                 config.models[at + 1].name
             ),
             "use pool = \"last\" and a corpus of words",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The rows of all sites, and four squares of each, are in memory at once.
+fn check_memory(config: &SimilarityConfig, models: &[Prepared]) -> Result<()> {
+    let rows = config.similarity.rows as u64;
+    let widths = models
+        .iter()
+        .flat_map(|model| model.sites.iter().map(|site| model.model.spec.site_width(*site) as u64));
+    let needed: u64 = widths.map(|width| 4 * rows * width + 4 * 8 * width * width).sum();
+    match available_memory() {
+        Some(free) if free < needed => Err(Error::config(
+            "similarity",
+            format!("rows and moments take {} MiB, {} are free", needed >> 20, free >> 20),
+            "name fewer sites, or lower similarity.rows",
         )),
         _ => Ok(()),
     }

@@ -39,7 +39,8 @@ impl Pair {
         let (a, b) = (&sides[left], &sides[right]);
         let cross = a.cross(b);
         let r = cross_correlations(&a.moments, &b.moments, &cross);
-        let enough = |directions: usize| a.count() > directions as u64;
+        // Centred rows have one direction less than there are of them, and those explain anything.
+        let enough = |directions: usize| a.count() > directions as u64 + 1;
         let directions = a.leading.dimensions().max(b.leading.dimensions());
         let found = match enough(directions) {
             true => Some(canonical(&a.leading, &b.leading, &r, a.count())?),
