@@ -9,6 +9,7 @@ mod gpus;
 mod inspect;
 mod methods;
 mod probing_keys;
+mod similarity_keys;
 mod shell;
 
 use std::process::{Command, Stdio};

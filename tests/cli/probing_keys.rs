@@ -126,7 +126,7 @@ fn what_cannot_work_is_refused_with_its_line() {
     }
     let changes = ["probes.solver=fista", "probes.objective=neurox"];
     let error = load(EVERY, &changes).expect_err("no proximal step").to_string();
-    assert!(error.contains("probes.toml") && error.contains("proximal"), "{error}");
+    assert!(error.contains("probes.objective") && error.contains("proximal"), "{error}");
     let changes = ["probes.each_site=false", "probes.all_sites=false"];
     let error = load(EVERY, &changes).expect_err("no probes").to_string();
     assert!(error.contains("no probes are asked for"), "{error}");

@@ -384,7 +384,7 @@ fn svcca(x: &Dense, z: &Dense) -> f64 {
             sum >= 0.99 * all
         });
         let kept = kept.expect("all of it is enough") + 1;
-        let turned = unit.product(&found.vectors);
+        let turned = unit.product(&found.vectors.transposed());
         orthonormal(&turned.block(0..x.rows(), 0..kept))
     };
     let (a, b) = (leading(x), leading(z));

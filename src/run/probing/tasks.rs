@@ -86,12 +86,12 @@ impl Tasks {
             return self.add_number((at, column), table);
         }
         let counts = |part| class_counts(table, at, column.classes.len(), part);
-        let (train, all) = (counts(Some(Part::Train)), counts(None));
-        let enough = |class: usize| all[class] >= column.min_count.max(1);
+        // Training rows alone say which classes there are: test rows decide nothing.
+        let train = counts(Part::Train);
         let mut next = 0..;
-        let keep: Vec<Option<u32>> = (0..column.classes.len())
-            .map(|class| (enough(class) && train[class] > 0).then(|| next.next()).flatten())
-            .collect();
+        let enough = |rows: &u64| *rows >= column.min_count.max(1);
+        let keep: Vec<Option<u32>> =
+            train.iter().map(|rows| enough(rows).then(|| next.next()).flatten()).collect();
         let names = || column.classes.iter().zip(&keep).filter(|(_, kept)| kept.is_some());
         let classes: Vec<String> = names().map(|(name, _)| name.clone()).collect();
         if classes.len() < 2 {
@@ -103,9 +103,8 @@ impl Tasks {
             return Err(Error::config("concepts", what, "lower min_count, or read more text"));
         }
         let unseen = Part::ALL.map(|part| {
-            let counts = counts(Some(part));
-            let absent = |class: &usize| enough(*class) && train[*class] == 0;
-            (0..counts.len()).filter(absent).map(|class| counts[class]).sum()
+            let absent = |(_, rows): &(u64, &u64)| **rows == 0;
+            counts(part).into_iter().zip(&train).filter(absent).map(|(own, _)| own).sum()
         });
         let whole = Task::of_column(table, at, &keep);
         let controls: Vec<Task> = match forms {
@@ -178,10 +177,10 @@ impl Tasks {
     }
 }
 
-fn class_counts(table: &RowTable, column: usize, classes: usize, part: Option<Part>) -> Vec<u64> {
+fn class_counts(table: &RowTable, column: usize, classes: usize, part: Part) -> Vec<u64> {
     let mut counts = vec![0; classes];
     for (class, own) in table.classes[column].iter().zip(&table.parts) {
-        if *class != NONE && part.is_none_or(|part| part == *own) {
+        if *class != NONE && part == *own {
             counts[*class as usize] += 1;
         }
     }
