@@ -9,8 +9,8 @@ mod gpus;
 mod inspect;
 mod methods;
 mod probing_keys;
-mod similarity_keys;
 mod shell;
+mod similarity_keys;
 
 use std::process::{Command, Stdio};
 
