@@ -20,6 +20,8 @@ pub const AGREEMENT: &str = "agreement.parquet";
 pub const SPREAD: &str = "spread.parquet";
 /// File name of the table of [`MethodRow`].
 pub const METHODS: &str = "methods.parquet";
+/// File name of the table of [`SelectionRow`].
+pub const SELECTION: &str = "selection.parquet";
 /// Weights of the chosen probes, and the scales of their inputs.
 pub const WEIGHTS: &str = "probes.safetensors";
 
@@ -314,5 +316,51 @@ record! {
         pub half: i32,
         /// Mean overlap of the top 50 (of all with fewer) over pairs of seeds (Jaccard).
         pub stability: Option<f64>,
+    }
+}
+
+record! {
+    /// `selection.parquet`: the fewest features of all sites that do (`feat-select`), step by step.
+    pub struct SelectionRow {
+        /// Label column.
+        pub label: String,
+        /// What the first sites may lose of the dev accuracy of all.
+        pub layer_delta: f64,
+        /// Distance 1 - |r| at which neurons were clustered; 0 for not at all.
+        pub cluster: f64,
+        /// What the selected neurons may lose of the dev accuracy of the representatives.
+        pub delta: f64,
+        /// Neurons of all sites.
+        pub neurons: i32,
+        /// Dev accuracy of all of them.
+        pub dev: f64,
+        /// Test accuracy of all of them.
+        pub test: Option<f64>,
+        /// First sites that do.
+        pub sites: i32,
+        /// The last of these.
+        pub last_site: String,
+        /// Their neurons.
+        pub of_sites: i32,
+        /// Dev accuracy with them.
+        pub dev_of_sites: f64,
+        /// Test accuracy with them.
+        pub test_of_sites: Option<f64>,
+        /// Neurons that speak for a cluster of those.
+        pub representatives: i32,
+        /// Dev accuracy with them.
+        pub dev_of_representatives: f64,
+        /// Test accuracy with them.
+        pub test_of_representatives: Option<f64>,
+        /// Neurons that were selected.
+        pub selected: i32,
+        /// That over all neurons.
+        pub share: f64,
+        /// Dev accuracy with them.
+        pub dev_of_selected: f64,
+        /// Test accuracy with them.
+        pub test_of_selected: Option<f64>,
+        /// They, most important first, as `layers.3.resid_post.17`.
+        pub members: Vec<String>,
     }
 }

@@ -11,8 +11,8 @@ use super::plot::{Line, Point, plot};
 use super::sheet::{sheet, table};
 use crate::artifact::manifest::Manifest;
 use crate::artifact::probing::{
-    AGREEMENT, AgreementRow, CODES, CodeRow, LAYERS, LayerRow, METHODS, SMALLEST, SPREAD, SUBSETS,
-    SmallestRow, SpreadRow, SubsetRow,
+    AGREEMENT, AgreementRow, CODES, CodeRow, LAYERS, LayerRow, METHODS, SELECTION, SMALLEST,
+    SPREAD, SUBSETS, SelectionRow, SmallestRow, SpreadRow, SubsetRow,
 };
 use crate::artifact::table::{Record, read_table};
 use crate::error::Result;
@@ -31,6 +31,7 @@ pub(super) fn page(folder: &Path) -> Result<String> {
     layers(&mut body, &rows(folder, LAYERS)?);
     subsets(&mut body, &rows(folder, SUBSETS)?, &rows(folder, SMALLEST)?);
     super::probing_methods::methods(&mut body, &rows(folder, METHODS)?);
+    selection(&mut body, &rows(folder, SELECTION)?);
     agreement(&mut body, &rows(folder, AGREEMENT)?);
     codes(&mut body, &rows(folder, CODES)?);
     spread(&mut body, &rows(folder, SPREAD)?);
@@ -207,6 +208,34 @@ fn curves(rows: &[&SubsetRow]) -> Vec<Line> {
             points: sizes.into_iter().map(point).collect(),
         };
     found.into_iter().map(line).collect()
+}
+
+/// The fewest features of all sites, step by step.
+fn selection(body: &mut String, rows: &[SelectionRow]) {
+    if rows.is_empty() {
+        return;
+    }
+    body.push_str("<h2>Selected features</h2>");
+    body.push_str(
+        "<p>First sites, then a neuron for each correlation cluster, then the top of a ranking of these: \
+         chosen on dev rows, test accuracies in brackets (Dalvi et al. 2020).</p>",
+    );
+    let cell = |count: i32, test: Option<f64>| {
+        format!("{count}{}", test.map_or_else(String::new, |own| format!(" ({})", percent(own))))
+    };
+    let cells = rows.iter().map(|row| {
+        vec![
+            row.label.clone(),
+            cell(row.neurons, row.test),
+            format!("to {}", row.last_site),
+            cell(row.of_sites, row.test_of_sites),
+            cell(row.representatives, row.test_of_representatives),
+            cell(row.selected, row.test_of_selected),
+            percent(row.share),
+        ]
+    });
+    let heads = ["label", "all", "sites", "of these", "representatives", "selected", "of all"];
+    table(body, &heads, cells);
 }
 
 /// Do methods agree.

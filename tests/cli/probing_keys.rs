@@ -73,6 +73,9 @@ bottom = false
 code_length = true
 delta = 0.05
 overlap = [5]
+select = true
+layer_delta = 0.02
+cluster = 0.4
 [output]
 keep = 10
 [device]
@@ -118,6 +121,7 @@ fn what_cannot_work_is_refused_with_its_line() {
         ("penalties=[{ l3 = 1 }]", "unknown key 'l3'"),
         ("concepts=[]", "there are no labels to learn"),
         ("judge.retain=[0]", "a list of whole numbers from 1"),
+        ("probes.all_sites=false", "features are selected among all sites"),
         ("split.dev=2", "a number from 0 to 1"),
     ] {
         let error = load(EVERY, &[change]).expect_err(change);
@@ -127,7 +131,7 @@ fn what_cannot_work_is_refused_with_its_line() {
     let changes = ["probes.solver=fista", "probes.objective=neurox"];
     let error = load(EVERY, &changes).expect_err("no proximal step").to_string();
     assert!(error.contains("probes.objective") && error.contains("proximal"), "{error}");
-    let changes = ["probes.each_site=false", "probes.all_sites=false"];
+    let changes = ["probes.each_site=false", "probes.all_sites=false", "judge.select=false"];
     let error = load(EVERY, &changes).expect_err("no probes").to_string();
     assert!(error.contains("no probes are asked for"), "{error}");
 }

@@ -6,20 +6,23 @@ use std::fs;
 use std::path::Path;
 
 use electrode::artifact::probing::{
-    CodeRow, LAYERS, LayerRow, PROBES, ProbeRow, SUBSETS, SmallestRow, SubsetRow,
+    CodeRow, LAYERS, LayerRow, PROBES, ProbeRow, SELECTION, SUBSETS, SelectionRow, SmallestRow,
+    SubsetRow,
 };
 use electrode::artifact::table::read_table;
 
 use super::{Bench, Finished, electrode, finish, manifest};
 
 /// Files that must not differ in a byte.
-const RESULTS: [&str; 10] = [
+const RESULTS: [&str; 12] = [
     "probes.parquet",
     "classes.parquet",
     "layers.parquet",
     "rankings.parquet",
     "subsets.parquet",
     "smallest.parquet",
+    "selection.parquet",
+    "methods.parquet",
     "codes.parquet",
     "agreement.parquet",
     "spread.parquet",
@@ -150,6 +153,39 @@ fn figures_of_the_tables_belong_together() {
     let done = finish(command.arg("report").arg(bench.path("out")));
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert_eq!(fs::read_to_string(bench.path("out/report.html")).expect("again"), page);
+}
+
+#[test]
+fn features_are_selected_step_by_step() {
+    let bench = Bench::new(120);
+    let more = ["probes.all_sites=true", "judge.select=true", "judge.cluster=0.5"];
+    let done = probe(&bench, "out", &more);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let rows: Vec<SelectionRow> = read_table(&bench.path("out").join(SELECTION)).expect("readable");
+    assert_eq!(rows.len(), 1, "one label");
+    let row = &rows[0];
+    assert!(row.selected <= row.representatives && row.representatives <= row.of_sites, "{row:?}");
+    assert!(row.of_sites <= row.neurons && row.sites >= 1, "{row:?}");
+    assert!(row.dev_of_sites >= 0.99 * row.dev, "{row:?}");
+    assert!(
+        row.dev_of_selected > 0.99 * row.dev_of_representatives
+            || row.selected == row.representatives
+    );
+    assert_eq!(row.members.len(), usize::try_from(row.selected).expect("a count"));
+    // Members stand in the sites that were kept, and none twice.
+    let mut members = row.members.clone();
+    members.sort();
+    members.dedup();
+    assert_eq!(members.len(), row.members.len());
+    // Without clusters every neuron of the sites speaks for itself.
+    let done = probe(&bench, "plain", &[&more[..2], &["judge.cluster=0.0"]].concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let plain: Vec<SelectionRow> =
+        read_table(&bench.path("plain").join(SELECTION)).expect("readable");
+    assert_eq!(plain[0].representatives, plain[0].of_sites);
+    assert_eq!((plain[0].dev, plain[0].dev_of_sites), (row.dev, row.dev_of_sites));
+    let page = fs::read_to_string(bench.path("out/report.html")).expect("a page");
+    assert!(page.contains("Selected features"));
 }
 
 #[test]

@@ -202,6 +202,12 @@ pub struct JudgeConfig {
     pub delta: f64,
     /// Sizes at which rankings are compared.
     pub overlap: Vec<usize>,
+    /// The fewest features of all sites side by side.
+    pub select: bool,
+    /// What the first sites may lose of the accuracy of all.
+    pub layer_delta: f64,
+    /// Distance 1 - |r| at which neurons that say the same are clustered; 0 for not at all.
+    pub cluster: f64,
 }
 
 impl Default for JudgeConfig {
@@ -214,6 +220,9 @@ impl Default for JudgeConfig {
             code_length: false,
             delta: 0.01,
             overlap: vec![10, 50],
+            select: false,
+            layer_delta: 0.01,
+            cluster: 0.3,
         }
     }
 }
@@ -276,6 +285,10 @@ impl ProbingConfig {
         if probes.cache == Cache::Disk && probes.shuffle {
             let what = "rows in files come in the order of the corpus";
             return refuse("probes.shuffle", what, "keep them in memory: cache = \"memory\"");
+        }
+        if self.judge.select && !probes.all_sites {
+            let what = "features are selected among all sites side by side";
+            return refuse("judge.select", what, "set probes.all_sites = true");
         }
         if probes.cache == Cache::None && probes.all_sites {
             let what = "sites stand side by side only where activations are kept";

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::artifact::probing::{
-    AGREEMENT, AgreementRow, CODES, CodeRow, METHODS, MethodRow, SMALLEST, SPREAD, SUBSETS,
-    SmallestRow, SpreadRow, SubsetRow,
+    AGREEMENT, AgreementRow, CODES, CodeRow, METHODS, MethodRow, SELECTION, SMALLEST, SPREAD,
+    SUBSETS, SelectionRow, SmallestRow, SpreadRow, SubsetRow,
 };
 use crate::artifact::rows::RankingRow;
 use crate::artifact::table::write_table;
@@ -23,6 +23,7 @@ pub(super) struct Found {
     pub(super) notes: Notes,
     pub(super) subsets: Vec<SubsetRow>,
     pub(super) smallest: Vec<SmallestRow>,
+    pub(super) selection: Vec<SelectionRow>,
     pub(super) codes: Vec<CodeRow>,
     pub(super) agreement: Vec<AgreementRow>,
     pub(super) spread: Vec<SpreadRow>,
@@ -36,6 +37,7 @@ impl Found {
         write_table(&path.join(METHODS), id, self.methods.drain(..))?;
         write_table(&path.join(SUBSETS), id, self.subsets.drain(..))?;
         write_table(&path.join(SMALLEST), id, self.smallest.drain(..))?;
+        write_table(&path.join(SELECTION), id, self.selection.drain(..))?;
         write_table(&path.join(CODES), id, self.codes.drain(..))?;
         write_table(&path.join(AGREEMENT), id, self.agreement.drain(..))?;
         write_table(&path.join(SPREAD), id, self.spread.drain(..)).map(drop)

@@ -44,7 +44,7 @@ impl<O: ProbingDevice> Judge<'_, '_, O> {
     }
 
     /// Trains or tries these probes on the tasks given.
-    fn work(
+    pub(super) fn work(
         &mut self,
         (tasks, try_on): (&[Task], &[Part]),
         probes: Vec<Probe>,
@@ -118,7 +118,7 @@ impl<O: ProbingDevice> Judge<'_, '_, O> {
     }
 
     /// The chosen penalty and the first seed.
-    fn which(&self, label: usize) -> Which {
+    pub(super) fn which(&self, label: usize) -> Which {
         Which { label, control: false, penalty: self.site.chosen[label], seed: 0 }
     }
 

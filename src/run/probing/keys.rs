@@ -94,6 +94,21 @@ const OWN: &[Key] = &[
         Kind::Integers(1, INDEX),
         "sizes at which rankings are compared ([10, 50])",
     ),
+    optional(
+        "judge.select",
+        Kind::Flag,
+        "the fewest features of all sites (`feat-select`; needs `probes.all_sites`) (`false`)",
+    ),
+    optional(
+        "judge.layer_delta",
+        Kind::Number(0.0, 1.0),
+        "what the first sites may lose there of the accuracy of all (0.01)",
+    ),
+    optional(
+        "judge.cluster",
+        Kind::Number(0.0, 1.0),
+        "distance 1 - |r| at which neurons are clustered there, 0 for not at all (0.3)",
+    ),
     optional("output.keep", Kind::Integer(0, INDEX), "neurons kept per ranking, 0 for all (0)"),
 ];
 

@@ -15,6 +15,7 @@ mod measured;
 mod on_rows;
 mod probes;
 mod rankings;
+mod selection;
 mod tasks;
 mod weights;
 mod where_rows_are;
@@ -41,7 +42,8 @@ use super::prepare::Prepared;
 use crate::artifact::machine::{peak_memory, utc_now};
 use crate::artifact::manifest::Timings;
 use crate::artifact::probing::{
-    AGREEMENT, CLASSES, CODES, LAYERS, METHODS, PROBES, SMALLEST, SPREAD, SUBSETS, WEIGHTS,
+    AGREEMENT, CLASSES, CODES, LAYERS, METHODS, PROBES, SELECTION, SMALLEST, SPREAD, SUBSETS,
+    WEIGHTS,
 };
 use crate::artifact::table::write_table;
 use crate::artifact::tables::RANKINGS;
@@ -81,9 +83,9 @@ pub struct Probing {
 }
 
 /// Files of a finished folder, beside the page.
-const OUTPUTS: [&str; 11] = [
-    PROBES, CLASSES, LAYERS, RANKINGS, METHODS, SUBSETS, SMALLEST, CODES, AGREEMENT, SPREAD,
-    WEIGHTS,
+const OUTPUTS: [&str; 12] = [
+    PROBES, CLASSES, LAYERS, RANKINGS, METHODS, SUBSETS, SMALLEST, SELECTION, CODES, AGREEMENT,
+    SPREAD, WEIGHTS,
 ];
 
 /// What a finished probing run leaves.
@@ -322,6 +324,17 @@ impl Work<'_> {
             found.notes.extend(on_rows.notes);
             let mut judge = Judge { site, source, told: &mut told };
             let subsets = judge.subsets(&ranked)?;
+            if config.judge.select && site.place.is_all() {
+                let widths = self.probing.places().into_iter().map(|place| place.width);
+                let mut end = 0;
+                let ends: Vec<usize> = widths
+                    .map(|width| {
+                        end += width;
+                        end
+                    })
+                    .collect();
+                found.selection.extend(judge.selection(&columns, &ends)?);
+            }
             if config.judge.code_length {
                 found.codes.extend(judge.codes()?);
             }
