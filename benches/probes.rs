@@ -199,7 +199,7 @@ fn sweep(args: &Args, model: &str, conllu: &std::path::Path) -> electrode::error
     let mut walls = Vec::new();
     for _ in 0..args.repeat.max(1) {
         let clock = Instant::now();
-        trained = train(&mut store.on(&ops), &asked, labels, (solver, &mut |_| {}))?;
+        trained = train(&mut store.on(&ops, &stop), &asked, labels, (solver, &mut |_| {}))?;
         walls.push(clock.elapsed().as_secs_f64());
     }
     walls.sort_by(f64::total_cmp);

@@ -34,6 +34,14 @@ pub trait Source<O: Ops> {
     fn each(&mut self, sites: &[usize], take: Take<'_, O>) -> Result<()>;
 }
 
+/// An error where somebody asked to stop.
+pub(super) fn check_stop(stop: &AtomicBool) -> Result<()> {
+    match stop.load(Ordering::Relaxed) {
+        true => Err(Error::Unfinished { what: "stopped by a signal".into() }),
+        false => Ok(()),
+    }
+}
+
 /// The model, run over the whole corpus at each pass. What it hands over is overwritten at the next
 /// batch.
 pub struct Streamed<'a, O: Ops> {
@@ -106,9 +114,7 @@ impl<O: Ops> Source<O> for Streamed<'_, O> {
             let block = block?;
             let mut tokens = 0;
             for batch in pack(&block.sequences, self.batch_tokens) {
-                if self.stop.load(Ordering::Relaxed) {
-                    return Err(Error::Unfinished { what: "stopped by a signal".into() });
-                }
+                check_stop(self.stop)?;
                 tokens += batch.tokens.len() as u64;
                 visitor.batch = batch;
                 let input = visitor.batch.clone();

@@ -5,8 +5,9 @@ use std::io::{BufWriter, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
-use super::source::{Source, Streamed, Take};
+use super::source::{Source, Streamed, Take, check_stop};
 use crate::device::ops::Ops;
 use crate::device::suffix_ops::SuffixOps;
 use crate::error::{Error, Result};
@@ -37,6 +38,7 @@ pub struct Files<O: Ops> {
 pub struct Stored<'a, O: Ops> {
     store: &'a mut Store<O>,
     ops: &'a O,
+    stop: &'a AtomicBool,
 }
 
 impl<O: SuffixOps> Store<O> {
@@ -130,9 +132,9 @@ impl<O: Ops> Store<O> {
         Ok(Self::Disk(own))
     }
 
-    /// The store as a source.
-    pub fn on<'a>(&'a mut self, ops: &'a O) -> Stored<'a, O> {
-        Stored { store: self, ops }
+    /// The store as a source; passes end between sites when `stop` is set.
+    pub fn on<'a>(&'a mut self, ops: &'a O, stop: &'a AtomicBool) -> Stored<'a, O> {
+        Stored { store: self, ops, stop }
     }
 }
 
@@ -151,6 +153,7 @@ impl<O: Ops> Source<O> for Stored<'_, O> {
 
     fn each(&mut self, sites: &[usize], take: Take<'_, O>) -> Result<()> {
         for &site in sites {
+            check_stop(self.stop)?;
             match &mut *self.store {
                 Store::Memory(tensors, rows) => take(self.ops, site, &mut tensors[site], 0..*rows)?,
                 Store::Disk(files) => {

@@ -9,6 +9,7 @@ mod compare;
 mod config;
 mod found;
 mod judge;
+mod kept;
 mod keys;
 mod manifest;
 mod measured;
@@ -18,7 +19,6 @@ mod rankings;
 mod selection;
 mod tasks;
 mod weights;
-mod where_rows_are;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -30,11 +30,11 @@ use self::baselines::Baselines;
 pub use self::config::{Cache, ProbingConfig};
 use self::found::{Found, Notes};
 use self::judge::Judge;
+use self::kept::Kept;
 pub use self::keys::keys;
 use self::measured::{Place, SiteResults, mark_first};
 use self::rankings::Columns;
 use self::tasks::Tasks;
-use self::where_rows_are::Kept;
 use super::Report;
 use super::devices::{self, Devices};
 use super::folder::RunFolder;
@@ -230,7 +230,7 @@ impl Work<'_> {
     fn run<O: ProbingDevice>(&self, forward: &mut Forward<O>) -> Result<(Kept, usize, Notes)> {
         let prepared = &self.probing.prepared;
         let (rules, rows) = (prepared.block_rules(), self.table.len());
-        let kept = where_rows_are::choose(self.probing, rows)?;
+        let kept = self::kept::choose(self.probing, rows)?;
         tracing::info!(%kept, rows, "activations between passes");
         let mut streamed = Streamed::new(
             &mut *forward,
@@ -246,7 +246,7 @@ impl Work<'_> {
             None => self.with(&mut streamed)?,
             Some(mut store) => {
                 drop(streamed);
-                self.with(&mut store.on(forward.ops()))?
+                self.with(&mut store.on(forward.ops(), self.stop))?
             }
         };
         Ok((kept, probes, notes))
