@@ -14,7 +14,7 @@ fn another_run_in_the_same_folder_is_refused_and_changes_nothing() {
         let done = bench.run("out", more);
         assert_eq!(done.code, Some(2), "{what}: {}", done.stderr);
         assert!(done.stderr.contains("the folder holds run"), "{what}: {}", done.stderr);
-        assert!(done.stderr.contains("choose another folder"), "{what}: {}", done.stderr);
+        assert!(done.stderr.contains("choose another out"), "{what}: {}", done.stderr);
         assert!(snapshot(&bench.path("out")) == before, "{what}: the folder changed");
     };
     for change in ["statistics.bins=8", "statistics.seed=1", "output.keep=3", "capture.pool=first"]
