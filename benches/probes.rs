@@ -132,30 +132,8 @@ fn measure(args: &Args, (heads, classes, inputs): (usize, usize, usize)) {
 /// W2.
 fn sweep(args: &Args, model: &str, conllu: &std::path::Path) -> electrode::error::Result<()> {
     let model = Model::open(model)?;
-    let tokenizer = open_tokenizer(&model, false)?;
-    let config = CorpusConfig::of_file(conllu);
-    let concept = ConceptConfig {
-        column: "upos".to_owned(),
-        classes: None,
-        min_count: 1,
-        most_frequent: None,
-        missing: Missing::Exclude,
-    };
-    let plan = Plan::make(&config, std::slice::from_ref(&concept), 1, 0)?;
-    let longest = model.spec.sequence_limit(None);
-    let rules = BlockRules {
-        plan: Arc::new(plan),
-        config,
-        concepts: vec![concept],
-        tokenizer: Arc::new(tokenizer),
-        rows: RowRules {
-            pool: Pool::Last,
-            special_tokens: Policy::Exclude,
-            first_position: true,
-            max_tokens: Some(longest),
-            long: LongText::Split,
-        },
-    };
+    let rules = rules(&model, conllu)?;
+    let longest = rules.rows.max_tokens.expect("set");
     let split = SplitConfig { dev: 0.0, test: 0.0, ..SplitConfig::default() };
     let table = RowTable::read(&rules, &Split::new(&split, &rules.plan)?)?;
     let classes = rules.plan.labels.columns[0].classes.len();
@@ -217,4 +195,32 @@ fn sweep(args: &Args, model: &str, conllu: &std::path::Path) -> electrode::error
         println!("{line}");
     }
     Ok(())
+}
+
+/// The treebank with its parts of speech.
+fn rules(model: &Model, conllu: &std::path::Path) -> electrode::error::Result<BlockRules> {
+    let tokenizer = open_tokenizer(model, false)?;
+    let config = CorpusConfig::of_file(conllu);
+    let concept = ConceptConfig {
+        column: "upos".to_owned(),
+        classes: None,
+        min_count: 1,
+        most_frequent: None,
+        missing: Missing::Exclude,
+    };
+    let plan = Plan::make(&config, std::slice::from_ref(&concept), 1, 0)?;
+    let longest = model.spec.sequence_limit(None);
+    Ok(BlockRules {
+        plan: Arc::new(plan),
+        config,
+        concepts: vec![concept],
+        tokenizer: Arc::new(tokenizer),
+        rows: RowRules {
+            pool: Pool::Last,
+            special_tokens: Policy::Exclude,
+            first_position: true,
+            max_tokens: Some(longest),
+            long: LongText::Split,
+        },
+    })
 }

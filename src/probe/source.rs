@@ -1,6 +1,7 @@
 //! Where the rows of a site come from, as often as somebody asks: from the model, run again over the
 //! corpus, or from a store that was filled once.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,8 +71,8 @@ impl<'a, O: Ops> Streamed<'a, O> {
         let widths: Vec<usize> =
             sites.iter().map(|site| forward.spec().site_width(*site)).collect();
         for &width in &widths {
-            if !pooled.contains_key(&width) {
-                pooled.insert(width, forward.ops().tensor(most, width)?);
+            if let Entry::Vacant(free) = pooled.entry(width) {
+                free.insert(forward.ops().tensor(most, width)?);
             }
         }
         let batch_tokens = batch_tokens.min(most);

@@ -228,17 +228,11 @@ impl Default for JudgeConfig {
 }
 
 /// `[output]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepConfig {
     /// Neurons kept per ranking; 0 keeps all.
     pub keep: usize,
-}
-
-impl Default for KeepConfig {
-    fn default() -> Self {
-        Self { keep: 0 }
-    }
 }
 
 impl ProbingConfig {
