@@ -159,7 +159,7 @@ pub enum Control {
     None,
 }
 
-/// See [`ProbesConfig::cache`].
+/// Where activations are between passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cache {
