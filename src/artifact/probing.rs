@@ -46,13 +46,14 @@ record! {
         pub part: String,
         /// Rows.
         pub n: i64,
-        /// Share answered right.
+        /// Share answered right; 0 where the label is a number.
         pub accuracy: f64,
-        /// Mean loss, bits.
+        /// Mean loss, bits; the mean squared error where the label is a number.
         pub loss: f64,
         /// Entropy of the labels in this part, bits.
         pub entropy: f64,
-        /// Entropy less loss, bits: a lower bound of what the site tells of the label.
+        /// Entropy less loss, bits: a lower bound of what the site tells of the label; 0 for
+        /// numbers.
         pub information: f64,
         /// Share answered right by the most frequent class of the training rows.
         pub majority: f64,

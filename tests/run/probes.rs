@@ -207,6 +207,35 @@ fn a_converged_probe_does_not_depend_on_its_seed() {
 }
 
 #[test]
+fn numbers_have_errors_and_no_accuracy() {
+    let bench = Bench::new(120);
+    let more = [
+        "concepts=[{ column = \"position\" }]",
+        "methods=[]",
+        "judge.retain=[]",
+        "judge.ablate=[]",
+        "probes.target=number",
+        "probes.control=none",
+        "probes.solver=fista",
+        "probes.seeds=[0]",
+    ];
+    // A penalty that leaves the bias alone: the mean, whose error is the variance at every site.
+    let only = ["penalties=[{ l1 = 1e6 }]"];
+    let done = probe(&bench, "out", &[&more[..], &only].concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let rows: Vec<ProbeRow> = read_table(&bench.path("out").join(PROBES)).expect("readable");
+    let train: Vec<f64> =
+        rows.iter().filter(|row| row.part == "train").map(|row| row.loss).collect();
+    assert!(train.len() > 1 && train[0] > 0.0);
+    for loss in &train {
+        assert!((loss - train[0]).abs() < 1e-3 * train[0], "{train:?}");
+    }
+    assert!(rows.iter().all(|row| row.information == 0.0 && row.accuracy == 0.0));
+    let layers: Vec<LayerRow> = read_table(&bench.path("out").join(LAYERS)).expect("readable");
+    assert!(layers.is_empty(), "nothing is answered right or wrong");
+}
+
+#[test]
 fn what_cannot_work_is_refused_before_the_folder_is_taken() {
     let bench = Bench::new(40);
     for (more, words) in [

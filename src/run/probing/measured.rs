@@ -54,10 +54,12 @@ impl Place {
 pub(super) struct Answered {
     pub(super) rows: f64,
     pub(super) accuracy: f64,
-    /// Mean loss, bits.
+    /// Mean loss, bits; the mean squared error of numbers.
     pub(super) loss: f64,
     /// Entropy of the labels, bits.
     pub(super) entropy: f64,
+    /// The label is a number: nothing is right or wrong, and nothing is counted in bits.
+    numbers: bool,
 }
 
 impl Answered {
@@ -66,11 +68,13 @@ impl Answered {
         let known = measures.rows.max(1) as f64;
         let rows = (measures.rows + unseen).max(1) as f64;
         let right: u64 = measures.right.iter().sum();
+        let (numbers, loss) = (measures.seen.is_empty(), measures.loss / known);
         Self {
             rows: (measures.rows + unseen) as f64,
             accuracy: right as f64 / rows,
-            loss: bits(measures.loss / known),
+            loss: if numbers { loss } else { bits(loss) },
             entropy: information::entropy(&measures.seen),
+            numbers,
         }
     }
 
@@ -79,9 +83,9 @@ impl Answered {
         Information { entropy: self.entropy, cross_entropy: self.loss }
     }
 
-    /// Bits that the probe finds.
+    /// Bits that the probe finds; 0 for numbers.
     pub(super) fn information(&self) -> f64 {
-        self.knows().mutual()
+        if self.numbers { 0.0 } else { self.knows().mutual() }
     }
 
     /// Of the accuracy, over rows.
@@ -233,6 +237,10 @@ impl<'a> SiteResults<'a> {
     pub(super) fn layer_rows(&self, baselines: &Baselines) -> Vec<LayerRow> {
         let mut rows = Vec::new();
         for (number, label) in self.tasks.labels.iter().enumerate() {
+            // Numbers are not answered right or wrong: their losses stand in `probes.parquet`.
+            if label.classes.is_empty() {
+                continue;
+            }
             for part in [Part::Dev, Part::Test] {
                 let of = |control| -> Vec<(Which, Answered)> {
                     let all = self.chosen_of(number, control);
