@@ -6,9 +6,9 @@ use super::method::{Causal, Family, Kind, Method, PLAIN, Param, Takes, positive,
 /// What is measured of an answer, where a gradient is needed.
 const METRIC: Param = Param {
     name: "metric",
-    takes: Takes::OneOf(&["logit_difference", "log_prob", "prob", "loss"]),
+    takes: Takes::OneOf(&["logit_difference", "log_prob", "prob", "loss", "probe"]),
     default: "logit_difference",
-    meaning: "what is measured of an answer; logit_difference needs wrong answers",
+    meaning: "what is measured of an answer; logit_difference needs wrong answers, probe a [metric]",
 };
 
 /// The same, and what has no gradient.
@@ -21,8 +21,10 @@ const VALUE: Param = Param {
         "accuracy",
         "kl",
         "cosine",
+        "probe",
     ]),
-    meaning: "what is measured of an answer; kl and cosine: how far it is from the untouched model's",
+    meaning: "what is measured of an answer; kl and cosine: how far it is from the untouched model's; \
+              probe needs a [metric]",
     ..METRIC
 };
 

@@ -68,9 +68,10 @@ fn facts(body: &mut String, manifest: &Manifest, curves: &[CurveRow]) {
             percent(row.accuracy, row.accuracy_error),
             format!("{:.3}", row.log_prob),
             format!("{:.3}", row.logit_difference),
+            probe(row),
         ]
     });
-    let heads = ["questions", "n", "right", "log p", "logit difference"];
+    let heads = ["questions", "n", "right", "log p", "logit difference", "probe"];
     table(body, &heads, rows);
 }
 
@@ -103,12 +104,19 @@ fn judged(body: &mut String, curves: &[CurveRow]) {
                 percent(row.accuracy, row.accuracy_error),
                 format!("{:.3}", row.log_prob),
                 format!("{:.3}", row.logit_difference),
+                probe(row),
             ]
         });
-        let heads =
-            ["method", "order", "act", "neurons", "strength", "right", "log p", "logit difference"];
+        let answered = ["right", "log p", "logit difference", "probe"];
+        let heads = [&["method", "order", "act", "neurons", "strength"][..], &answered].concat();
         table(body, &heads, rows);
     }
+}
+
+/// What the probe of `[metric]` reads, where there is one.
+fn probe(row: &CurveRow) -> String {
+    let [mean, error] = [row.probe, row.probe_error].map(Option::unwrap_or_default);
+    row.probe.map_or_else(String::new, |_| format!("{mean:.3} ± {error:.3}"))
 }
 
 /// A line for each order of a method, and one for the mean of its random sets; from the untouched model

@@ -1,17 +1,17 @@
 //! Sets of neurons of any layers, taken away or moved together: every question answered again by the
 //! whole model, arm by arm.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::neurons::site_of;
 use super::question::{Question, QuestionBatch};
+use super::readout::{self, Reader, Readout};
 use super::task::baseline;
 use crate::accumulate::effects::Effects;
 use crate::device::backward::Differentiable;
 use crate::device::forward::SiteWork;
 use crate::device::gradient_ops::GradientOps;
 use crate::device::ops::{Edit, Write};
-use crate::device::site_view::Nobody;
 use crate::error::Result;
 use crate::id::SiteKind;
 
@@ -65,18 +65,23 @@ impl Arm {
         edits.collect()
     }
 
-    /// Answers a batch under the arm, and adds the baseline's numbers.
+    /// Answers a batch under the arm, and adds the baseline's numbers, those of a readout among them.
     pub fn add<O: GradientOps>(
         &self,
         run: &mut Differentiable<O>,
         (questions, groups): (&[Question], &[Option<u32>]),
+        readout: Option<&Readout>,
         effects: &mut Effects,
     ) -> Result<()> {
         let batch = QuestionBatch::new(questions);
-        let (nothing, edits) = (BTreeSet::new(), self.edits(&batch, groups));
-        let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
+        let (read, edits) = (readout::sites(readout), self.edits(&batch, groups));
+        let mut reader = Reader::new(run, readout, &batch.rows)?;
+        let mut sites = SiteWork { wanted: &read, edits: &edits, visitor: &mut reader };
         run.run_only(batch.input(), &mut sites)?;
-        let scores = run.score(&batch.starts, batch.scoring(), None)?;
+        let mut scores = run.score(&batch.starts, batch.scoring(), None)?;
+        if let Some(readout) = readout {
+            readout.fill(&reader.rows(run.ops())?, &mut scores);
+        }
         for (score, group) in scores.iter().zip(groups) {
             effects.add(*group, baseline(score).into_iter());
         }

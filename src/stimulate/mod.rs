@@ -13,6 +13,7 @@ pub mod neurons;
 pub mod plain_sweep;
 pub mod question;
 pub mod read;
+pub mod readout;
 pub mod resample;
 pub mod sparsity;
 pub mod sweep;

@@ -265,6 +265,32 @@ fn gradients_go_back_through_the_largest_alone() {
     }
 }
 
+/// What a clamp wrote does not move with what is below it; what it left does.
+#[test]
+fn gradients_go_back_within_bounds_alone() {
+    for name in ["gpt2-tied", "qwen3-qknorm"] {
+        let Some(mut case) = Case::open(name) else { continue };
+        let act = Site::of_layer(0, SiteKind::MlpAct);
+        let width = case.run.spec().site_width(act);
+        let clamp = |by: f32| {
+            let number = |n: usize| by * (1.0 + (n % 5) as f32);
+            let (low, high) = (0..width).map(|n| (-number(n), number(n + 2))).unzip();
+            Edit { columns: None, tokens: None, write: Write::Clamp { low, high } }
+        };
+        let keep = Edit { columns: None, tokens: None, write: Write::KeepTop(width / 2) };
+        let wanted: BTreeSet<Site> =
+            [Site::of_layer(0, SiteKind::MlpPre), Site::of_layer(0, SiteKind::ResidPre)].into();
+        for edits in [vec![clamp(0.02)], vec![clamp(0.02), keep, clamp(0.01)]] {
+            let edits: Edits = [(act, edits)].into();
+            let mut slopes = 0;
+            for (site, found) in case.gradients(&edits, &wanted) {
+                slopes += compare(&mut case, &edits, site, &found, Some(act));
+            }
+            assert!(slopes >= 6, "{name}: {slopes} of 12");
+        }
+    }
+}
+
 #[test]
 fn what_has_no_way_back_is_refused() {
     let mut case = Case::open("gpt2-tied").expect("embedded");

@@ -11,6 +11,7 @@ pub mod keys;
 mod mask;
 mod memory;
 mod passes;
+mod probe_metric;
 mod ranking;
 mod resolve;
 mod sets;
@@ -61,6 +62,7 @@ use crate::stimulate::diffmask;
 use crate::stimulate::log_prob_increase::FrozenNorm;
 use crate::stimulate::neurons::{Neurons, site_of};
 use crate::stimulate::read::{self, Questions};
+use crate::stimulate::readout::Readout;
 use crate::stimulate::task::ByLayer;
 
 /// Questions of a block, unless the file says otherwise.
@@ -78,6 +80,8 @@ pub struct Experiment {
     pub methods: Vec<Chosen>,
     /// Which neurons are asked.
     pub neurons: Neurons,
+    /// The probe of `metric=probe`.
+    readout: Option<Arc<Readout>>,
     /// Rankings and sets that are judged beside those of the methods.
     orders: Vec<Order>,
     /// Hash of everything that may change a number.
@@ -115,6 +119,8 @@ impl Experiment {
         let questions = read::read(&config.questions, &model, &tokenizer)?;
         let neurons = neurons(&config, &model)?;
         let methods = resolve::methods(&config.methods, &questions, (neurons.kind, &model.spec))?;
+        let (readout, readout_hash) =
+            probe_metric::open(&config, (&neurons, &methods), &model.spec)?;
         let limits = resolve::limits(&config.neurons, (&methods, &questions), &model.spec)?;
         judge::check(&config.judge, &questions, &methods, &neurons)?;
         let (orders, order_hashes) = sets::elsewhere(&config.judge, &neurons)?;
@@ -138,6 +144,7 @@ impl Experiment {
             model_files,
             hashes,
             order_hashes,
+            readout_hash,
             tokenizer.hash(),
             devices.kind(),
         ]);
@@ -148,6 +155,7 @@ impl Experiment {
             questions,
             methods,
             neurons,
+            readout,
             orders,
             run_id,
             model_files,

@@ -170,7 +170,8 @@ impl<'a, O: SuffixOps + Device> Passes<'a, O> {
         tasks: Vec<Task>,
     ) -> Result<(Effects, Found, Counts)> {
         let identity = format!("{tasks:?}");
-        let tasks = Tasks { tasks, neurons: self.experiment.neurons.clone() };
+        let (neurons, readout) = (self.experiment.neurons.clone(), self.experiment.readout.clone());
+        let tasks = Tasks { tasks, neurons, readout };
         let plan = tasks.plan(self.experiment.questions.groups.len());
         let pass = Pass { title: "asking", folder: name, identity: identity.as_bytes() };
         let state =
@@ -187,10 +188,11 @@ impl<'a, O: SuffixOps + Device> Passes<'a, O> {
         // Sets follow from the rankings, and these from the questions: their bytes tell arms apart.
         let identity = format!("{arms:?}");
         let pass = Pass { title: "judging", folder: name, identity: identity.as_bytes() };
+        let readout = self.experiment.readout.as_deref();
         let state = self.pass(&pass, &plan, |run, asked: &Asked<'_>, state| {
             let asked = asked.questions();
             for (arm, effects) in arms.iter().zip(&mut state.measures) {
-                arm.add(run, asked, effects)?;
+                arm.add(run, asked, readout, effects)?;
             }
             state.counts.tokens += asked.0.iter().map(|one| one.tokens.len() as u64).sum::<u64>();
             Ok(())

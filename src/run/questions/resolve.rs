@@ -121,6 +121,12 @@ impl Chosen {
         Ok(())
     }
 
+    /// Whether its number is that of the probe of `[metric]`.
+    pub(super) fn reads_probe(&self) -> bool {
+        let measures = self.call.method.params.iter().any(|param| param.name == "metric");
+        measures && self.call.text("metric") == "probe"
+    }
+
     /// How many neurons are looked at exactly, where a gradient chooses them.
     pub(super) fn screened(&self) -> Option<usize> {
         match self.causal {
@@ -246,6 +252,7 @@ impl Chosen {
             "prob" => Metric::Prob,
             "loss" => Metric::Loss,
             "kl" => Metric::Kl,
+            "probe" => Metric::Probe,
             _ => Metric::LogitDifference,
         }
     }
