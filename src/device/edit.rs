@@ -81,7 +81,7 @@ pub(super) enum EditGradient {
 
 impl Edit {
     /// Everything there is becomes 0.
-    pub(crate) fn zero() -> Self {
+    pub fn zero() -> Self {
         Self { columns: None, tokens: None, write: Write::Set(vec![0.0]) }
     }
 

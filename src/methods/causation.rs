@@ -84,7 +84,17 @@ pub const CAUSATION: &[Method] = &[
         summary: "what the neuron carries from a counterfactual prompt",
         formula: "natural indirect effect |m(x with x_n := x_n of the other prompt) - m(x)|",
         paper: "Vig et al. 2020, arXiv 2004.12265",
-        params: &[PLACE, VALUE, TOP],
+        params: &[
+            PLACE,
+            VALUE,
+            TOP,
+            share(
+                "share",
+                "0.95",
+                "of the other prompt's whole effect, which the first neurons patched together must \
+                 recover; 0: not asked (nor for kl and cosine)",
+            ),
+        ],
         kind: Kind::Causal(Causal::Patch),
         ..CAUSAL
     },

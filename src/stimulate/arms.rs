@@ -12,8 +12,9 @@ use crate::device::backward::Differentiable;
 use crate::device::forward::SiteWork;
 use crate::device::gradient_ops::GradientOps;
 use crate::device::ops::{Edit, Write};
+use crate::device::score::Score;
 use crate::error::Result;
-use crate::id::SiteKind;
+use crate::id::{Site, SiteKind};
 
 /// Neurons by layer.
 pub type NeuronSet = BTreeMap<usize, Vec<u32>>;
@@ -39,11 +40,7 @@ pub struct Arm {
 }
 
 impl Arm {
-    fn edits(
-        &self,
-        batch: &QuestionBatch,
-        groups: &[Option<u32>],
-    ) -> BTreeMap<crate::id::Site, Vec<Edit>> {
+    fn edits(&self, batch: &QuestionBatch, groups: &[Option<u32>]) -> BTreeMap<Site, Vec<Edit>> {
         let edits = self.neurons.iter().map(|(&layer, neurons)| {
             let columns = Some(neurons.clone());
             let edits = match &self.act {
@@ -74,17 +71,28 @@ impl Arm {
         effects: &mut Effects,
     ) -> Result<()> {
         let batch = QuestionBatch::new(questions);
-        let (read, edits) = (readout::sites(readout), self.edits(&batch, groups));
-        let mut reader = Reader::new(run, readout, &batch.rows)?;
-        let mut sites = SiteWork { wanted: &read, edits: &edits, visitor: &mut reader };
-        run.run_only(batch.input(), &mut sites)?;
-        let mut scores = run.score(&batch.starts, batch.scoring(), None)?;
-        if let Some(readout) = readout {
-            readout.fill(&reader.rows(run.ops())?, &mut scores);
-        }
+        let scores = answers(run, &batch, &self.edits(&batch, groups), readout)?;
         for (score, group) in scores.iter().zip(groups) {
             effects.add(*group, baseline(score).into_iter());
         }
         Ok(())
     }
+}
+
+/// Scores of a batch under edits, what a readout reads among them.
+pub(super) fn answers<O: GradientOps>(
+    run: &mut Differentiable<O>,
+    batch: &QuestionBatch,
+    edits: &BTreeMap<Site, Vec<Edit>>,
+    readout: Option<&Readout>,
+) -> Result<Vec<Score>> {
+    let read = readout::sites(readout);
+    let mut reader = Reader::new(run, readout, &batch.rows)?;
+    let mut sites = SiteWork { wanted: &read, edits, visitor: &mut reader };
+    run.run_only(batch.input(), &mut sites)?;
+    let mut scores = run.score(&batch.starts, batch.scoring(), None)?;
+    if let Some(readout) = readout {
+        readout.fill(&reader.rows(run.ops())?, &mut scores);
+    }
+    Ok(scores)
 }

@@ -9,6 +9,7 @@ pub mod integrated_gradients;
 pub mod log_prob_increase;
 pub mod masks;
 pub mod maximize;
+pub mod mediation;
 pub mod neurons;
 pub mod plain_sweep;
 pub mod question;

@@ -271,7 +271,7 @@ pub(super) fn baseline(score: &Score) -> [f64; BASELINE] {
 }
 
 /// The second prompt of a question as one of its own.
-fn counterfactual(question: &Question) -> Question {
+pub(super) fn counterfactual(question: &Question) -> Question {
     let other = question.other.clone().expect("checked when the experiment was made");
     Question { tokens: other, ..question.clone() }
 }

@@ -8,6 +8,7 @@ mod gpus;
 mod judging;
 mod masked;
 mod maximize;
+mod mediators;
 mod memory;
 mod methods;
 mod probe_metric;

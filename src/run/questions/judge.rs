@@ -123,7 +123,8 @@ pub(super) fn judge<O: SuffixOps + Device>(
     Ok(Judged { sets: worth(&curves, neurons.count(), members), curves })
 }
 
-fn id(neurons: &Neurons, (layer, index): Place) -> String {
+/// A neuron as tables name it.
+pub(super) fn id(neurons: &Neurons, (layer, index): Place) -> String {
     NeuronId { site: neurons.site(neurons.layers[layer]), index }.to_string()
 }
 

@@ -9,6 +9,7 @@ pub mod config;
 mod judge;
 pub mod keys;
 mod mask;
+mod mediators;
 mod memory;
 mod passes;
 mod probe_metric;
@@ -45,6 +46,7 @@ use crate::artifact::manifest::{
     CorpusFacts, FORMAT, FileFacts, LabelFacts, Manifest, PlanFacts, Program, SiteFacts, Timings,
     hash_json,
 };
+use crate::artifact::mediators::{MEDIATORS, write_mediators};
 use crate::corpus::block::Counts;
 use crate::device::backward::has_gradient;
 use crate::device::forward::Limits;
@@ -252,6 +254,8 @@ pub fn stimulate_on<O: SuffixOps + Device>(
     let judged = judge::judge(&mut passes, &rankings, (survey.as_ref(), &baseline))?;
     write_curves(&folder.path().join(CURVES), folder.run_id(), judged.curves.into_iter())?;
     write_sets(&folder.path().join(SETS), folder.run_id(), judged.sets.into_iter())?;
+    let mediators = mediators::mediators(&mut passes, &rankings)?;
+    write_mediators(&folder.path().join(MEDIATORS), folder.run_id(), mediators.into_iter())?;
     let tokens = passes.tokens();
     experiment.model.check_unchanged()?;
     let timings = Timings {
@@ -347,7 +351,8 @@ fn manifest(
     let blocks = u64::from(experiment.blocks());
     let searched = (0..).zip(&experiment.methods).filter(|(_, chosen)| chosen.search().is_some());
     let gates = searched.map(|(at, _)| mask::gates_file(at));
-    let names = [EFFECTS, CURVES, SETS, TIME].map(str::to_owned).into_iter().chain(gates);
+    let names =
+        [EFFECTS, CURVES, SETS, TIME, MEDIATORS].map(str::to_owned).into_iter().chain(gates);
     let outputs = names.map(|name| FileFacts::output(folder.path(), &name));
     let skipped = match experiment.questions.skipped {
         0 => None,
