@@ -341,12 +341,15 @@ fn writing_of(edit: &Object<'_>, settings: &Settings<'_>, folder: &Path) -> Resu
         "project" => Writing::Project(settings.numbers("direction", kind)?),
         "blend" => Writing::Blend {
             gates: settings.shares("gates", kind)?,
-            towards: match settings.find("towards") {
-                Some(_) => settings.numbers("towards", kind)?,
-                None => vec![0.0],
-            },
+            towards: settings.numbers_or("towards", kind, 0.0)?,
         },
-        "clamp" => clamp_of(settings)?,
+        "clamp" if settings.find("high").is_none() => {
+            Writing::Clamp { low: settings.numbers("low", kind)?, high: vec![f32::INFINITY] }
+        }
+        "clamp" => Writing::Clamp {
+            low: settings.numbers_or("low", kind, f32::NEG_INFINITY)?,
+            high: settings.numbers("high", kind)?,
+        },
         "keep_top" => Writing::KeepTop(settings.count("k", kind)?),
         "patch" => patch_of(settings, folder)?,
         _ if settings.find("seed").is_none() => Writing::Rows(settings.rows("values", kind)?),
@@ -357,23 +360,6 @@ fn writing_of(edit: &Object<'_>, settings: &Settings<'_>, folder: &Path) -> Resu
                 _ => Donors::Positions,
             },
         },
-    })
-}
-
-/// A bound that is missing is none.
-fn clamp_of(settings: &Settings<'_>) -> Result<Writing> {
-    let [low, high] = ["low", "high"].map(|key| settings.find(key).is_some());
-    if !low && !high {
-        let what = "kind 'clamp' needs 'low', 'high' or both";
-        return Err(Error::config(settings.place(), what, "write \"low\": [-1], \"high\": [1]"));
-    }
-    let bound = |there: bool, key: &str, none: f32| match there {
-        true => settings.numbers(key, "clamp"),
-        false => Ok(vec![none]),
-    };
-    Ok(Writing::Clamp {
-        low: bound(low, "low", f32::NEG_INFINITY)?,
-        high: bound(high, "high", f32::INFINITY)?,
     })
 }
 

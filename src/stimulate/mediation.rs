@@ -51,13 +51,13 @@ impl Mediation {
         let other = QuestionBatch::new(&prompts);
         let none = BTreeMap::new();
         let has_foil = batch.foils.is_some();
-        let mut ask = |run: &mut Differentiable<O>, batch: &QuestionBatch, edits: &_| {
+        let ask = |run: &mut Differentiable<O>, batch: &QuestionBatch, edits: &_| {
             let scores = answers(run, batch, edits, readout)?;
             let values = scores.iter().map(|score| self.value.of(score, has_foil));
             Ok::<Vec<f64>, crate::error::Error>(values.collect())
         };
         let clean = ask(run, &batch, &none)?;
-        let mut add = |measure: &mut Effects, values: Vec<f64>| {
+        let add = |measure: &mut Effects, values: Vec<f64>| {
             for ((value, clean), group) in values.iter().zip(&clean).zip(groups) {
                 measure.add(*group, std::iter::once(value - clean));
             }

@@ -70,7 +70,7 @@ fn wrong_edits_by_key() {
         (r#""groups": {"a": [300]}, "kind": "zero""#, &["edits[0].groups.a: neuron 300"]),
         (r#""neurons": [0, 1], "kind": "keep_top", "k": 3"#, &["'k' is 3 of 2"]),
         (r#""neurons": [0, 1], "kind": "keep_top", "k": -3"#, &["edits[0].k"]),
-        (r#""neurons": [0, 1], "kind": "clamp""#, &["needs 'low', 'high' or both"]),
+        (r#""neurons": [0, 1], "kind": "clamp""#, &["kind 'clamp' needs 'low'"]),
         (r#""neurons": [0, 1], "kind": "clamp", "low": [1, 2], "high": [1.5]"#, &["above 'high'"]),
         (r#""neurons": [0, 1], "kind": "clamp", "low": [1, 2, 3]"#, &["3 values of 'low' for 2"]),
         (r#""neurons": [0, 1], "kind": "clamp", "low": [0], "values": [1]"#, &["does not read it"]),
