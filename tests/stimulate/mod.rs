@@ -11,6 +11,7 @@ mod maximize;
 mod mediators;
 mod memory;
 mod methods;
+mod probe_file;
 mod probe_metric;
 mod sparsity;
 mod syntax;
