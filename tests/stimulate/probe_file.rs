@@ -145,7 +145,7 @@ fn what_cannot_be_the_metric_is_refused() {
     let try_with = |file: &Path, rest: &str, method: &str| {
         let metric = format!("metric={{ probes = {:?}, {rest} }}", file.display().to_string());
         let methods = format!("methods=[{method:?}]");
-        let own = ["questions.limit=2", "neurons.layers=[3]", &methods, &metric];
+        let own = ["questions.limit=2", "neurons.layers=[3]", "judge.steer=[]", &methods, &metric];
         Experiment::new(config(&out, &own)).map(|_| ()).map_err(|error| error.to_string())
     };
     let gradient = "gradact:metric=probe";

@@ -42,8 +42,8 @@ impl Plain {
     pub(super) fn new(width: usize, classes: usize) -> Self {
         Self {
             weights: numbers(1, classes * width),
-            biases: numbers(2, classes),
-            shift: numbers(3, width),
+            biases: numbers(2, classes).iter().map(|x| 0.1 * x).collect(),
+            shift: numbers(3, width).iter().map(|x| 0.1 * x).collect(),
             scale: numbers(4, width).iter().map(|x| 1.0 + 0.5 * x).collect(),
         }
     }
@@ -149,7 +149,7 @@ fn gradients_are_slopes<O: SuffixOps>(ops: O) {
             order.sort_by(|a, b| found[*b].abs().total_cmp(&found[*a].abs()));
             let chosen = [order[0], order[1], order[width / 2], order[width - 1]];
             let largest = found.iter().fold(0.0_f64, |a, b| a.max(f64::from(b.abs())));
-            assert!(largest > 0.0, "{site}");
+            assert!(largest > 2e-4, "{site}: {largest}");
             let mut moved = |by: f32| {
                 let value = |n: u32, token: u32| by * values[token as usize * width + n as usize];
                 let asked =
@@ -177,7 +177,7 @@ fn gradients_are_slopes<O: SuffixOps>(ops: O) {
                     let slope = f64::from(found[question * width + n]);
                     let error = ((up - down) / 0.2 - slope).abs();
                     let what = format!("{site} {output:?} {n}: {} {slope}", (up - down) / 0.2);
-                    assert!(error <= 0.02 * slope.abs() + 2e-3 * largest, "{what}");
+                    assert!(error <= 0.02 * slope.abs() + 2e-3 * largest + 1e-5, "{what}");
                 }
             }
         }
