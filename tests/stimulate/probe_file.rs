@@ -12,7 +12,7 @@ use electrode::id::Site;
 use electrode::model::Model;
 use electrode::run::questions::Experiment;
 use electrode::stimulate::neurons::activations;
-use electrode::stimulate::question::QuestionBatch;
+use electrode::stimulate::question::{Question, QuestionBatch};
 use safetensors::tensor::TensorView;
 
 use super::probe_metric::{Plain, numbers};
@@ -54,6 +54,19 @@ fn probes(path: &Path) -> Plain {
     plain
 }
 
+/// What is at `SITE` where questions are answered.
+fn rows(list: &[Question]) -> Vec<Vec<f32>> {
+    let model = Model::open(root().join("models/tiny-gpt2-en").to_str().expect("UTF-8"));
+    let limits = Limits { tokens: 400, sequence: 40 };
+    let nothing = BTreeSet::new();
+    let mut run = Differentiable::new(CpuDevice, &model.expect("opens"), limits, (&nothing, true))
+        .expect("fits");
+    let (batch, site) = (QuestionBatch::new(list), SITE.parse::<Site>().expect("a site"));
+    let kept = activations(&mut run, &batch, &[site].into()).expect("runs");
+    let values = kept.read(&CpuDevice, site).expect("kept");
+    batch.rows.iter().map(|row| values[*row as usize * 1024..][..1024].to_vec()).collect()
+}
+
 /// Where the probe reads the neurons themselves, what one does to it is its weight times its value.
 #[test]
 fn an_experiment_finds_the_weights_of_the_probe() {
@@ -79,16 +92,7 @@ fn an_experiment_finds_the_weights_of_the_probe() {
     let settings = config(&out, &overrides);
     let list = Experiment::new(settings.clone()).expect("opens").questions.list;
     let (effects, curves) = run(settings);
-    let model = Model::open(root().join("models/tiny-gpt2-en").to_str().expect("UTF-8"));
-    let limits = Limits { tokens: 400, sequence: 40 };
-    let nothing = BTreeSet::new();
-    let mut run = Differentiable::new(CpuDevice, &model.expect("opens"), limits, (&nothing, true))
-        .expect("fits");
-    let (batch, site) = (QuestionBatch::new(&list), SITE.parse::<Site>().expect("a site"));
-    let kept = activations(&mut run, &batch, &[site].into()).expect("runs");
-    let values = kept.read(&CpuDevice, site).expect("kept");
-    let rows: Vec<&[f32]> =
-        batch.rows.iter().map(|row| &values[*row as usize * 1024..][..1024]).collect();
+    let rows = rows(&list);
     let mean = |of: &dyn Fn(&[f32]) -> f64| {
         rows.iter().map(|row| of(row)).sum::<f64>() / rows.len() as f64
     };
