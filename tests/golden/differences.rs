@@ -100,7 +100,8 @@ impl Case {
         keeper.0.into_iter().map(both).collect()
     }
 
-    /// dL/dx by differences; none if entries of `watched` become 0 or cease to be on the way.
+    /// dL/dx by differences; none if entries of `watched` become 0 or a bound of a clamp, or cease to be,
+    /// on the way.
     fn slope(
         &mut self,
         edits: &Edits,
@@ -109,6 +110,14 @@ impl Case {
         watched: Option<Site>,
     ) -> Option<f64> {
         let watched: BTreeSet<Site> = watched.into_iter().collect();
+        let clamps = watched.iter().filter_map(|site| edits.get(site)).flatten();
+        let bounds: BTreeSet<u32> = clamps
+            .filter_map(|edit| match &edit.write {
+                Write::Clamp { low, high } => Some(low.iter().chain(high).map(|x| x.to_bits())),
+                _ => None,
+            })
+            .flatten()
+            .collect();
         let mut zeros: Option<Vec<bool>> = None;
         let mut slope = 0.0;
         for (steps, weight) in [(-2.0, 1.0), (-1.0, -8.0), (1.0, 8.0), (2.0, -1.0)] {
@@ -119,7 +128,11 @@ impl Case {
             edits.entry(site).or_default().push(edit);
             let (losses, values) = self.losses(&edits, &watched, false);
             slope += weight * losses.iter().sum::<f64>();
-            let found: Vec<bool> = values.values().flatten().map(|&x| x == 0.0).collect();
+            let found: Vec<bool> = values
+                .values()
+                .flatten()
+                .map(|x| *x == 0.0 || bounds.contains(&x.to_bits()))
+                .collect();
             if zeros.replace(found.clone()).is_some_and(|before| before != found) {
                 return None;
             }
