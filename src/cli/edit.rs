@@ -1,6 +1,7 @@
 //! `electrode edit`: another checkpoint made of one. Each subcommand writes a new folder and leaves
 //! the model's own as it is.
 
+mod heads;
 mod knowledge;
 mod layers;
 mod neurons;
@@ -14,7 +15,7 @@ use crate::error::Result;
 use crate::model::Model;
 use crate::rewrite::{Rewrite, SHARD_BYTES};
 
-/// Write a changed copy of a checkpoint: without layers or neurons, with other value vectors
+/// Write a changed copy of a checkpoint: without layers, neurons or heads, with other value vectors
 #[derive(clap::Args, Debug)]
 #[command(arg_required_else_help = true)]
 pub struct EditArgs {
@@ -27,6 +28,7 @@ enum Edit {
     DropLayers(layers::DropLayersArgs),
     PruneNeurons(neurons::PruneNeuronsArgs),
     PPrune(neurons::PPruneArgs),
+    PPruneHeads(heads::PPruneHeadsArgs),
     Knowledge(knowledge::KnowledgeArgs),
     Erase(knowledge::EraseArgs),
     Undo(knowledge::UndoArgs),
@@ -72,6 +74,7 @@ pub(super) fn run(args: EditArgs) -> Result<()> {
         Edit::DropLayers(args) => layers::run(args),
         Edit::PruneNeurons(args) => neurons::run(args),
         Edit::PPrune(args) => neurons::p_prune(args),
+        Edit::PPruneHeads(args) => heads::run(args),
         Edit::Knowledge(args) => knowledge::knowledge(args),
         Edit::Erase(args) => knowledge::erase(args),
         Edit::Undo(args) => knowledge::undo(args),
