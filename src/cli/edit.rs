@@ -1,6 +1,7 @@
 //! `electrode edit`: another checkpoint made of one. Each subcommand writes a new folder and leaves
 //! the model's own as it is.
 
+mod ece;
 mod heads;
 mod knowledge;
 mod layers;
@@ -30,6 +31,7 @@ enum Edit {
     PPrune(neurons::PPruneArgs),
     PPruneHeads(heads::PPruneHeadsArgs),
     Knowledge(knowledge::KnowledgeArgs),
+    Ece(Box<ece::EceArgs>),
     Erase(knowledge::EraseArgs),
     Undo(knowledge::UndoArgs),
     DirAblate(knowledge::DirAblateArgs),
@@ -76,6 +78,7 @@ pub(super) fn run(args: EditArgs) -> Result<()> {
         Edit::PPrune(args) => neurons::p_prune(args),
         Edit::PPruneHeads(args) => heads::run(args),
         Edit::Knowledge(args) => knowledge::knowledge(args),
+        Edit::Ece(args) => ece::run(*args),
         Edit::Erase(args) => knowledge::erase(args),
         Edit::Undo(args) => knowledge::undo(args),
         Edit::DirAblate(args) => knowledge::dir_ablate(args),
