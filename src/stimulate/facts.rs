@@ -5,6 +5,7 @@ use super::column_gradients::{add_columns, column_gradients};
 use super::integrated_gradients::{Settings, integrated_gradients};
 use super::question::{Question, QuestionBatch, batches};
 use crate::device::backward::Differentiable;
+use crate::device::forward::SiteWork;
 use crate::device::gradient_ops::{GradientOps, Metric};
 use crate::device::score::Score;
 use crate::device::site_view::Nobody;
@@ -69,11 +70,7 @@ pub fn answers<O: GradientOps>(
     let mut all = Vec::with_capacity(questions.len());
     for part in batches(questions, run.limits().tokens) {
         let batch = QuestionBatch::new(&questions[part]);
-        let mut sites = crate::device::forward::SiteWork {
-            wanted: &nothing,
-            edits: &edits,
-            visitor: &mut Nobody,
-        };
+        let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
         run.run_only(batch.input(), &mut sites)?;
         all.extend(run.score(&batch.starts, batch.scoring(), None)?);
     }

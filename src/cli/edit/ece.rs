@@ -55,7 +55,7 @@ pub(super) struct EceArgs {
     #[arg(long, default_value_t = crate::methods::clustering::facts::FACT_DISTANCE, value_name = "X")]
     distance: f64,
     /// Length of a cluster's step, in lengths of the columns that it moves
-    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    #[arg(long, default_value_t = 0.3, value_name = "X")]
     rate: f64,
     /// Questions about the same relation whose answers should stay: their perplexity is told
     #[arg(long, value_name = "FILE.jsonl")]
