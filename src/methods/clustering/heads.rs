@@ -101,7 +101,9 @@ impl HeadOutputs {
     /// Which heads are kept, and how they speak for the others.
     pub fn prune(&self, how: &HeadPruning) -> Result<PrunedHeads> {
         let similarity = self.similarities();
-        let groups = if how.per_group { self.kv_heads } else { 1 };
+        // Where each head has its own keys there is nothing to keep as many of.
+        let shared = how.per_group && self.kv_heads < self.heads;
+        let groups = if shared { self.kv_heads } else { 1 };
         let size = self.heads / groups;
         let count = share_of(how.keep, size)?;
         let (mut kept, mut merges, mut lost) = (Vec::new(), Vec::new(), 0.0);
