@@ -199,9 +199,8 @@ fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
         b.swap(i, pivot);
         for k in i + 1..n {
             let factor = a[k][i] / a[i][i];
-            for j in i..n {
-                a[k][j] -= factor * a[i][j];
-            }
+            let row = a[i].clone();
+            a[k].iter_mut().zip(row).for_each(|(x, y)| *x -= factor * y);
             b[k] -= factor * b[i];
         }
     }

@@ -1,8 +1,6 @@
 //! Facts by the neurons they are attributed to (`edit-ece`, Zhang et al. 2025): facts whose attributions
 //! point the same way are edited together.
 
-use std::collections::BTreeSet;
-
 use super::{Likeness, Tree};
 use crate::methods::algebra::Dense;
 use crate::rewrite::neurons::Neurons;
@@ -41,7 +39,7 @@ pub fn fact_neurons(
     order.sort_by(|&a, &b| attributions[b].total_cmp(&attributions[a]).then(a.cmp(&b)));
     let mut neurons = Neurons::new();
     for at in order.into_iter().take(most) {
-        neurons.entry(at / width).or_insert_with(BTreeSet::new).insert(at % width);
+        neurons.entry(at / width).or_default().insert(at % width);
     }
     neurons
 }
