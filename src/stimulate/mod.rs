@@ -2,7 +2,9 @@
 //! model that answers questions, batch by batch, on one device.
 
 pub mod arms;
+pub mod column_gradients;
 pub mod diffmask;
+pub mod facts;
 pub mod gradients;
 pub mod hard_concrete;
 pub mod integrated_gradients;

@@ -3,6 +3,7 @@
 //! the embedded model, random neurons of the same layers beside those a method names.
 
 mod ascent;
+mod column_gradients;
 mod devices;
 mod gpus;
 mod judging;
