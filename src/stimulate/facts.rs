@@ -30,7 +30,7 @@ pub fn attributions<O: SuffixOps>(
         let batch = QuestionBatch::new(&questions[part.clone()]);
         let held = run.hold(batch.input(), &all)?;
         for layer in 0..layers {
-            integrated_gradients(run, (&batch, &held), layer, settings, |one| {
+            integrated_gradients(run, (&batch, &held), layer, (settings, None), |one| {
                 let fact = fact_of[part.start + one.question];
                 let share = 1.0 / f32::from(asked[fact]);
                 let sum = &mut sums[fact][layer * width..][..width];

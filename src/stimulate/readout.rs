@@ -126,7 +126,6 @@ impl Readout {
         rows: &[f32],
     ) -> Result<BTreeMap<Site, O::Tensor>> {
         let (ops, width) = (run.ops(), self.width());
-        #[expect(clippy::cast_possible_truncation, reason = "gradients are f32")]
         let slopes = rows.chunks_exact(width).flat_map(|row| self.gradient(row));
         #[expect(clippy::cast_possible_truncation, reason = "gradients are f32")]
         let slopes: Vec<f32> = slopes.map(|slope| slope as f32).collect();

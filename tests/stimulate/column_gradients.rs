@@ -146,7 +146,13 @@ fn a_gradient_along_its_column_is_that_of_the_activation() {
         let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
         run.run(batch.input(), &mut sites).expect("runs");
         let over = Over::Sum(Where::Everywhere);
-        let how = Products { metric: Metric::LogProb, times: Times::Value, over, values: None };
+        let how = Products {
+            metric: Metric::LogProb,
+            times: Times::Value,
+            over,
+            values: None,
+            readout: None,
+        };
         let products = gradient_products(&mut run, (&batch, &neurons), &how).expect("runs");
         let width = neurons.width;
         for (layer, of) in &found {
