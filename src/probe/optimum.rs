@@ -26,12 +26,15 @@ pub(super) fn optimum<O: ProbeOps + MomentOps>(
     let mut solves: Vec<Solve> = steps.iter().map(|steps| Solve::new(steps, &stop)).collect();
     while solves.iter().any(Solve::is_open) {
         pass(source, work, &rows, Feed::Gradient)?;
-        for (one, solve) in work.iter_mut().zip(&mut solves) {
+        for (one, solve) in work.iter_mut().zip(&mut solves).filter(|(one, _)| one.reads) {
             solve.step(source.ops(), &mut one.bank)?;
             one.passes += 1;
+            // What comes of a bank does not depend on who else is there.
+            one.reads = solve.is_open();
         }
     }
     for (one, solve) in work.iter_mut().zip(solves) {
+        one.reads = true;
         one.residuals = Some(solve.finish().iter().map(|solved| solved.residual).collect());
     }
     Ok(())

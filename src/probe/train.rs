@@ -87,6 +87,8 @@ pub(super) struct Work<'a, O: ProbeOps> {
     pub(super) bank: O::Bank,
     pub(super) passes: u32,
     pub(super) residuals: Option<Vec<f64>>,
+    /// Whether rows are fed to it.
+    pub(super) reads: bool,
 }
 
 /// Trains the probes of every site and tries them; the results are in the order of the probes asked
@@ -138,7 +140,7 @@ fn begin<'a, O: ProbeOps>(ops: &O, asked: &'a SiteProbes, tasks: usize) -> Resul
         }
     }
     let bank = ops.bank(&plan, &first.weights, &first.biases)?;
-    Ok(Work { asked, bank, passes: 0, residuals: None })
+    Ok(Work { asked, bank, passes: 0, residuals: None, reads: true })
 }
 
 /// One pass over the rows of each task.
@@ -148,9 +150,10 @@ pub(super) fn pass<O: ProbeOps>(
     labelled: &[&Labelled],
     what: Feed,
 ) -> Result<()> {
-    let sites: Vec<usize> = work.iter().map(|one| one.asked.site).collect();
+    let sites: Vec<usize> =
+        work.iter().filter(|one| one.reads).map(|one| one.asked.site).collect();
     source.each(&sites, &mut |ops, site, x, at| {
-        let place = sites.iter().position(|own| *own == site).expect("asked for");
+        let place = work.iter().position(|one| one.asked.site == site).expect("asked for");
         let rows = Shifted::new(labelled, &at);
         ops.feed(&mut work[place].bank, x, &rows.rows(), what);
         Ok(())

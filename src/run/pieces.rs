@@ -8,6 +8,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::folder::RunFolder;
 use crate::accumulate::State;
@@ -102,6 +103,12 @@ pub(super) struct Stage<'a, S: State> {
 }
 
 impl<S: State> Stage<'_, S> {
+    /// Another time between two states on disk: zero where pieces are few and long.
+    #[must_use]
+    pub(super) fn commit_every(self, interval: Duration) -> Self {
+        Self { states: self.states.commit_every(interval), ..self }
+    }
+
     /// Pieces that are not done yet, ascending.
     pub(super) fn missing(&self) -> Vec<u32> {
         self.states.missing(self.pieces)

@@ -12,6 +12,7 @@ mod memory;
 mod pieces;
 mod planted;
 mod probes;
+mod probes_stopped;
 mod probing;
 mod refused;
 mod same_bits;
