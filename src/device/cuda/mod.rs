@@ -31,6 +31,7 @@ mod pick_logits;
 mod pool;
 mod probe;
 mod probe_bank;
+mod probe_bank_state;
 mod probe_bank_tables;
 mod rescale;
 mod residual;
