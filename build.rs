@@ -1,18 +1,12 @@
-//! Puts the git hash and the kernels into the program. Without a repository of its own (a source
-//! archive, or a copy inside someone else's repository) the hash is "unknown"; without nvcc the
-//! kernels are their sources.
-
-#[path = "build/kernels.rs"]
-mod kernels;
+//! Puts the git hash into the program. Without a repository of its own (a source archive, or a copy
+//! inside someone else's repository) it is "unknown". Kernels are the matter of `build/kernels.rs`.
 
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
     println!("cargo:rustc-env=ELECTRODE_GIT_HASH={}", hash().unwrap_or("unknown".to_owned()));
-    kernels::embed();
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=build");
     println!("cargo:rerun-if-changed=src");
     // The branch moves without HEAD changing; both files are watched.
     for name in ["HEAD", "logs/HEAD"] {

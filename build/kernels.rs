@@ -12,9 +12,13 @@ use std::{env, fs, thread};
 /// Stems of this suffix are Hopper's alone.
 const HOPPER: &str = "_sm90";
 
+/// From the package `src/`, where cargo runs this.
+const KERNELS: &str = "../kernels";
+
 /// Writes `OUT_DIR/kernels.rs`: `STEMS`, see `src/device/cuda/images.rs`.
-pub(crate) fn embed() {
-    println!("cargo:rerun-if-changed=kernels");
+fn main() {
+    println!("cargo:rerun-if-changed={KERNELS}");
+    println!("cargo:rerun-if-changed=../build/kernels.rs");
     for name in
         ["ELECTRODE_CUDA", "ELECTRODE_NVCC", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "NVCC_CCBIN"]
     {
@@ -55,12 +59,12 @@ pub(crate) fn embed() {
 }
 
 fn path_of(stem: &str) -> PathBuf {
-    Path::new("kernels").join(format!("{stem}.cu"))
+    Path::new(KERNELS).join(format!("{stem}.cu"))
 }
 
 /// File names of `kernels/*.cu` without the ending, in order.
 fn stems() -> Vec<String> {
-    let entries = fs::read_dir("kernels").expect("kernels/ is part of the sources");
+    let entries = fs::read_dir(KERNELS).expect("kernels/ is part of the sources");
     let mut stems: Vec<String> = entries
         .map(|entry| entry.expect("kernels/ is readable").path())
         .filter(|path| path.extension().is_some_and(|ending| ending == "cu"))

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::source::Source;
+pub use self::source::Source;
 use crate::corpus::config::{ConceptConfig, CorpusConfig};
 use crate::error::{Error, Result};
 
@@ -49,7 +49,7 @@ pub struct RunConfig {
 
 /// Reads a file, sets the `key=value` overrides over it, and holds it against its table of keys. What
 /// comes with it says where each key stands.
-pub(crate) fn load<T: serde::de::DeserializeOwned>(
+pub fn load<T: serde::de::DeserializeOwned>(
     path: &Path,
     overrides: &[String],
     keys: &'static [keys::Key],

@@ -1,20 +1,13 @@
 //! electrode runs transformer language models over corpora and finds the neurons behind
 //! linguistic concepts. See ARCHITECTURE.md for the walk through these modules.
 
-pub mod accumulate;
+pub use electrode_core::{accumulate, capture, config, corpus, device, error, hash, id, model};
+
 pub mod artifact;
-pub mod capture;
 pub mod cli;
-pub mod config;
-pub mod corpus;
-pub mod device;
 pub mod engine;
-pub mod error;
 pub mod generate;
-pub mod hash;
-pub mod id;
 pub mod methods;
-pub mod model;
 pub mod probe;
 pub mod report;
 pub mod rewrite;

@@ -100,7 +100,7 @@ pub(crate) fn damaged(what: String) -> Error {
 }
 
 /// The counts as they are stored.
-pub(crate) fn counts_to_array(counts: &Counts) -> [u64; 10] {
+pub fn counts_to_array(counts: &Counts) -> [u64; 10] {
     [
         counts.documents,
         counts.sentences,
@@ -116,7 +116,7 @@ pub(crate) fn counts_to_array(counts: &Counts) -> [u64; 10] {
 }
 
 /// The opposite of [`counts_to_array`].
-pub(crate) fn counts_from_slice(counts: &[u64]) -> Counts {
+pub fn counts_from_slice(counts: &[u64]) -> Counts {
     Counts {
         documents: counts[0],
         sentences: counts[1],

@@ -62,34 +62,43 @@ impl Kind {
 }
 
 /// The largest count TOML can hold: its integers are signed.
-pub(crate) const ANY: i64 = i64::MAX;
+pub const ANY: i64 = i64::MAX;
 /// Tokens, rows and neurons are indexed by 32 bits.
-pub(crate) const INDEX: i64 = u32::MAX as i64;
+pub const INDEX: i64 = u32::MAX as i64;
 
-pub(crate) const fn required(path: &'static str, kind: Kind, meaning: &'static str) -> Key {
+/// A key that must be there.
+pub const fn required(path: &'static str, kind: Kind, meaning: &'static str) -> Key {
     Key { path, kind, required: true, meaning }
 }
 
-pub(crate) const fn optional(path: &'static str, kind: Kind, meaning: &'static str) -> Key {
+/// A key that may be left out.
+pub const fn optional(path: &'static str, kind: Kind, meaning: &'static str) -> Key {
     Key { path, kind, required: false, meaning }
 }
 
-/// Keys that every kind of file has.
-pub(crate) const NAME: Key = required("name", Kind::Text, "title of the report");
-pub(crate) const OUT: Key =
-    required("out", Kind::Text, "the run folder; not part of the run's identity");
-pub(crate) const MODEL_PATH: Key =
+// Keys that every kind of file has.
+
+/// What it is called.
+pub const NAME: Key = required("name", Kind::Text, "title of the report");
+/// Where results go.
+pub const OUT: Key = required("out", Kind::Text, "the run folder; not part of the run's identity");
+/// Which model.
+pub const MODEL_PATH: Key =
     required("model.path", Kind::Text, "folder with `config.json`, or `org/name` in the Hub cache");
-pub(crate) const MODEL_DTYPE: Key =
+/// Its numbers.
+pub const MODEL_DTYPE: Key =
     optional("model.dtype", Kind::Choice(&["f32", "bf16"]), "of the forward pass (`f32`)");
-pub(crate) const DEVICE_NAME: Key = optional(
+/// Where it runs.
+pub const DEVICE_NAME: Key = optional(
     "device.name",
     Kind::Text,
     "`auto`, `cpu`, `cuda` (every GPU) or `cuda:0,2`; how many is not part of the identity",
 );
-pub(crate) const DEVICE_THREADS: Key =
+/// How many threads.
+pub const DEVICE_THREADS: Key =
     optional("device.threads", Kind::Integer(1, 4096), "CPU threads; not part of the identity");
-pub(crate) const DEVICE_COMMIT_SECONDS: Key = optional(
+/// How often states are put on disk.
+pub const DEVICE_COMMIT_SECONDS: Key = optional(
     "device.commit_seconds",
     Kind::Integer(0, 86_400),
     "seconds between two states on disk, 0: after every block (20); not part of the identity",

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Values, and where they stand.
-pub(crate) struct Source {
+pub struct Source {
     file: String,
     /// What may stand in it.
     pub(super) keys: &'static [Key],
@@ -69,7 +69,7 @@ impl Source {
     }
 
     /// Where a key stands, for people: `file:line: key`, or the argument that set it.
-    pub(crate) fn place(&self, path: &str) -> String {
+    pub fn place(&self, path: &str) -> String {
         let mut known = path;
         loop {
             match self.origins.get(known) {

@@ -48,7 +48,7 @@ pub fn read_prompts(
 }
 
 /// A path that is there has no key, whatever its name.
-fn file_and_key(text: &str) -> (PathBuf, &str) {
+pub fn file_and_key(text: &str) -> (PathBuf, &str) {
     let whole = PathBuf::from(text);
     match text.rsplit_once(':') {
         Some((path, key)) if !whole.exists() && !key.is_empty() && !key.contains('/') => {

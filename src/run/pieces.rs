@@ -13,7 +13,10 @@ use std::time::Duration;
 use super::folder::RunFolder;
 use crate::accumulate::State;
 use crate::artifact::atomic::final_target;
+use crate::engine::fleet::{Device, Fleet};
+use crate::engine::pass::{BlockWork, PassProgress, run_pass};
 use crate::engine::segment::RunId;
+use crate::engine::share::share;
 use crate::engine::states::States;
 use crate::error::{Error, Result};
 use crate::hash::hex;
@@ -68,19 +71,18 @@ impl<'a> Pieces<'a> {
         Ok(Stage { states, pieces, stop: self.stop })
     }
 
-    /// Does every piece of a stage that no earlier attempt did; gives all of them, merged in order.
-    pub(super) fn each<S: State>(
+    /// Does every piece of a stage that no earlier attempt did, on every device; gives all of them,
+    /// merged in order.
+    pub(super) fn each<O: Device, P: Send, W: BlockWork<P, Block = u32>>(
         &self,
         stage: (&str, &[u8]),
-        plan: S::Plan,
-        pieces: u32,
-        mut work: impl FnMut(u32) -> Result<S>,
-    ) -> Result<S> {
-        let mut stage = self.stage(stage, plan, pieces)?;
-        for piece in stage.missing() {
-            stage.check_stop()?;
-            stage.add(piece, work(piece)?)?;
-        }
+        plan: <W::State as State>::Plan,
+        (fleet, work): (&mut Fleet<'_, O, P>, &W),
+        report: impl FnMut(PassProgress),
+    ) -> Result<W::State> {
+        let mut stage = self.stage(stage, plan, work.blocks())?;
+        let missing = stage.missing().into_iter().map(Ok);
+        run_pass(fleet, work, &mut stage.states, missing, (self.stop, report))?;
         stage.finish()
     }
 
@@ -114,18 +116,30 @@ impl<S: State> Stage<'_, S> {
         self.states.missing(self.pieces)
     }
 
-    /// Ends the work between two pieces if that was asked for; what is done is on the disk then.
-    pub(super) fn check_stop(&mut self) -> Result<()> {
-        if !self.stop.load(Ordering::Relaxed) {
-            return Ok(());
+    /// Does groups of pieces that belong together on every device; `work` gives each piece of a group
+    /// with its number, and `told` hears of each group that is done. Stops between groups, and what is
+    /// done by then is on the disk.
+    pub(super) fn groups<O: Device, P: Send, G: Send>(
+        &mut self,
+        groups: Vec<G>,
+        fleet: &mut Fleet<'_, O, P>,
+        work: impl Fn(&mut P, &G) -> Result<Vec<(u32, S)>> + Sync,
+        mut told: impl FnMut(usize),
+    ) -> Result<()> {
+        let (stop, states) = (self.stop, &mut self.states);
+        let unless_stopped = |program: &mut P, group: &G| match stop.load(Ordering::Relaxed) {
+            true => Err(Error::Unfinished { what: "stopped by a signal".into() }),
+            false => work(program, group),
+        };
+        let ended = share(fleet, groups.into_iter().map(Ok), unless_stopped, |made| {
+            told(made.len());
+            made.into_iter().try_for_each(|(piece, state)| states.add(piece, state))
+        });
+        // A disk that has just refused a state is not asked again.
+        match ended {
+            Err(Error::Io { .. } | Error::Contradiction { .. }) => ended,
+            _ => states.commit().and(ended),
         }
-        self.states.commit()?;
-        Err(Error::Unfinished { what: "stopped by a signal".into() })
-    }
-
-    /// Takes a finished piece in.
-    pub(super) fn add(&mut self, piece: u32, state: S) -> Result<()> {
-        self.states.add(piece, state)
     }
 
     /// All pieces, merged in their order.

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use electrode::capture::intervention::Intervention;
 use electrode::config::Dtype;
-use electrode::device::cpu::CpuDevice;
-use electrode::device::cuda::Element;
+use electrode::device::cuda::{CudaDevice, Element};
+use electrode::engine::fleet::Slot;
 use electrode::generate::continuation::On;
 use electrode::generate::sample::Sampling;
+use electrode::run::devices::cpu;
 use electrode::run::generate::{Generation, Text, TextArm, TextConfig};
 
 pub(crate) fn config() -> TextConfig {
@@ -119,13 +120,14 @@ fn a_text_ends_where_it_should() {
 
 #[test]
 fn a_gpu_writes_what_the_processor_writes() {
-    let Some(gpu) = crate::cuda::device(Element::F32) else { return };
+    let Some(images) = crate::cuda::images() else { return };
+    let gpu = Slot::new("gpu", || CudaDevice::open(0, Element::F32, &images));
     let config = TextConfig { max_tokens: 5, ..greedy() };
     let off = r#"{"kind": "zero", "edits": [{"layer": 2, "neurons": [1, 5, 9]}]}"#;
     let arms = [arm(off, On::All)];
     let generation = Generation::open(config.clone()).expect("opens");
-    let there = generation.run_on(gpu, (&arms, true), &mut |_, _, _| {}).expect("runs");
-    let here = generation.run_on(CpuDevice, (&arms, true), &mut |_, _, _| {}).expect("runs");
+    let there = generation.run_on(vec![gpu], (&arms, true), &mut |_, _, _| {}).expect("runs");
+    let here = generation.run_on(vec![cpu()], (&arms, true), &mut |_, _, _| {}).expect("runs");
     for (there, here) in there[0].iter().zip(&here[0]) {
         assert_eq!(there.tokens, here.tokens);
         assert!((there.log_prob - here.log_prob).abs() <= 1e-3);

@@ -10,6 +10,7 @@ mod gpu_trained;
 pub(crate) mod gpus;
 mod memory;
 mod pieces;
+mod pieces_on_gpus;
 mod planted;
 mod probes;
 mod probes_stopped;

@@ -1,6 +1,8 @@
 //! `electrode generate`: prompts continued by a model, in one arm for each set of edits. Written to a
 //! file, texts are kept in pieces, runs of some texts of an arm, and a stopped command goes on.
 
+mod manifest;
+mod pass;
 mod text;
 
 use std::ops::Range;
@@ -9,11 +11,12 @@ use std::sync::atomic::AtomicBool;
 
 pub use self::text::{Summary, Text, json_lines};
 
+use self::pass::Pass;
 use self::text::Kept;
 use super::Report;
 use super::devices::{self, Devices};
 use super::pieces::Pieces;
-use crate::accumulate::Merge as _;
+use super::record::{Clock, Record};
 use crate::accumulate::list::List;
 use crate::artifact::atomic::write_bytes_atomic;
 use crate::artifact::manifest::DeviceFacts;
@@ -21,10 +24,10 @@ use crate::capture::plan::Edits;
 use crate::config::Dtype;
 use crate::corpus::block::Counts;
 use crate::corpus::tokenize::Tokenizer;
-use crate::device::cpu::CpuDevice;
 use crate::device::decode::{Decoder, check_edits, check_model};
+use crate::device::forward::Limits;
 use crate::device::suffix_ops::SuffixOps;
-use crate::engine::segment::RunId;
+use crate::engine::fleet::{Device, Fleet, Setup, Slot};
 use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
 use crate::generate::continuation::{Finished, On, Request, continue_some, decode_limits, judge};
@@ -46,7 +49,7 @@ pub struct TextConfig {
     pub model: String,
     /// Of the forward pass.
     pub dtype: Dtype,
-    /// Where it runs; of several GPUs on the first.
+    /// Where it runs.
     pub device: Option<String>,
     /// Prompts as they are.
     pub prompts: Vec<String>,
@@ -152,17 +155,17 @@ impl Generation {
         self.texts((arms, judged), None, report)
     }
 
-    /// As [`Self::run`], on this device.
-    pub fn run_on<O: SuffixOps>(
+    /// As [`Self::run`], on these devices.
+    pub fn run_on<O: Device + SuffixOps>(
         &self,
-        ops: O,
+        slots: Vec<Slot<'_, O>>,
         asked: (&[TextArm], bool),
         report: Report<'_>,
     ) -> Result<Vec<Vec<Text>>> {
-        self.texts_on(ops, asked, None, report)
+        self.texts_on(slots, asked, None, report)
     }
 
-    /// As [`Self::run`], and writes the texts, one JSON object a line. Goes on where an earlier attempt
+    /// As [`Self::run`], and writes the texts, one JSON object a line, and a manifest beside them. Goes on where an earlier attempt
     /// at the same file stopped.
     pub fn write(
         &self,
@@ -172,29 +175,14 @@ impl Generation {
         report: Report<'_>,
     ) -> Result<Vec<Vec<Text>>> {
         self.check_arms(arms)?;
-        let pieces = Pieces::of_file(path, self.identity(arms, judged)?, stop)?;
+        let (record, clock) = (self.record(arms, judged)?, Clock::start());
+        let pieces = Pieces::of_file(path, record.run_id, stop)?;
         let texts = self.texts((arms, judged), Some(&pieces), report)?;
         write_bytes_atomic(path, json_lines(&texts).as_bytes())?;
+        let tokens = texts.iter().flatten().map(|text| text.tokens.len() as u64).sum();
+        Record { timings: clock.timings(tokens), ..record }.write_beside(path)?;
         pieces.remove()?;
         Ok(texts)
-    }
-
-    /// Hash of everything that may change a text.
-    fn identity(&self, arms: &[TextArm], judged: bool) -> Result<RunId> {
-        let config = &self.config;
-        let prompts: Vec<&str> = self.prompts.iter().map(|prompt| prompt.text.as_str()).collect();
-        let facts = serde_json::json!([
-            env!("CARGO_PKG_VERSION"),
-            self.model.hashes()?,
-            self.tokenizer_hash(),
-            self.device_kind(),
-            format!("{:?} {:?} {:?}", config.dtype, config.sampling, config.stop),
-            [config.samples, config.max_tokens],
-            [config.add_bos, config.ignore_end, judged],
-            prompts,
-            format!("{arms:?}"),
-        ]);
-        Ok(*blake3::hash(facts.to_string().as_bytes()).as_bytes())
     }
 
     /// The texts of each arm; finished pieces are kept if there is a place for them.
@@ -205,52 +193,36 @@ impl Generation {
         report: Report<'_>,
     ) -> Result<Vec<Vec<Text>>> {
         match &self.devices {
-            Devices::Cpu => self.texts_on(CpuDevice, asked, pieces, report),
+            Devices::Cpu => self.texts_on(vec![devices::cpu()], asked, pieces, report),
             Devices::Cuda(found) => {
-                let gpu = found.first().expect("at least one");
-                let ops = devices::open(gpu, self.config.dtype)?;
-                self.texts_on(ops, asked, pieces, report)
+                let slots = devices::gpus(found, self.config.dtype);
+                self.texts_on(slots, asked, pieces, report)
             }
         }
     }
 
-    /// As [`Self::texts`], on this device.
-    pub(super) fn texts_on<O: SuffixOps>(
+    /// As [`Self::texts`], on these devices.
+    pub(super) fn texts_on<O: Device + SuffixOps>(
         &self,
-        ops: O,
+        slots: Vec<Slot<'_, O>>,
         (arms, judged): (&[TextArm], bool),
         pieces: Option<&Pieces<'_>>,
         report: Report<'_>,
     ) -> Result<Vec<Vec<Text>>> {
         self.check_arms(arms)?;
-        let batch = self.config.batch_tokens.unwrap_or(self.devices.batch_tokens());
-        let limits = decode_limits(&self.model.spec, &self.request(On::All), batch)?;
-        let mut decoder = Decoder::new(ops, &self.model, limits)?;
         let all = self.prompts.len() * self.config.samples;
-        let size = if pieces.is_some() { self.texts_of_a_piece() } else { all };
-        let of_arm = all.div_ceil(size);
-        let count = u32::try_from(arms.len() * of_arm).map_err(|_| {
+        let alone = pieces.is_none() && slots.len() == 1;
+        let size = if alone { all } else { self.texts_of_a_piece() };
+        let count = u32::try_from(arms.len() * all.div_ceil(size)).map_err(|_| {
             Error::config("samples", "more than 2^32 pieces of work", "ask for fewer texts")
         })?;
-        let mut tokens = 0;
-        let mut work = |piece: u32| {
-            let (arm, part) = (piece as usize / of_arm, piece as usize % of_arm);
-            let texts = part * size..((part + 1) * size).min(all);
-            let told = &mut |more: u64, share: f64| {
-                let share = (f64::from(piece) + share) / f64::from(count);
-                report("generating", tokens + more, share);
-            };
-            let kept = self.piece(&mut decoder, (&arms[arm], judged), texts, told)?;
-            tokens += kept.counts.tokens;
-            Ok(kept)
-        };
+        let work = Pass { generation: self, arms, judged, all, size, count };
+        let mut fleet = Fleet::new(slots, self.setup()?);
         let list = match pieces {
-            Some(pieces) => pieces.each(("texts", &[]), (), count, work)?,
-            None => {
-                let mut list = List::default();
-                (0..count).try_for_each(|piece| list.merge(work(piece)?))?;
-                list
-            }
+            Some(pieces) => pieces.each(("texts", &[]), (), (&mut fleet, &work), |progress| {
+                report("generating", progress.tokens, progress.blocks / f64::from(count));
+            })?,
+            None => work.in_memory(&mut fleet, report)?,
         };
         report("generating", list.counts.tokens, 1.0);
         self.model.check_unchanged()?;
@@ -259,6 +231,18 @@ impl Generation {
             kept.iter().map(|one| self.text(arm, one)).collect::<Result<Vec<Text>>>()
         };
         arms.iter().zip(kept.chunks(all)).map(of_arm).collect()
+    }
+
+    /// A cache for as many texts as a device has room for.
+    fn setup<O: Device + SuffixOps>(&self) -> Result<Setup<'_, O, Decoder<O>>> {
+        let batch = self.config.batch_tokens.unwrap_or(self.devices.batch_tokens());
+        let request = self.request(On::All);
+        let most = decode_limits(&self.model.spec, &request, batch)?;
+        let limits = Limits { tokens: batch.max(most.capacity), sequence: most.capacity };
+        Ok(Setup::new(limits, move |ops, limits| {
+            let limits = decode_limits(&self.model.spec, &request, limits.tokens)?;
+            Decoder::new(ops, &self.model, limits)
+        }))
     }
 
     /// Pieces of so many arms.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use self::corpus::CorpusValues;
 use self::kept::Kept;
-use super::devices::{Devices, open};
+use super::devices::{self, Devices};
 use super::pieces::Pieces;
 use super::provenance::model_facts;
 use super::record::{Clock, Record, sites_of};
@@ -22,13 +22,14 @@ use crate::artifact::manifest::{CorpusFacts, Timings};
 use crate::config::{Dtype, ModelConfig};
 use crate::corpus::block::Counts;
 use crate::corpus::tokenize::Tokenizer;
-use crate::device::cpu::CpuDevice;
+use crate::device::forward::Limits;
 use crate::device::gradient_ops::GradientOps;
+use crate::engine::fleet::{Device, Fleet, Setup, Slot};
 use crate::engine::tokenizer::open_tokenizer;
 use crate::error::Result;
 use crate::id::NeuronId;
 use crate::model::Model;
-use crate::stimulate::maximize::{Maximized, Outcome, Search, Settings, layers_needed};
+use crate::stimulate::maximize::{Maximized, Outcome, Search, Settings, groups, layers_needed};
 
 /// Tokens of the texts that a CPU moves, and keeps, together: more at once are no faster there.
 const CPU_GROUP: usize = 256;
@@ -82,18 +83,19 @@ pub fn maximize_neurons(
     let devices = Devices::choose(config.device.as_deref(), config.dtype)?;
     let tokens = config.batch_tokens.unwrap_or(devices.batch_tokens());
     match &devices {
-        Devices::Cpu => on(CpuDevice, config, (&devices, tokens, CPU_GROUP), (stop, told)),
+        Devices::Cpu => {
+            on(vec![devices::cpu()], config, (&devices, tokens, CPU_GROUP), (stop, told))
+        }
         Devices::Cuda(found) => {
-            let gpu = found.first().expect("at least one");
-            let ops = open(gpu, config.dtype)?;
-            on(ops, config, (&devices, tokens, usize::MAX), (stop, told))
+            let slots = devices::gpus(found, config.dtype);
+            on(slots, config, (&devices, tokens, usize::MAX), (stop, told))
         }
     }
 }
 
 /// `group` is how many tokens of texts are kept together at most.
-fn on<O: GradientOps>(
-    ops: O,
+fn on<O: Device + GradientOps>(
+    slots: Vec<Slot<'_, O>>,
     config: &MaximizeConfig,
     (devices, batch_tokens, group): (&Devices, usize, usize),
     (stop, mut told): (&AtomicBool, impl FnMut(f64)),
@@ -107,23 +109,32 @@ fn on<O: GradientOps>(
     // Blocks above the last neuron are neither loaded nor run.
     model.spec.layers = layers_needed(&model.spec, &config.neurons, config.settings.fluency);
     let asked = (&config.neurons[..], &allowed[..], [tokenizer.before(), tokenizer.after()]);
-    let mut search = Search::new(ops, &model, (&config.settings, batch_tokens), asked)?;
+    let [before, after] = asked.2;
+    let text = before.len() + config.settings.length + after.len();
+    let limits = Limits { tokens: batch_tokens.max(text), sequence: text };
+    let setup = Setup::new(limits, |ops, limits: Limits| {
+        Search::new(ops, &model, (&config.settings, limits.tokens), asked)
+    });
+    let mut fleet = Fleet::new(slots, setup);
     let pieces = Pieces::of_file(&config.out, record.run_id, stop)?;
     let count = u32::try_from(config.neurons.len()).expect("neurons are few");
     let mut stage = pieces.stage::<List>(("neurons", &[]), (), count)?;
     let missing: Vec<usize> = stage.missing().into_iter().map(|n| n as usize).collect();
     let mut done = config.neurons.len() - missing.len();
-    for group in search.groups(&missing, group) {
-        stage.check_stop()?;
-        let made = search.texts(&group, |share| {
-            told((done as f64 + share * group.len() as f64) / f64::from(count));
-        })?;
-        for (&number, outcome) in group.iter().zip(&made) {
+    let at_once = (limits.tokens / text).min(group / config.settings.length);
+    let groups = groups((&config.settings, &config.neurons), &missing, at_once);
+    let work = |search: &mut Search<'_, O>, group: &Vec<usize>| {
+        let made = search.texts(group, |_| {})?;
+        let kept = |(&number, outcome): (&usize, &Outcome)| {
             let number = u32::try_from(number).expect("neurons are few");
-            stage.add(number, List::of(&[Kept::of(outcome)], counts(outcome)))?;
-        }
-        done += group.len();
-    }
+            (number, List::of(&[Kept::of(outcome)], counts(outcome)))
+        };
+        Ok(group.iter().zip(&made).map(kept).collect())
+    };
+    stage.groups(groups, &mut fleet, work, |neurons| {
+        done += neurons;
+        told(done as f64 / f64::from(count));
+    })?;
     let list = stage.finish()?;
     let tokens = list.counts.tokens;
     let kept = list.items::<Kept>()?.into_iter().zip(&config.neurons);

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use self::search::{Passes, about, points_at};
 use super::Report;
-use super::devices::{Devices, open};
+use super::devices::{self, Devices};
 use super::pieces::Pieces;
 use super::provenance::model_facts;
 use super::record::{Clock, Record};
@@ -29,9 +29,9 @@ use crate::corpus::read::{Columns, Documents};
 use crate::corpus::stream::tokenize_documents;
 use crate::corpus::tokenize::Tokenizer;
 use crate::device::backward::Differentiable;
-use crate::device::cpu::CpuDevice;
 use crate::device::forward::Limits;
 use crate::device::gradient_ops::GradientOps;
+use crate::engine::fleet::{Device, Fleet, Setup, Slot};
 use crate::engine::tokenizer::open_tokenizer;
 use crate::error::{Error, Result};
 use crate::hash::hex;
@@ -100,10 +100,9 @@ pub fn measure_sparsity(
     let devices = Devices::choose(config.device.as_deref(), config.dtype)?;
     let opened = Opened::new(config, devices)?;
     match &opened.devices {
-        Devices::Cpu => on(CpuDevice, config, &opened, (stop, report)),
+        Devices::Cpu => on(vec![devices::cpu()], config, &opened, (stop, report)),
         Devices::Cuda(found) => {
-            let gpu = found.first().expect("at least one");
-            on(open(gpu, config.dtype)?, config, &opened, (stop, report))
+            on(devices::gpus(found, config.dtype), config, &opened, (stop, report))
         }
     }
 }
@@ -138,8 +137,8 @@ impl Opened {
     }
 }
 
-fn on<O: GradientOps>(
-    ops: O,
+fn on<O: Device + GradientOps>(
+    slots: Vec<Slot<'_, O>>,
     config: &SparsityConfig,
     opened: &Opened,
     (stop, report): (&AtomicBool, Report<'_>),
@@ -152,10 +151,14 @@ fn on<O: GradientOps>(
     };
     let allowed = opened.allowed(config);
     let sites = (0..model.spec.layers).map(|layer| site_of(SiteKind::MlpAct, layer)).collect();
-    let run = Differentiable::new(ops, model, limits, (&sites, allowed.is_some()))?;
+    let setup = Setup::new(limits, |ops, limits| {
+        Sparsity::new(Differentiable::new(ops, model, limits, (&sites, allowed.is_some()))?, model)
+    });
     let pieces = Pieces::of_folder(config.out.clone(), opened.record.run_id, stop)?;
     let mut passes = Passes {
-        sparsity: Sparsity::new(run, model)?,
+        // Batches are what was asked for: no smaller one has room for them.
+        fleet: Fleet::new(slots, setup.at_least(limits.tokens)),
+        shape: (model.spec.layers, model.spec.mlp.width),
         batches,
         pieces: &pieces,
         told: &mut |tokens, share| report("measuring", tokens, share),
@@ -177,6 +180,7 @@ fn on<O: GradientOps>(
     measured.rows_of_curves(&curves);
     model.check_unchanged()?;
     let record = Record { timings: clock.timings(passes.tokens), ..opened.record.clone() };
+    drop(passes);
     let names = rows::write(&config.out, &hex(&record.run_id), &measured)?;
     record.write_in(&config.out, &names)?;
     pieces.remove()?;

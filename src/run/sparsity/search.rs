@@ -4,6 +4,9 @@ use super::Measured;
 use crate::accumulate::tally::Tally;
 use crate::corpus::batch::Batch;
 use crate::device::gradient_ops::GradientOps;
+use crate::engine::fleet::{Device, Fleet};
+use crate::engine::pass::BlockWork;
+use crate::engine::share::Underway;
 use crate::error::Result;
 use crate::run::pieces::Pieces;
 use crate::stimulate::sparsity::curve::{Curve, Point};
@@ -18,34 +21,59 @@ const NEARER: u32 = 8;
 
 /// A model and its tokens. A batch is a piece, kept with those before it.
 pub(super) struct Passes<'a, O: GradientOps> {
-    pub(super) sparsity: Sparsity<O>,
+    pub(super) fleet: Fleet<'a, O, Sparsity<O>>,
+    /// Layers of the model, and neurons of each.
+    pub(super) shape: (usize, usize),
     pub(super) batches: &'a [Batch],
     pub(super) pieces: &'a Pieces<'a>,
     pub(super) told: &'a mut dyn FnMut(u64, f64),
     /// Passes that are done, and about how many there will be.
     pub(super) passes: (u32, u32),
-    /// Tokens of the batches that this attempt ran.
+    /// Tokens of the batches of those passes, of earlier attempts too.
     pub(super) tokens: u64,
 }
 
-impl<O: GradientOps> Passes<'_, O> {
+/// One measure of every batch.
+struct Measuring<'a> {
+    batches: &'a [Batch],
+    measure: &'a Measure<'a>,
+}
+
+impl<O: GradientOps> BlockWork<Sparsity<O>> for Measuring<'_> {
+    type Block = u32;
+    type State = Tally;
+
+    fn blocks(&self) -> u32 {
+        u32::try_from(self.batches.len()).expect("batches are few")
+    }
+
+    fn index(&self, batch: &u32) -> u32 {
+        *batch
+    }
+
+    fn run(&self, on: &mut Sparsity<O>, batch: &u32, underway: &Underway<'_>) -> Result<Tally> {
+        underway.go_on()?;
+        on.tally(&self.batches[*batch as usize..][..1], self.measure)
+    }
+}
+
+impl<O: Device + GradientOps> Passes<'_, O> {
     fn pass(&mut self, measure: &Measure<'_>) -> Result<Tally> {
-        let Self { sparsity, batches, told, passes: (done, all), tokens, .. } = self;
+        let Self { fleet, shape, batches, told, passes: (done, all), tokens, .. } = self;
         let name = format!("{done:03}-{}", measure.name());
         let identity = format!("{measure:?}");
-        let count = u32::try_from(batches.len()).expect("batches are few");
+        let work = Measuring { batches, measure };
+        let before = *tokens;
         let tally = self.pieces.each(
             (&name, identity.as_bytes()),
-            measure.plan(sparsity.shape()),
-            count,
-            |piece| {
-                let share = f64::from(*done) + f64::from(piece) / f64::from(count);
-                told(*tokens, (share / f64::from(*all)).min(1.0));
-                let tally = sparsity.tally(&batches[piece as usize..][..1], measure)?;
-                *tokens += tally.counts.tokens;
-                Ok(tally)
+            measure.plan(*shape),
+            (fleet, &work),
+            |progress| {
+                let share = f64::from(*done) + progress.blocks / batches.len() as f64;
+                told(before + progress.tokens, (share / f64::from(*all)).min(1.0));
             },
         )?;
+        *tokens += tally.counts.tokens;
         *done += 1;
         Ok(tally)
     }
@@ -53,7 +81,7 @@ impl<O: GradientOps> Passes<'_, O> {
     /// What fires at a threshold, by layer.
     pub(super) fn firing(&mut self, eps: f32) -> Result<Vec<Firing>> {
         let tally = self.pass(&Measure::Firing(eps))?;
-        Ok(tallies::firing(&tally, self.sparsity.shape()))
+        Ok(tallies::firing(&tally, self.shape))
     }
 
     /// Adds points at thresholds to the curves; without a threshold there is nothing to do.
@@ -62,14 +90,14 @@ impl<O: GradientOps> Passes<'_, O> {
             return Ok(());
         }
         let tally = self.pass(&Measure::Cett(thresholds))?;
-        let points = tallies::points(&tally, thresholds, self.sparsity.shape().1);
+        let points = tallies::points(&tally, thresholds, self.shape.1);
         curves.iter_mut().zip(points).for_each(|(curve, points)| curve.add(points));
         Ok(())
     }
 
     fn pruned(&mut self, cut: &Cut) -> Result<Pruned> {
         let tally = self.pass(&Measure::Pruned(cut))?;
-        tallies::pruned(&tally, self.sparsity.shape().1)
+        tallies::pruned(&tally, self.shape.1)
     }
 
     /// CETT by threshold, of every layer: J thresholds over the whole range, then as many around each
@@ -113,7 +141,7 @@ impl<O: GradientOps> Passes<'_, O> {
         (allowed, tolerance): (f64, f64),
         measured: &mut Measured,
     ) -> Result<()> {
-        let neurons = self.sparsity.shape().1;
+        let neurons = self.shape.1;
         let dense = self.pruned(&Cut::Nothing)?;
         let most = (1.0 + allowed) * dense.perplexity;
         measured.row_of_dense(&dense);

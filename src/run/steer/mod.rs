@@ -25,6 +25,7 @@ use crate::capture::plan::Edits;
 use crate::config::ModelConfig;
 use crate::corpus::block::Counts;
 use crate::device::suffix_ops::SuffixOps;
+use crate::engine::fleet::{Device, Slot};
 use crate::error::{Error, Result};
 use crate::generate::continuation::On;
 use crate::generate::measures::{Share, WordList};
@@ -120,15 +121,16 @@ impl Steering {
         self.write(pieces, &texts, &clock)
     }
 
-    /// As [`Self::run`], on this device.
-    pub fn run_on<O: SuffixOps>(
+    /// As [`Self::run`], on these devices.
+    pub fn run_on<O: Device + SuffixOps>(
         &self,
-        ops: O,
+        slots: Vec<Slot<'_, O>>,
         stop: &AtomicBool,
         report: Report<'_>,
     ) -> Result<Vec<SteerRow>> {
         let (pieces, clock) = (self.pieces(stop)?, Clock::start());
-        let texts = self.generation.texts_on(ops, (&self.plain(), true), Some(&pieces), report)?;
+        let texts =
+            self.generation.texts_on(slots, (&self.plain(), true), Some(&pieces), report)?;
         self.write(pieces, &texts, &clock)
     }
 

@@ -134,7 +134,8 @@ pub fn maximize<O: GradientOps>(
     let count = asked.0.len();
     let mut outcomes: Vec<Option<Outcome>> = vec![None; count];
     let mut done = 0;
-    for group in search.groups(&(0..count).collect::<Vec<_>>(), usize::MAX) {
+    let numbers: Vec<usize> = (0..count).collect();
+    for group in groups((settings.0, asked.0), &numbers, search.ascent.room()) {
         let made = search.texts(&group, |share| {
             told((f64::from(done) + share * group.len() as f64) / count as f64);
         })?;
@@ -147,6 +148,21 @@ pub fn maximize<O: GradientOps>(
 /// The neurons, the tokens that texts may be made of, ascending, and the special tokens before and
 /// after every text.
 pub type Asked<'a> = (&'a [NeuronId], &'a [u32], [&'a [u32]; 2]);
+
+/// Numbers of neurons, in groups of one site each that are asked at once: at most so many texts, but
+/// one neuron at least.
+pub fn groups(
+    (settings, neurons): (&Settings, &[NeuronId]),
+    numbers: &[usize],
+    texts: usize,
+) -> Vec<Vec<usize>> {
+    let at_once = (texts / settings.restarts.max(1) as usize).max(1);
+    let mut by_site: BTreeMap<Site, Vec<usize>> = BTreeMap::new();
+    for &number in numbers {
+        by_site.entry(neurons[number].site).or_default().push(number);
+    }
+    by_site.values().flat_map(|of| of.chunks(at_once).map(<[usize]>::to_vec)).collect()
+}
 
 /// A search for texts, ready on a device. Of the model only [`layers_needed`] have to be there.
 ///
@@ -177,18 +193,6 @@ impl<'a, O: GradientOps> Search<'a, O> {
         let first = neurons.first().expect("checked").site;
         let ascent = Ascent::new(run, model, (frame, settings.at, settings.fluency), first)?;
         Ok(Self { ascent, vocabulary, settings, neurons })
-    }
-
-    /// Numbers of neurons, in groups of one site each that are asked at once: as many as a batch
-    /// takes, and at most so many tokens of texts, but one neuron at least.
-    pub fn groups(&self, numbers: &[usize], tokens: usize) -> Vec<Vec<usize>> {
-        let texts = self.ascent.room().min(tokens / self.settings.length);
-        let at_once = (texts / self.settings.restarts as usize).max(1);
-        let mut by_site: BTreeMap<Site, Vec<usize>> = BTreeMap::new();
-        for &number in numbers {
-            by_site.entry(self.neurons[number].site).or_default().push(number);
-        }
-        by_site.values().flat_map(|of| of.chunks(at_once).map(<[usize]>::to_vec)).collect()
     }
 
     /// The outcome of each neuron of a group, in its order. `told` hears the share that is done.
