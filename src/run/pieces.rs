@@ -142,6 +142,19 @@ impl<S: State> Stage<'_, S> {
         }
     }
 
+    /// Ends the work between two pieces if that was asked for.
+    pub(super) fn check_stop(&self) -> Result<()> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(Error::Unfinished { what: "stopped by a signal".into() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes a finished piece in.
+    pub(super) fn add(&mut self, piece: u32, state: S) -> Result<()> {
+        self.states.add(piece, state)
+    }
+
     /// All pieces, merged in their order.
     pub(super) fn finish(self) -> Result<S> {
         self.states.finish(self.pieces)
