@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::gpus::on_fake;
 use super::probes::{RESULTS, command, probe, results};
 use super::stopped::{signal, wait};
-use super::{Bench, snapshot};
+use super::{Bench, finish, snapshot};
 
 /// Two sites more than a few devices have, quickly trained.
 const SMALL: [&str; 7] = [
@@ -55,6 +55,30 @@ fn a_signal_ends_the_probes_with_75_and_they_go_on() {
         assert!(done.stdout.contains("sites from earlier attempts"), "{}", done.stdout);
         assert_same(&whole, &bench.path(cache), cache);
         assert!(!bench.path(cache).join("activations").exists(), "files go with the run");
+    }
+}
+
+/// Where the model runs at each pass, an epoch is lost and not the epochs before it.
+#[test]
+fn training_goes_on_after_its_last_epoch() {
+    let bench = Bench::new(120);
+    for solver in ["adam", "fista"] {
+        let solvers = format!("probes.solver={solver}");
+        let more = [&SMALL[..], &["probes.cache=none", "probes.epochs=40", &solvers]].concat();
+        let done = probe(&bench, &format!("whole-{solver}"), &more);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let whole = results(&bench.path(&format!("whole-{solver}")));
+        let out = bench.path(solver);
+        let mut child = command(&bench, solver, &more).spawn().expect("the program starts");
+        assert!(wait(&mut child, || out.join("states/training/from-0.banks").exists()));
+        child.kill().expect("it can be killed");
+        assert!(!child.wait().expect("it ends").success(), "most of the epochs were before it");
+        assert!(!stored(&out), "no site is done");
+        let mut again = command(&bench, solver, &more);
+        let done = finish(again.env("ELECTRODE_LOG", "electrode=info"));
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        assert_eq!(done.stderr.matches("training goes on").count(), 4, "{}", done.stderr);
+        assert_same(&whole, &out, solver);
     }
 }
 

@@ -21,6 +21,7 @@ mod rankings;
 mod selection;
 mod sites;
 mod tasks;
+mod training;
 mod weights;
 mod work;
 
@@ -164,7 +165,7 @@ pub fn probe_on<O: ProbingDevice>(
     let setup = Setup::forward(&prepared.model, prepared.limits, &wanted);
     let mut fleet = Fleet::new(slots, setup);
     let activations = pieces.folder().path().join("activations");
-    let work = Work::new(probing, (&table, &tasks), (activations.clone(), stop));
+    let work = Work::new(probing, (&table, &tasks), (&activations, pieces.folder().states(), stop));
     let Worked { finished, kept, resumed } = work.run(&mut fleet, &pieces, &mut *report)?;
     let tokens = work.count(0);
     report("writing tables", tokens, 1.0);

@@ -10,6 +10,7 @@ use super::judge::{self, Judge};
 use super::kept::Kept;
 use super::measured::SiteResults;
 use super::rankings::{self, Columns};
+use super::training::Training;
 use super::work::{Shelf, Work, lock};
 use super::{ProbingDevice, compare, on_rows, probes, weights};
 use crate::device::forward::Forward;
@@ -20,7 +21,7 @@ use crate::probe::scale::{Scaled, scales};
 use crate::probe::source::{Source, Streamed};
 use crate::probe::split::Part;
 use crate::probe::store::{Files, Store};
-use crate::probe::train::{Labels, SiteProbes, Trained, train};
+use crate::probe::train::{Labels, SiteProbes, Trained, train, train_kept};
 
 /// Sites on their way, and who hears of it.
 struct Way<'a, 's> {
@@ -73,7 +74,7 @@ impl Work<'_> {
         let go_on = || underway.go_on();
         if let Some(files) = files {
             let mut store = Store::of_files(forward.ops(), files, &sites)?;
-            return self.sites(&mut store.on(forward.ops(), &go_on), &todo, &way);
+            return self.sites(&mut store.on(forward.ops(), &go_on), &todo, (&way, None));
         }
         let prepared = &self.probing.prepared;
         let rules = prepared.block_rules();
@@ -84,19 +85,23 @@ impl Work<'_> {
         let how = (&rules, &prepared.sites[..], prepared.batch_tokens());
         let mut streamed = Streamed::new(forward, how, &go_on, told)?;
         if kept == Kept::Nowhere {
-            return self.sites(&mut streamed, &todo, &way);
+            let folder = (self.training_folder.clone(), todo[0]);
+            let (id, interval) = (self.probing.run_id, prepared.commit_interval());
+            let mut training = Training::open(folder, id, &sites, interval);
+            return self.sites(&mut streamed, &todo, (&way, Some(&mut training)));
         }
         let mut store = Store::in_memory(&mut streamed, self.table.len(), &sites)?;
         drop(streamed);
-        self.sites(&mut store.on(forward.ops(), &go_on), &todo, &way)
+        self.sites(&mut store.on(forward.ops(), &go_on), &todo, (&way, None))
     }
 
-    /// With the rows at hand: trains the probes of these pieces, and puts each away once it is judged.
+    /// With the rows at hand: trains the probes of these pieces, and puts each away once it is judged. Where
+    /// rows are dear, all are trained together, and what is on its way is kept.
     fn sites<O: ProbingDevice>(
         &self,
         source: &mut dyn Source<O>,
         todo: &[u32],
-        way: &Way<'_, '_>,
+        (way, mut training): (&Way<'_, '_>, Option<&mut Training>),
     ) -> Result<()> {
         let sites: Vec<usize> = todo.iter().map(|at| self.asked[*at as usize]).collect();
         let scaling = match self.probing.config.probes.standardise {
@@ -111,7 +116,11 @@ impl Work<'_> {
             let solver = probes::solver(&self.probing.config);
             let before = way.trained.get();
             let mut told = |share: f64| way.tell_trained(before + share * asked.len() as f64);
-            let trained = train(&mut source, &asked, labels, (solver, &mut told))?;
+            let how = (solver, &mut told as &mut dyn FnMut(f64));
+            let trained = match &mut training {
+                Some(training) => train_kept(&mut source, &asked, labels, how, *training)?,
+                None => train(&mut source, &asked, labels, how)?,
+            };
             for (&at, trained) in group.iter().zip(trained) {
                 let before = way.judged.get();
                 let mut told = |share: f64| way.tell_judged(before + share);

@@ -1,7 +1,7 @@
 //! The sites of a run, shared out over its devices: each is trained, judged and put away by itself, so
 //! that a stopped run goes on with those that are missing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,8 +39,9 @@ pub(super) struct Work<'a> {
     pub(super) list: Vec<(Which, Probe)>,
     /// By row, whether it is a training row.
     pub(super) training: Vec<bool>,
-    /// Where activations are kept in files.
+    /// Where activations are kept in files, and where training is on its way.
     folder: PathBuf,
+    pub(super) training_folder: PathBuf,
     stop: &'a AtomicBool,
     /// Tokens run, on all devices.
     pub(super) tokens: AtomicU64,
@@ -62,7 +63,7 @@ impl<'a> Work<'a> {
     pub(super) fn new(
         probing: &'a Probing,
         (table, tasks): (&'a RowTable, &'a Tasks),
-        (folder, stop): (PathBuf, &'a AtomicBool),
+        (activations, states, stop): (&Path, PathBuf, &'a AtomicBool),
     ) -> Self {
         let asked = &probing.config.probes;
         let mut places = probing.places();
@@ -80,7 +81,8 @@ impl<'a> Work<'a> {
             table,
             tasks,
             places,
-            folder,
+            folder: activations.to_path_buf(),
+            training_folder: states.join("training"),
             stop,
         }
     }
