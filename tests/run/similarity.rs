@@ -15,6 +15,7 @@ use electrode::artifact::tables::{RANKINGS, read_rankings};
 use electrode::methods::algebra::{Dense, eigen, singular};
 use tempfile::TempDir;
 
+use super::gpus::on_fake;
 use super::stopped::wait;
 use super::{assert_refused, electrode, finish, snapshot, tiny};
 
@@ -148,22 +149,31 @@ fn clusters_are_cut(out: &Path) {
 }
 
 #[test]
-fn a_killed_comparison_goes_on_and_gives_the_same_bytes() {
+fn a_killed_comparison_of_samples_goes_on_and_gives_the_same_bytes() {
+    goes_on("similarity.rows=512");
+}
+
+#[test]
+fn a_killed_comparison_of_the_corpus_goes_on_and_gives_the_same_bytes() {
+    goes_on("similarity.rows=0");
+}
+
+fn goes_on(rows: &str) {
     let twice = Twice::new(1500);
-    let done = finish(&mut twice.command("whole", &[]));
+    let done = finish(&mut twice.command("whole", &[rows]));
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let whole = bytes(&twice.path("whole"));
     for attempt in 0..5 {
         let out = format!("out{attempt}");
         let stored = || snapshot(&twice.path(&out).join("states")).values().any(|b| b.len() > 4096);
-        let mut child = twice.command(&out, &[]).spawn().expect("the program starts");
+        let mut child = twice.command(&out, &[rows]).spawn().expect("the program starts");
         wait(&mut child, stored);
         child.kill().expect("it can be killed");
         if child.wait().expect("it ends").success() {
             continue; // It was done already.
         }
         assert!(!twice.path(&out).join(SIMILARITY).exists());
-        let done = finish(&mut twice.command(&out, &["--threads", "1"]));
+        let done = finish(&mut twice.command(&out, &[rows, "--threads", "1"]));
         assert_eq!(done.code, Some(0), "{}", done.stderr);
         assert!(done.stdout.contains("blocks from earlier attempts"), "{}", done.stdout);
         let again = bytes(&twice.path(&out));
@@ -173,6 +183,58 @@ fn a_killed_comparison_goes_on_and_gives_the_same_bytes() {
         return;
     }
     panic!("five comparisons ended before they were killed");
+}
+
+/// Moments of every row, whatever the devices and the batches, against a sample of every row.
+#[test]
+fn the_whole_corpus_is_a_sample_of_all_rows() {
+    let twice = Twice::new(200);
+    let read = |out: &str, more: &[&str]| -> Vec<SimilarityRow> {
+        let done = finish(&mut twice.command(out, more));
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        read_table(&twice.path(out).join(SIMILARITY)).expect("a table")
+    };
+    let sample = read("sample", &["similarity.rows=100000"]);
+    let whole = read("whole", &["similarity.rows=0"]);
+    assert_eq!(sample.len(), whole.len());
+    for (a, b) in sample.iter().zip(&whole) {
+        assert_eq!((&a.site_a, &a.site_b, a.n), (&b.site_a, &b.site_b, b.n));
+        let near = |a: Option<f64>, b: Option<f64>, name: &str| {
+            let (a, b) = (a.expect("enough rows"), b.expect("enough rows"));
+            assert!((a - b).abs() <= 1e-5, "{name} of {whole:?}: {a} and {b}");
+        };
+        near(Some(a.cka), Some(b.cka), "cka");
+        near(a.cka_debiased, b.cka_debiased, "debiased");
+        near(Some(a.max_corr), Some(b.max_corr), "max corr");
+        near(a.svcca, b.svcca, "svcca");
+        near(a.pwcca, b.pwcca, "pwcca");
+        assert_eq!(a.linreg.is_some(), b.linreg.is_some());
+    }
+    // Only the pairs that are asked for are there.
+    let same = read("same", &["similarity.pairs='same'"]);
+    assert!(same.len() < whole.len() && !same.is_empty());
+    for row in &same {
+        assert!(whole.contains(row), "the same moments: {row:?}");
+    }
+}
+
+#[test]
+fn one_two_and_three_gpus_compare_the_corpus_the_same() {
+    let twice = Twice::new(100);
+    let on = |out: &str, count: &str, more: &[&str]| {
+        let more = [&["--device", "cuda", "corpus.block_bytes=1024"], more].concat();
+        on_fake(&mut twice.command(out, &more), &[("FAKECUDA_DEVICES", count)])
+    };
+    let Some(one) = on("one", "1", &["similarity.rows=0"]) else { return };
+    assert_eq!(one.code, Some(0), "{}", one.stderr);
+    for count in ["2", "3"] {
+        let done = on(count, count, &["similarity.rows=0"]).expect("as above");
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let (a, b) = (bytes(&twice.path("one")), bytes(&twice.path(count)));
+        for name in TABLES {
+            assert!(a[name] == b[name], "{count} GPUs: {name} differs");
+        }
+    }
 }
 
 #[test]
@@ -238,24 +300,15 @@ fn seeds_compare_as_their_extracted_matrices_do() {
     );
     let file = folder.path().join("s.toml");
     fs::write(&file, &text).expect("written");
-    let done = finish(electrode().arg("similarity").arg(&file));
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    let rows: Vec<SimilarityRow> = read_table(&out.join(SIMILARITY)).expect("a table");
-    let row = &rows[0];
-    let [x, z] = &models;
-    assert_eq!(usize::try_from(row.n).expect("rows"), x.rows());
-    let near = |found: f64, want: f64, name: &str| {
-        assert!((found - want).abs() <= 1e-5, "{name}: {found}, not {want}");
-    };
-    let (kx, kz) = (kernel(x), kernel(z));
-    near(row.cka, along(&kx, &kz) / (along(&kx, &kx) * along(&kz, &kz)).sqrt(), "cka");
-    let own = unbiased_hsic(x, x) * unbiased_hsic(z, z);
-    let debiased = unbiased_hsic(x, z) / own.sqrt();
-    near(row.cka_debiased.expect("enough rows"), debiased, "debiased");
-    near(row.max_corr, best_partner(x, z), "max corr");
-    near(row.linreg.expect("enough rows"), regressed(x, z), "linreg");
-    near(row.svcca.expect("enough rows"), svcca(x, z), "svcca");
-    assert!(row.cka > 0.3 && row.cka < 0.999, "seeds are neither strangers nor twins: {}", row.cka);
+    for rows in ["100000", "0"] {
+        let out = folder.path().join(rows);
+        let mut command = electrode();
+        command.arg("similarity").arg(&file).arg(format!("similarity.rows={rows}"));
+        let done = finish(command.arg(format!("out={}", out.display())));
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let rows: Vec<SimilarityRow> = read_table(&out.join(SIMILARITY)).expect("a table");
+        as_matrices(&rows[0], &models);
+    }
 
     // Another tokenizer, and sites of its own: rows are words, so they still match.
     let third = text.replace("name = \"seeds\"", "name = \"three\"").replace("/out\"", "/three\"")
@@ -271,6 +324,23 @@ fn seeds_compare_as_their_extracted_matrices_do() {
     assert_eq!(rows.len(), 6);
     let by_token = finish(electrode().arg("similarity").arg(&file).arg("capture.pool='none'"));
     assert_refused(&by_token, 2, &["rows are tokens", "pool = \"last\""], Path::new("nowhere"));
+}
+
+/// A row of the table against the matrices of its two sites.
+fn as_matrices(row: &SimilarityRow, [x, z]: &[Dense; 2]) {
+    assert_eq!(usize::try_from(row.n).expect("rows"), x.rows());
+    let near = |found: f64, want: f64, name: &str| {
+        assert!((found - want).abs() <= 1e-5, "{name}: {found}, not {want}");
+    };
+    let (kx, kz) = (kernel(x), kernel(z));
+    near(row.cka, along(&kx, &kz) / (along(&kx, &kx) * along(&kz, &kz)).sqrt(), "cka");
+    let own = unbiased_hsic(x, x) * unbiased_hsic(z, z);
+    let debiased = unbiased_hsic(x, z) / own.sqrt();
+    near(row.cka_debiased.expect("enough rows"), debiased, "debiased");
+    near(row.max_corr, best_partner(x, z), "max corr");
+    near(row.linreg.expect("enough rows"), regressed(x, z), "linreg");
+    near(row.svcca.expect("enough rows"), svcca(x, z), "svcca");
+    assert!(row.cka > 0.3 && row.cka < 0.999, "seeds are neither strangers nor twins: {}", row.cka);
 }
 
 /// The words of a corpus at a site, centred in f64.

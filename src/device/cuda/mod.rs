@@ -75,6 +75,12 @@ impl CudaDevice {
         Ok(Self { context: Arc::new(Context::open(index, images)?), element })
     }
 
+    /// The same GPU with tensors of another type.
+    #[must_use]
+    pub fn with_element(&self, element: Element) -> Self {
+        Self { context: Arc::clone(&self.context), element }
+    }
+
     /// "cuda:0".
     pub fn name(&self) -> &str {
         self.context.name()
