@@ -273,7 +273,10 @@ impl<O: MomentOps> Filled<O> {
     }
 
     /// Adds the next rows of every model.
-    #[expect(clippy::cast_possible_truncation, reason = "differences of f32 values, and their squares")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "differences of f32 values, and their squares"
+    )]
     fn add(&mut self, ops: &O, (lanes, rows): (&[Lane], usize)) -> Result<()> {
         let ids = |lane: &Lane| lane.ids[lane.spent..lane.spent + rows].to_vec();
         if lanes[1..].iter().any(|lane| ids(lane) != ids(&lanes[0])) {
@@ -329,7 +332,8 @@ impl<O: MomentOps> Filled<O> {
         if all.copied().all(f64::is_finite) {
             return Ok(state);
         }
-        let what = format!("activations of block {} are not finite, or their products", blocks[0].index);
+        let what =
+            format!("activations of block {} are not finite, or their products", blocks[0].index);
         Err(Error::input("model", what, "run in float32, or leave sites of such activations out"))
     }
 }

@@ -166,8 +166,7 @@ impl Files {
     /// The files that an earlier attempt of this run left whole in `folder`, if it did.
     pub fn open(folder: &Path, run_id: &str, (rows, widths): (usize, &[usize])) -> Option<Self> {
         let due = Whole { run_id: run_id.to_owned(), rows, widths: widths.to_vec() };
-        let found: Whole =
-            serde_json::from_slice(&std::fs::read(folder.join(WHOLE)).ok()?).ok()?;
+        let found: Whole = serde_json::from_slice(&std::fs::read(folder.join(WHOLE)).ok()?).ok()?;
         if found != due {
             return None;
         }

@@ -235,8 +235,7 @@ pub(super) fn pass<O: ProbeOps>(
     labelled: &[&Labelled],
     what: Feed,
 ) -> Result<()> {
-    let sites: Vec<usize> =
-        work.iter().filter(|one| one.reads).map(|one| one.asked.site).collect();
+    let sites: Vec<usize> = work.iter().filter(|one| one.reads).map(|one| one.asked.site).collect();
     source.each(&sites, &mut |ops, site, x, at| {
         let place = work.iter().position(|one| one.asked.site == site).expect("asked for");
         let rows = Shifted::new(labelled, &at);

@@ -33,7 +33,8 @@ fn rows_come_back_to_the_bit() {
     }
     assert_eq!(pack(back), bytes);
     assert!(unpack::<MethodRow>(&pack(Vec::<MethodRow>::new())).expect("whole").is_empty());
-    let codes = vec![CodeRow { losses: vec![0.1, f64::NAN], portions: vec![7], ..CodeRow::default() }];
+    let codes =
+        vec![CodeRow { losses: vec![0.1, f64::NAN], portions: vec![7], ..CodeRow::default() }];
     assert_eq!(pack(unpack::<CodeRow>(&pack(codes.clone())).expect("whole")), pack(codes));
 }
 

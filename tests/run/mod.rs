@@ -18,6 +18,7 @@ mod probing;
 mod refused;
 mod same_bits;
 mod similarity;
+mod similarity_whole;
 mod stopped;
 pub(crate) mod tiny;
 

@@ -64,7 +64,9 @@ fn training_goes_on_after_its_last_epoch() {
     let bench = Bench::new(120);
     for solver in ["adam", "fista"] {
         let solvers = format!("probes.solver={solver}");
-        let more = [&SMALL[..], &["probes.cache=none", "probes.epochs=40", &solvers]].concat();
+        let few = ["probes.epochs=60", "probes.iterations=60", "probes.tolerance=1e-9"];
+        let only = ["probes.cache=none", "judge.retain=[]", &solvers];
+        let more = [&SMALL[..], &few, &only].concat();
         let done = probe(&bench, &format!("whole-{solver}"), &more);
         assert_eq!(done.code, Some(0), "{}", done.stderr);
         let whole = results(&bench.path(&format!("whole-{solver}")));
@@ -180,7 +182,7 @@ fn a_gpu_that_is_lost_costs_the_site_it_was_at() {
     let Some(one) = on_fake(&mut command(&bench, "one", &more), &[]) else { return };
     assert_eq!(one.code, Some(0), "{}", one.stderr);
     let whole = results(&bench.path("one"));
-    for (out, fail) in [("early", "1:40:719"), ("late", "0:300:719")] {
+    for (out, fail) in [("early", "1:40:719"), ("late", "0:120:719")] {
         let settings = [("FAKECUDA_DEVICES", "2"), ("FAKECUDA_FAIL", fail)];
         let done = on_fake(&mut command(&bench, out, &more), &settings).expect("as above");
         assert_eq!(done.code, Some(0), "{out}: {}", done.stderr);
@@ -191,7 +193,7 @@ fn a_gpu_that_is_lost_costs_the_site_it_was_at() {
     for cache in CACHES {
         let caches = format!("probes.cache={cache}");
         let more = [&more[..], &[&caches]].concat();
-        let mut launches = 200;
+        let mut launches = 100;
         loop {
             let fail = format!("0:{launches}:719");
             let settings = [("FAKECUDA_FAIL", fail.as_str())];

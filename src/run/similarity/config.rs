@@ -116,7 +116,8 @@ impl SimilarityConfig {
         let (mut config, source) = config::load::<Self>(path, overrides, keys())?;
         config.name_models(|key| source.place(key))?;
         if (1..LEAST).contains(&config.similarity.rows) {
-            let what = format!("{} rows say nothing of how alike neurons are", config.similarity.rows);
+            let what =
+                format!("{} rows say nothing of how alike neurons are", config.similarity.rows);
             let remedy = "write at least 16, or 0 for the whole corpus";
             return Err(Error::config(source.place("similarity.rows"), what, remedy));
         }

@@ -341,7 +341,10 @@ fn record(
         run_id: asked.run_id,
         config: serde_json::to_value(&asked.config).expect("plain data"),
         model,
-        corpus: CorpusFacts { files: corpus_files(first), counts: facts[0].counts.unwrap_or_default() },
+        corpus: CorpusFacts {
+            files: corpus_files(first),
+            counts: facts[0].counts.unwrap_or_default(),
+        },
         sites: sides.iter().map(site).collect(),
         pieces: asked.models.iter().map(|model| u64::from(model.blocks())).sum(),
         devices: first.devices.facts(),

@@ -104,8 +104,7 @@ fn whole_on<O: Device + MomentOps + Typed>(
         tokens: most(|model| model.limits.tokens),
         sequence: most(|model| model.limits.sequence),
     };
-    let wanted: Vec<_> =
-        models.iter().map(|model| model.sites.iter().copied().collect()).collect();
+    let wanted: Vec<_> = models.iter().map(|model| model.sites.iter().copied().collect()).collect();
     let setup = Setup::new(limits, |ops: O, limits: Limits| {
         let mut all = Vec::new();
         for (model, wanted) in models.iter().zip(&wanted) {
@@ -152,8 +151,7 @@ fn plan<O: Device + MomentOps>(
     let mut sites = Vec::new();
     for (number, model) in asked.models.iter().enumerate() {
         let sequences = calibration(model)?;
-        let own =
-            fleet.on_one(|program| calibrated(model, program.forward(number), &sequences))?;
+        let own = fleet.on_one(|program| calibrated(model, program.forward(number), &sequences))?;
         let shifted = |(site, plan): (Site, Arc<_>)| {
             let plan: &crate::device::statistics::StatisticsPlan = &plan;
             GramSite { site, shift: plan.shift.clone() }
