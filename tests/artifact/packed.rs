@@ -7,12 +7,12 @@ use electrode::artifact::probing::{CodeRow, MethodRow, ProbeRow};
 fn rows() -> Vec<MethodRow> {
     let one = |at: usize| MethodRow {
         site: format!("layers.{}.mlp_act", at / 3),
-        layer: (at % 2 == 0).then_some(at as i32),
+        layer: at.is_multiple_of(2).then_some(at as i32),
         label: "upos".to_owned(),
-        concept: if at % 4 == 0 { String::new() } else { "Ädjektiv".to_owned() },
+        concept: if at.is_multiple_of(4) { String::new() } else { "Ädjektiv".to_owned() },
         n: i64::MIN + at as i64,
         accuracy: [0.1 + 0.2, f64::NAN, -0.0, f64::INFINITY, f64::MIN_POSITIVE / 8.0][at % 5],
-        f1: (at % 3 == 0).then_some(1.0 / 3.0),
+        f1: at.is_multiple_of(3).then_some(1.0 / 3.0),
         neurons: (0..at % 3).map(|neuron| format!("n{neuron}")).collect(),
         flags: vec![String::new(); at % 2],
         ..MethodRow::default()
