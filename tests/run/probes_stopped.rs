@@ -182,7 +182,7 @@ fn a_gpu_that_is_lost_costs_the_site_it_was_at() {
     let Some(one) = on_fake(&mut command(&bench, "one", &more), &[]) else { return };
     assert_eq!(one.code, Some(0), "{}", one.stderr);
     let whole = results(&bench.path("one"));
-    for (out, fail) in [("early", "1:40:719"), ("late", "0:120:719")] {
+    for (out, fail) in [("early", "1:40:719"), ("late", "0:60:719")] {
         let settings = [("FAKECUDA_DEVICES", "2"), ("FAKECUDA_FAIL", fail)];
         let done = on_fake(&mut command(&bench, out, &more), &settings).expect("as above");
         assert_eq!(done.code, Some(0), "{out}: {}", done.stderr);
@@ -193,7 +193,7 @@ fn a_gpu_that_is_lost_costs_the_site_it_was_at() {
     for cache in CACHES {
         let caches = format!("probes.cache={cache}");
         let more = [&more[..], &[&caches]].concat();
-        let mut launches = 100;
+        let mut launches = 40;
         loop {
             let fail = format!("0:{launches}:719");
             let settings = [("FAKECUDA_FAIL", fail.as_str())];
