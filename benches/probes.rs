@@ -10,7 +10,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Parser;
@@ -144,10 +143,11 @@ fn sweep(args: &Args, model: &str, conllu: &std::path::Path) -> electrode::error
     let wanted: BTreeSet<_> = sites.iter().copied().collect();
     let limits = Limits { tokens: 2048.max(longest), sequence: longest };
     let mut forward = Forward::new(CpuDevice, &model, limits, &wanted)?;
-    let stop = AtomicBool::new(false);
+    let go_on = || Ok(());
     let told = Box::new(|_, _| {});
-    let mut streamed = Streamed::new(&mut forward, (&rules, &sites, 2048), &stop, told)?;
-    let mut store = Store::in_memory(&mut streamed, table.len(), true)?;
+    let mut streamed = Streamed::new(&mut forward, (&rules, &sites, 2048), &go_on, told)?;
+    let every: Vec<usize> = (0..=sites.len()).collect();
+    let mut store = Store::in_memory(&mut streamed, table.len(), &every)?;
     drop(streamed);
     let width = model.spec.width;
     let probe = |seed| Probe {
@@ -177,7 +177,7 @@ fn sweep(args: &Args, model: &str, conllu: &std::path::Path) -> electrode::error
     let mut walls = Vec::new();
     for _ in 0..args.repeat.max(1) {
         let clock = Instant::now();
-        trained = train(&mut store.on(&ops, &stop), &asked, labels, (solver, &mut |_| {}))?;
+        trained = train(&mut store.on(&ops, &go_on), &asked, labels, (solver, &mut |_| {}))?;
         walls.push(clock.elapsed().as_secs_f64());
     }
     walls.sort_by(f64::total_cmp);

@@ -12,27 +12,28 @@ use crate::id::RowId;
 const _: () = assert!(cfg!(target_endian = "little"), "states are little-endian");
 
 /// Appends numbers.
-pub(super) fn put<T: NoUninit>(out: &mut Vec<u8>, values: &[T]) {
+pub fn put<T: NoUninit>(out: &mut Vec<u8>, values: &[T]) {
     out.extend_from_slice(bytemuck::cast_slice(values));
 }
 
 /// Appends a length.
-pub(super) fn put_len(out: &mut Vec<u8>, len: usize) {
+pub fn put_len(out: &mut Vec<u8>, len: usize) {
     put(out, &[len as u64]);
 }
 
 /// Reads numbers from bytes that may be damaged.
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    /// At the first of these bytes.
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// The next `count` numbers.
-    pub(super) fn take<T: Pod>(&mut self, count: usize) -> Result<Vec<T>> {
+    pub fn take<T: Pod>(&mut self, count: usize) -> Result<Vec<T>> {
         let (head, rest) = count
             .checked_mul(size_of::<T>())
             .and_then(|bytes| self.rest.split_at_checked(bytes))
@@ -44,7 +45,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next length; it cannot exceed the bytes that are left, for every element takes one.
-    pub(super) fn len(&mut self) -> Result<usize> {
+    pub fn len(&mut self) -> Result<usize> {
         let len = self.take::<u64>(1)?[0];
         usize::try_from(len)
             .ok()
@@ -53,7 +54,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Checks that nothing is left.
-    pub(super) fn finish(self) -> Result<()> {
+    pub fn finish(self) -> Result<()> {
         match self.rest.len() {
             0 => Ok(()),
             left => Err(damaged(format!("{left} bytes too many"))),

@@ -67,6 +67,28 @@ impl GramPlan {
         Ok(plan)
     }
 
+    /// As [`Self::new`], with pairs of places among `sites` and all rows together. Sites may be of several
+    /// models, and so of one name: [`Self::place`] finds the first.
+    ///
+    /// Refused if a site has no columns, or a pair names a place that is not there.
+    pub fn of_places(sites: Vec<GramSite>, pairs: &[(usize, usize)]) -> Result<Self> {
+        let wrong = |what: String, remedy: &str| Err(Error::config("second moments", what, remedy));
+        if let Some(empty) = sites.iter().find(|site| site.shift.is_empty()) {
+            return wrong(format!("site {} is empty", empty.site), "leave it out");
+        }
+        let own = (0..sites.len()).map(|at| (at, at)).collect();
+        let mut plan = Self { pairs: own, sites, groups: Vec::new() };
+        for &(left, right) in pairs {
+            if left.max(right) >= plan.sites.len() {
+                return wrong(format!("no site {left} with {right}"), "list both of a pair");
+            }
+            if plan.pair(left, right).is_none() {
+                plan.pairs.push((left, right));
+            }
+        }
+        Ok(plan)
+    }
+
     /// The sites.
     pub fn sites(&self) -> &[GramSite] {
         &self.sites
@@ -93,7 +115,7 @@ impl GramPlan {
     }
 
     /// Where a pair stands, in either order, and whether it stands there turned round.
-    pub(super) fn pair(&self, left: usize, right: usize) -> Option<(usize, bool)> {
+    pub fn pair(&self, left: usize, right: usize) -> Option<(usize, bool)> {
         let at = |pair| self.pairs.iter().position(|known| *known == pair);
         at((left, right)).map(|at| (at, false)).or_else(|| Some((at((right, left))?, true)))
     }

@@ -95,7 +95,7 @@ impl Merge for RunStatistics {
 }
 
 /// The stored state is not what its plan says.
-pub(super) fn damaged(what: String) -> Error {
+pub fn damaged(what: String) -> Error {
     Error::input("stored state", what, "delete the run folder's states and run again")
 }
 

@@ -7,6 +7,7 @@ pub mod effects;
 pub mod machine;
 pub mod manifest;
 pub mod mediators;
+pub mod packed;
 pub mod probing;
 pub mod ranked;
 mod record;

@@ -111,13 +111,23 @@ pub fn visit_table<R: Record>(path: &Path, mut visit: impl FnMut(R)) -> Result<(
     for group in 0..reader.num_row_groups() {
         let columns = read_group(&reader, group, &fields, &found)
             .map_err(|e| damaged(format!("row group {group}: {e}")))?;
-        let rows = reader.metadata().row_group(group).num_rows();
-        let mut places = vec![Place::default(); columns.len()];
-        for row in 0..rows {
-            let mut source = Source { columns: &columns, places: &mut places, next: 0 };
-            let read = R::get(&mut source);
-            visit(read.map_err(|e| damaged(format!("row group {group}, row {row}: {e}")))?);
-        }
+        let rows = usize::try_from(reader.metadata().row_group(group).num_rows()).unwrap_or(0);
+        read_rows(&columns, rows, &mut visit)
+            .map_err(|what| damaged(format!("row group {group}, {what}")))?;
+    }
+    Ok(())
+}
+
+/// Hands over the rows of columns; fails where they do not belong together.
+pub(super) fn read_rows<R: Record>(
+    columns: &[Column],
+    rows: usize,
+    visit: &mut impl FnMut(R),
+) -> std::result::Result<(), String> {
+    let mut places = vec![Place::default(); columns.len()];
+    for row in 0..rows {
+        let mut source = Source { columns, places: &mut places, next: 0 };
+        visit(R::get(&mut source).map_err(|error| format!("row {row}: {error}"))?);
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ pub struct ProbeArgs {
     /// Changes to it: corpus.max_documents=100, probes.seeds='[0, 1]'
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Where it runs: auto, cpu, cuda, cuda:1; of several GPUs on the first
+    /// Where it runs: auto, cpu, cuda, cuda:0,2; several GPUs share the sites
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// CPU threads; all by default
@@ -37,8 +37,12 @@ pub(super) fn run(args: ProbeArgs) -> Result<()> {
 }
 
 fn summary(probed: &Probed) -> String {
+    let resumed = match probed.resumed {
+        0 => String::new(),
+        sites => format!(" ({sites} sites from earlier attempts)"),
+    };
     format!(
-        "{} probes on {} rows, activations {}; {:.1} s\n{}\n",
+        "{} probes on {} rows, activations {}{resumed}; {:.1} s\n{}\n",
         probed.probes,
         probed.rows,
         probed.kept,

@@ -30,6 +30,20 @@ pub trait ProbeOps: Ops {
     fn take_measures(&self, bank: &mut Self::Bank) -> Result<Vec<Measures>>;
     /// Weights `[columns, inputs]` and biases `[columns]`, heads in order.
     fn read_bank(&self, bank: &Self::Bank) -> Result<(Vec<f32>, Vec<f32>)>;
+    /// What a bank knows between two passes of its solver.
+    fn save_bank(&self, bank: &Self::Bank) -> Result<BankState>;
+    /// Puts a bank of the same plan where that one was: what follows has the same bits. False, and nothing
+    /// is changed, if the state is of no such bank.
+    fn restore_bank(&self, bank: &mut Self::Bank, state: &BankState) -> Result<bool>;
+}
+
+/// A bank between two passes: weights and moments as its kind of device lays them out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BankState {
+    /// Weights and biases, then what the solver keeps for each.
+    pub arrays: Vec<f32>,
+    /// Which solver, then its steps or momenta.
+    pub numbers: Vec<f64>,
 }
 
 /// What becomes of rows that are fed to a bank.

@@ -48,6 +48,40 @@ impl Solve {
         Self { stop: stop.clone(), steps: steps.to_vec(), solved, passes: 0 }
     }
 
+    /// Where it stands, as numbers for [`Self::restored`].
+    pub fn numbers(&self) -> Vec<f64> {
+        let head = |(step, own): (&f32, &Solved)| {
+            let converged = f64::from(u8::from(own.converged));
+            [f64::from(*step), own.passes as f64, own.loss, own.residual, own.scale, converged]
+        };
+        let heads = self.steps.iter().zip(&self.solved).flat_map(head);
+        std::iter::once(self.passes as f64).chain(heads).collect()
+    }
+
+    /// Where one of so many heads stood; none if the numbers are of no such one.
+    #[expect(clippy::cast_possible_truncation, reason = "they were a step, and counts")]
+    #[expect(clippy::cast_sign_loss, reason = "counts")]
+    pub fn restored(heads: usize, stop: &Stop, numbers: &[f64]) -> Option<Self> {
+        let (passes, rest) = numbers.split_first()?;
+        let (of_heads, []) = rest.as_chunks::<6>() else { return None };
+        if of_heads.len() != heads {
+            return None;
+        }
+        let solved = |&[_, passes, loss, residual, scale, converged]: &[f64; 6]| Solved {
+            passes: passes as usize,
+            loss,
+            residual,
+            scale,
+            converged: converged != 0.0,
+        };
+        Some(Self {
+            stop: stop.clone(),
+            steps: of_heads.iter().map(|own| own[0] as f32).collect(),
+            solved: of_heads.iter().map(solved).collect(),
+            passes: *passes as usize,
+        })
+    }
+
     /// Whether another pass is wanted.
     pub fn is_open(&self) -> bool {
         self.passes < self.stop.passes && self.steps.iter().any(|step| *step > 0.0)

@@ -1,6 +1,7 @@
 //! Passes over blocks: calibration, resume, merge order; and `extract`, one pass that keeps the
 //! activations themselves. Decides nothing scientific.
 
+pub mod abreast;
 pub mod array;
 pub mod calibrate;
 pub mod fleet;

@@ -59,8 +59,19 @@ impl Underway<'_> {
     }
 }
 
+/// As [`share`], where the work is stopped by `stop`, and by what fails elsewhere, if it asks; `told` hears
+/// of every piece from which place in the fleet it comes.
+pub fn share_until<O: Device, P: Send, T: Send, R: Send>(
+    fleet: &mut Fleet<'_, O, P>,
+    pieces_and_stop: (impl Iterator<Item = Result<T>> + Send, &AtomicBool),
+    work: impl Fn(&mut P, &T, &Underway<'_>) -> Result<R> + Sync,
+    told: impl FnMut(usize, Told<R>) -> Result<()>,
+) -> Result<()> {
+    share_out(fleet, pieces_and_stop, work, told).unwrap_or_else(|panic| resume_unwind(panic))
+}
+
 /// What the one who collects is told.
-pub(super) enum Told<R> {
+pub enum Told<R> {
     /// So much of a piece is done: tokens, and the share of it. Nothing where it begins again.
     Part(u64, f64),
     /// All of it.

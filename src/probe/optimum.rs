@@ -7,7 +7,7 @@ use super::bank::Probe;
 use super::source::Source;
 use super::split::Part;
 use super::tasks::{Labelled, Shifted};
-use super::train::{Labels, Work, pass};
+use super::train::{Keeper, Labels, Work, keep, pass};
 use crate::device::moment_ops::MomentOps;
 use crate::device::probe_ops::{Feed, ProbeOps};
 use crate::device::probe_solve::{Solve, Stop, largest_eigenvalue, step_length};
@@ -18,20 +18,32 @@ pub(super) fn optimum<O: ProbeOps + MomentOps>(
     source: &mut dyn Source<O>,
     work: &mut [Work<'_, O>],
     labels: Labels<'_>,
-    (tolerance, passes): (f64, usize),
+    ((tolerance, passes), keeper): ((f64, usize), &mut dyn Keeper),
 ) -> Result<()> {
     let rows = labels.part(Part::Train);
     let stop = Stop { tolerance, passes, scales: None };
-    let steps = steps(source, work, &rows)?;
-    let mut solves: Vec<Solve> = steps.iter().map(|steps| Solve::new(steps, &stop)).collect();
+    let restored = |one: &Work<'_, O>| Solve::restored(one.asked.probes.len(), &stop, &one.solve);
+    let begun: Vec<Option<Solve>> = work.iter().map(restored).collect();
+    let fresh: Vec<&Work<'_, O>> =
+        work.iter().zip(&begun).filter(|(_, begun)| begun.is_none()).map(|(one, _)| one).collect();
+    let mut steps = steps(source, &fresh, &rows)?.into_iter();
+    let mut new = || Solve::new(&steps.next().expect("steps of every bank that begins"), &stop);
+    let mut solves: Vec<Solve> =
+        begun.into_iter().map(|begun| begun.unwrap_or_else(&mut new)).collect();
+    work.iter_mut().zip(&solves).for_each(|(one, solve)| one.reads = solve.is_open());
     while solves.iter().any(Solve::is_open) {
         pass(source, work, &rows, Feed::Gradient)?;
-        for (one, solve) in work.iter_mut().zip(&mut solves) {
+        for (one, solve) in work.iter_mut().zip(&mut solves).filter(|(one, _)| one.reads) {
             solve.step(source.ops(), &mut one.bank)?;
             one.passes += 1;
+            // What comes of a bank does not depend on who else is there.
+            one.reads = solve.is_open();
         }
+        let last = !solves.iter().any(Solve::is_open);
+        keep(source.ops(), (work, &solves), (last, &mut *keeper))?;
     }
     for (one, solve) in work.iter_mut().zip(solves) {
+        one.reads = true;
         one.residuals = Some(solve.finish().iter().map(|solved| solved.residual).collect());
     }
     Ok(())
@@ -40,9 +52,12 @@ pub(super) fn optimum<O: ProbeOps + MomentOps>(
 /// The step of each head of each bank.
 fn steps<O: ProbeOps + MomentOps>(
     source: &mut dyn Source<O>,
-    work: &[Work<'_, O>],
+    work: &[&Work<'_, O>],
     rows: &[&Labelled],
 ) -> Result<Vec<Vec<f32>>> {
+    if work.is_empty() {
+        return Ok(Vec::new());
+    }
     // Tasks with the same rows (control labels, say) share their moments.
     let mut sets: Vec<&Labelled> = Vec::new();
     let mut set_of = Vec::with_capacity(rows.len());
@@ -58,7 +73,7 @@ fn steps<O: ProbeOps + MomentOps>(
         let largest = largest(source, work, set)?;
         curvature.iter_mut().zip(largest).for_each(|(own, one)| own.push(one));
     }
-    let step = |place: usize, one: &Work<'_, O>| {
+    let step = |place: usize, one: &&Work<'_, O>| {
         let heads = one.asked.probes.iter().map(Probe::head);
         heads.map(|head| step_length(&head, curvature[place][set_of[head.task]])).collect()
     };
@@ -69,7 +84,7 @@ fn steps<O: ProbeOps + MomentOps>(
 /// x x^T, plus 1.
 fn largest<O: ProbeOps + MomentOps>(
     source: &mut dyn Source<O>,
-    work: &[Work<'_, O>],
+    work: &[&Work<'_, O>],
     set: &Labelled,
 ) -> Result<Vec<f64>> {
     let sites: Vec<usize> = work.iter().map(|one| one.asked.site).collect();

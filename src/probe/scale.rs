@@ -1,6 +1,7 @@
 //! Columns brought to mean 0 and standard deviation 1, so that weights of a probe can be compared and
 //! solvers find their way: means and deviations are those of the training rows.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -19,15 +20,6 @@ pub struct Scale {
     pub shift: Vec<f32>,
     /// One over the standard deviation; 0 for constant columns.
     pub scale: Vec<f32>,
-}
-
-impl Scale {
-    /// Of all sites side by side.
-    pub fn joined(all: &[Self]) -> Self {
-        let shift = all.iter().flat_map(|one| one.shift.iter().copied()).collect();
-        let scale = all.iter().flat_map(|one| one.scale.iter().copied()).collect();
-        Self { shift, scale }
-    }
 }
 
 /// Sums of a site's training rows, each column by itself and row after row, so that the bits do not
@@ -85,42 +77,43 @@ impl Sums {
     }
 }
 
-/// Means and deviations of every site over the rows that are wanted.
+/// Means and deviations of these sites over the rows that are wanted, by the site's number.
 pub fn scales<O: MomentOps>(
     source: &mut dyn Source<O>,
-    sites: usize,
+    sites: &[usize],
     wanted: &[bool],
-) -> Result<Vec<Scale>> {
-    let mut sums: Vec<Sums> = (0..sites).map(|_| Sums::default()).collect();
+) -> Result<BTreeMap<usize, Scale>> {
+    let mut sums: BTreeMap<usize, Sums> =
+        sites.iter().map(|site| (*site, Sums::default())).collect();
     let mut values = Vec::new();
-    let all: Vec<usize> = (0..sites).collect();
-    source.each(&all, &mut |ops, site, x, at: Range<usize>| {
+    source.each(sites, &mut |ops, site, x, at: Range<usize>| {
         ops.read(x, &mut values)?;
-        sums[site].add(&values, &wanted[at]);
+        sums.get_mut(&site).expect("asked for").add(&values, &wanted[at]);
         Ok(())
     })?;
-    Ok(sums.iter().map(Sums::scale).collect())
+    Ok(sums.into_iter().map(|(site, sums)| (site, sums.scale())).collect())
 }
 
 /// A source whose columns are scaled: once where it keeps what is written, else at each pass.
 pub struct Scaled<'a, O: MomentOps> {
     inner: &'a mut dyn Source<O>,
-    vectors: Vec<(O::Vector, O::Vector)>,
+    vectors: BTreeMap<usize, (O::Vector, O::Vector)>,
     /// Nothing is left to be done.
     done: bool,
 }
 
 impl<'a, O: MomentOps> Scaled<'a, O> {
-    /// Nothing is scaled without scales.
-    pub fn new(inner: &'a mut dyn Source<O>, scales: &[Scale]) -> Result<Self> {
+    /// Nothing is scaled without scales; with some, each site that is asked for has one.
+    pub fn new(inner: &'a mut dyn Source<O>, scales: &BTreeMap<usize, Scale>) -> Result<Self> {
         let ops = inner.ops();
-        let mut vectors = Vec::with_capacity(scales.len());
-        for scale in scales {
-            vectors.push((ops.vector(scale.shift.clone())?, ops.vector(scale.scale.clone())?));
+        let mut vectors = BTreeMap::new();
+        for (site, scale) in scales {
+            let both = (ops.vector(scale.shift.clone())?, ops.vector(scale.scale.clone())?);
+            vectors.insert(*site, both);
         }
         let mut own = Self { inner, vectors, done: scales.is_empty() };
         if own.inner.keeps() && !own.done {
-            let all: Vec<usize> = (0..scales.len()).collect();
+            let all: Vec<usize> = scales.keys().copied().collect();
             own.each(&all, &mut |_, _, _, _| Ok(()))?;
             own.done = true;
         }
@@ -147,7 +140,7 @@ impl<O: MomentOps> Source<O> for Scaled<'_, O> {
         }
         let vectors = &self.vectors;
         self.inner.each(sites, &mut |ops, site, x, at| {
-            let (shift, scale) = &vectors[site];
+            let (shift, scale) = &vectors[&site];
             ops.rescale(shift, scale, x);
             take(ops, site, x, at)
         })

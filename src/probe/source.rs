@@ -4,7 +4,6 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::Pool;
 use crate::corpus::batch::{Batch, pack};
@@ -13,7 +12,7 @@ use crate::device::forward::{Forward, ForwardInput, SiteWork};
 use crate::device::ops::{Ops, Pooling, RowRuns};
 use crate::device::site_view::{SiteView, SiteVisitor};
 use crate::engine::watch::pooling;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::Site;
 
 /// What is done with rows: the device, the site's number, its rows as a tensor, which rows they are.
@@ -35,13 +34,8 @@ pub trait Source<O: Ops> {
     fn each(&mut self, sites: &[usize], take: Take<'_, O>) -> Result<()>;
 }
 
-/// An error where somebody asked to stop.
-pub(super) fn check_stop(stop: &AtomicBool) -> Result<()> {
-    match stop.load(Ordering::Relaxed) {
-        true => Err(Error::Unfinished { what: "stopped by a signal".into() }),
-        false => Ok(()),
-    }
-}
+/// Asked between batches, pieces and sites: an error ends the pass.
+pub type GoOn<'a> = &'a dyn Fn() -> Result<()>;
 
 /// The model, run over the whole corpus at each pass. What it hands over is overwritten at the next
 /// batch.
@@ -51,7 +45,7 @@ pub struct Streamed<'a, O: Ops> {
     sites: &'a [Site],
     widths: Vec<usize>,
     batch_tokens: usize,
-    stop: &'a AtomicBool,
+    go_on: GoOn<'a>,
     /// Pooled rows, by width.
     pooled: BTreeMap<usize, O::Tensor>,
     told: Box<dyn FnMut(u64, f64) + 'a>,
@@ -63,7 +57,7 @@ impl<'a, O: Ops> Streamed<'a, O> {
     pub fn new(
         forward: &'a mut Forward<O>,
         (rules, sites, batch_tokens): (&'a BlockRules, &'a [Site], usize),
-        stop: &'a AtomicBool,
+        go_on: GoOn<'a>,
         told: Box<dyn FnMut(u64, f64) + 'a>,
     ) -> Result<Self> {
         let most = forward.limits().tokens;
@@ -76,7 +70,7 @@ impl<'a, O: Ops> Streamed<'a, O> {
             }
         }
         let batch_tokens = batch_tokens.min(most);
-        Ok(Self { forward, rules, sites, widths, batch_tokens, stop, pooled, told })
+        Ok(Self { forward, rules, sites, widths, batch_tokens, go_on, pooled, told })
     }
 }
 
@@ -115,7 +109,7 @@ impl<O: Ops> Source<O> for Streamed<'_, O> {
             let block = block?;
             let mut tokens = 0;
             for batch in pack(&block.sequences, self.batch_tokens) {
-                check_stop(self.stop)?;
+                (self.go_on)()?;
                 tokens += batch.tokens.len() as u64;
                 visitor.batch = batch;
                 let input = visitor.batch.clone();

@@ -7,7 +7,8 @@ use super::source::Source;
 use super::split::Part;
 use super::tasks::{Labelled, Shifted, Task};
 use crate::device::moment_ops::MomentOps;
-use crate::device::probe_ops::{Feed, Measures, ProbeOps};
+use crate::device::probe_ops::{BankState, Feed, Measures, ProbeOps};
+use crate::device::probe_solve::Solve;
 use crate::error::Result;
 
 /// How weights are found.
@@ -81,12 +82,52 @@ impl<'a> Labels<'a> {
     }
 }
 
+/// The probes of a site between two passes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Midway {
+    /// Passes so far.
+    pub passes: u32,
+    /// Weights and moments.
+    pub bank: BankState,
+    /// [`Solve::numbers`](crate::device::probe_solve::Solve::numbers) of FISTA; empty for Adam.
+    pub solve: Vec<f64>,
+}
+
+/// Keeps training that is on its way, where passes are dear.
+pub trait Keeper {
+    /// Where an earlier attempt left a site, by its number.
+    fn begun(&mut self, site: usize) -> Option<Midway>;
+    /// Whether it is time; asked after each pass, and after the `last`.
+    fn is_due(&self, last: bool) -> bool;
+    /// Takes the sites of a pass, by their numbers.
+    fn keep(&mut self, sites: Vec<(usize, Midway)>) -> Result<()>;
+}
+
+/// Keeps nothing.
+struct Nothing;
+
+impl Keeper for Nothing {
+    fn begun(&mut self, _: usize) -> Option<Midway> {
+        None
+    }
+    fn is_due(&self, _: bool) -> bool {
+        false
+    }
+    fn keep(&mut self, _: Vec<(usize, Midway)>) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// A bank at work.
 pub(super) struct Work<'a, O: ProbeOps> {
     pub(super) asked: &'a SiteProbes,
     pub(super) bank: O::Bank,
     pub(super) passes: u32,
     pub(super) residuals: Option<Vec<f64>>,
+    /// Whether rows are fed to it.
+    pub(super) reads: bool,
+    /// Where FISTA was left, if it was.
+    pub(super) solve: Vec<f64>,
 }
 
 /// Trains the probes of every site and tries them; the results are in the order of the probes asked
@@ -95,7 +136,18 @@ pub fn train<O: ProbeOps + MomentOps>(
     source: &mut dyn Source<O>,
     asked: &[SiteProbes],
     labels: Labels<'_>,
+    how: (Solver, &mut dyn FnMut(f64)),
+) -> Result<Vec<Vec<Trained>>> {
+    train_kept(source, asked, labels, how, &mut Nothing)
+}
+
+/// As [`train`]; goes on where `keeper` knows of an earlier attempt, with the same bits.
+pub fn train_kept<O: ProbeOps + MomentOps>(
+    source: &mut dyn Source<O>,
+    asked: &[SiteProbes],
+    labels: Labels<'_>,
     (solver, told): (Solver, &mut dyn FnMut(f64)),
+    keeper: &mut dyn Keeper,
 ) -> Result<Vec<Vec<Trained>>> {
     let mut results: Vec<Vec<Trained>> = vec![Vec::new(); asked.len()];
     let groups = source.together(asked.len());
@@ -103,20 +155,26 @@ pub fn train<O: ProbeOps + MomentOps>(
     for (done, group) in groups.into_iter().enumerate() {
         let mut work = Vec::with_capacity(group.len());
         for &at in &group {
-            work.push(begin(source.ops(), &asked[at], labels.tasks.len())?);
+            let begun = keeper.begun(asked[at].site);
+            work.push(begin(source.ops(), &asked[at], (labels.tasks.len(), begun))?);
         }
         let share = |inside: f64| (done as f64 + inside) / total;
         match solver {
             Solver::Adam { epochs, batch, shuffle } => {
-                for epoch in 0..epochs {
+                // Sites of one group may have been left at several.
+                let first = work.iter().map(|one| one.passes).min().unwrap_or(0);
+                for epoch in first..epochs {
+                    work.iter_mut().for_each(|one| one.reads = one.passes == epoch);
                     let order = shuffle.map(|seed| seed ^ u64::from(epoch) << 32);
                     epoch_of_adam(source, &mut work, labels, (batch, order))?;
+                    keep(source.ops(), (&work, &[]), (epoch + 1 == epochs, &mut *keeper))?;
                     told(share(f64::from(epoch + 1) / f64::from(epochs)));
                 }
+                work.iter_mut().for_each(|one| one.reads = true);
             }
             Solver::Fista { tolerance, iterations } => {
                 let passes = iterations as usize;
-                optimum(source, &mut work, labels, (tolerance, passes))?;
+                optimum(source, &mut work, labels, ((tolerance, passes), &mut *keeper))?;
             }
             Solver::Keep => {}
         }
@@ -128,7 +186,11 @@ pub fn train<O: ProbeOps + MomentOps>(
     Ok(results)
 }
 
-fn begin<'a, O: ProbeOps>(ops: &O, asked: &'a SiteProbes, tasks: usize) -> Result<Work<'a, O>> {
+fn begin<'a, O: ProbeOps>(
+    ops: &O,
+    asked: &'a SiteProbes,
+    (tasks, begun): (usize, Option<Midway>),
+) -> Result<Work<'a, O>> {
     let (plan, mut first) = bank(asked.width, tasks, &asked.probes);
     if let Some(given) = &asked.begin {
         first = Weights::default();
@@ -138,7 +200,32 @@ fn begin<'a, O: ProbeOps>(ops: &O, asked: &'a SiteProbes, tasks: usize) -> Resul
         }
     }
     let bank = ops.bank(&plan, &first.weights, &first.biases)?;
-    Ok(Work { asked, bank, passes: 0, residuals: None })
+    let mut own = Work { asked, bank, passes: 0, residuals: None, reads: true, solve: Vec::new() };
+    if let Some(Midway { passes, bank, solve }) = begun
+        && ops.restore_bank(&mut own.bank, &bank)?
+    {
+        tracing::info!(site = asked.site, passes, "training goes on");
+        (own.passes, own.solve) = (passes, solve);
+    }
+    Ok(own)
+}
+
+/// Lets the keeper have what was trained in a pass, if it is time. `solves` are those of FISTA, by bank.
+pub(super) fn keep<O: ProbeOps>(
+    ops: &O,
+    (work, solves): (&[Work<'_, O>], &[Solve]),
+    (last, keeper): (bool, &mut dyn Keeper),
+) -> Result<()> {
+    if !keeper.is_due(last) {
+        return Ok(());
+    }
+    let mut sites = Vec::with_capacity(work.len());
+    for (at, one) in work.iter().enumerate() {
+        let (bank, solve) = (ops.save_bank(&one.bank)?, solves.get(at).map(Solve::numbers));
+        let solve = solve.unwrap_or_default();
+        sites.push((one.asked.site, Midway { passes: one.passes, bank, solve }));
+    }
+    keeper.keep(sites)
 }
 
 /// One pass over the rows of each task.
@@ -148,9 +235,9 @@ pub(super) fn pass<O: ProbeOps>(
     labelled: &[&Labelled],
     what: Feed,
 ) -> Result<()> {
-    let sites: Vec<usize> = work.iter().map(|one| one.asked.site).collect();
+    let sites: Vec<usize> = work.iter().filter(|one| one.reads).map(|one| one.asked.site).collect();
     source.each(&sites, &mut |ops, site, x, at| {
-        let place = sites.iter().position(|own| *own == site).expect("asked for");
+        let place = work.iter().position(|one| one.asked.site == site).expect("asked for");
         let rows = Shifted::new(labelled, &at);
         ops.feed(&mut work[place].bank, x, &rows.rows(), what);
         Ok(())
@@ -173,7 +260,7 @@ fn epoch_of_adam<O: ProbeOps>(
             pass(source, work, &drawn.iter().collect::<Vec<_>>(), what)?;
         }
     }
-    for one in work {
+    for one in work.iter_mut().filter(|one| one.reads) {
         source.ops().end_pass(&mut one.bank, what);
         one.passes += 1;
     }

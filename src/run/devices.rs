@@ -138,11 +138,34 @@ pub fn look() -> std::result::Result<Probe, Missing> {
 
 /// Opens a GPU, with tensors of this type.
 pub fn open(gpu: &Found, dtype: Dtype) -> Result<CudaDevice> {
-    let element = match dtype {
+    CudaDevice::open(gpu.index, element(dtype), &Images::from_env())
+}
+
+/// A device that has another beside it with tensors of another type.
+pub trait Typed: Sized {
+    /// The same device with tensors of this type.
+    #[must_use]
+    fn typed(&self, dtype: Dtype) -> Self;
+}
+
+impl Typed for CpuDevice {
+    /// It has one type alone; runs in another are refused before.
+    fn typed(&self, _: Dtype) -> Self {
+        Self
+    }
+}
+
+impl Typed for CudaDevice {
+    fn typed(&self, dtype: Dtype) -> Self {
+        self.with_element(element(dtype))
+    }
+}
+
+fn element(dtype: Dtype) -> Element {
+    match dtype {
         Dtype::F32 => Element::F32,
         Dtype::Bf16 => Element::Bf16,
-    };
-    CudaDevice::open(gpu.index, element, &Images::from_env())
+    }
 }
 
 /// The processor, to be opened.

@@ -36,9 +36,11 @@ pub use prepare::Prepared;
 
 use crate::accumulate::summary::SiteSummary;
 use crate::artifact::machine::utc_now;
-use crate::corpus::block::Counts;
+use crate::corpus::block::{Counts, Sequence};
 use crate::corpus::labels::LabelIndex;
 use crate::corpus::stream::{BlockStream, documents, tokenize_documents};
+use crate::device::forward::Forward;
+use crate::device::statistics::StatisticsPlan;
 use crate::engine::calibrate::calibrate;
 use crate::engine::fleet::{Device, Fleet, Setup, Slot};
 use crate::engine::pass::{PassPlan, PassProgress, run_pass};
@@ -175,22 +177,32 @@ fn rate(facts: &PassFacts) -> f64 {
 
 /// Shifts and bin edges from the calibration sample, and with them the plan of the pass.
 fn pass_plan<O: Device>(prepared: &Prepared, fleet: &mut Fleet<'_, O>) -> Result<PassPlan> {
-    let statistics = &prepared.config.statistics;
+    let sequences = calibration(prepared)?;
+    let sites = fleet.on_one(|forward| calibrated(prepared, forward, &sequences))?;
+    Ok(PassPlan {
+        sites,
+        pool: prepared.config.capture.pool,
+        batch_tokens: prepared.batch_tokens(),
+        blocks: prepared.blocks(),
+        max_nan: prepared.config.statistics.max_nan,
+    })
+}
+
+/// The sequences that a run is calibrated on.
+fn calibration(prepared: &Prepared) -> Result<Vec<Sequence>> {
     let wanted: BTreeSet<u64> = prepared.plan.calibration.iter().copied().collect();
     let sample = documents(&prepared.plan, &prepared.config.corpus, &wanted)?;
     let labels = LabelIndex::new(&prepared.plan.labels, &prepared.config.concepts);
-    let (sequences, _) =
-        tokenize_documents(&sample, &prepared.tokenizer, &labels, &prepared.rules)?;
-    let pool = prepared.config.capture.pool;
+    Ok(tokenize_documents(&sample, &prepared.tokenizer, &labels, &prepared.rules)?.0)
+}
+
+/// What is collected at each site: its shifts and bins are taken from these sequences.
+fn calibrated<O: Device>(
+    prepared: &Prepared,
+    forward: &mut Forward<O>,
+    sequences: &[Sequence],
+) -> Result<Vec<(Site, Arc<StatisticsPlan>)>> {
+    let (statistics, pool) = (&prepared.config.statistics, prepared.config.capture.pool);
     let groups = prepared.plan.labels.groups();
-    let sites = fleet.on_one(|forward| {
-        calibrate(forward, &prepared.sites, &sequences, (statistics, pool, groups))
-    })?;
-    Ok(PassPlan {
-        sites: sites.into_iter().map(|(site, plan)| (site, Arc::clone(&plan))).collect(),
-        pool,
-        batch_tokens: prepared.batch_tokens(),
-        blocks: prepared.blocks(),
-        max_nan: statistics.max_nan,
-    })
+    calibrate(forward, &prepared.sites, sequences, (statistics, pool, groups))
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::folder::RunFolder;
 use crate::accumulate::State;
@@ -104,6 +105,12 @@ pub(super) struct Stage<'a, S: State> {
 }
 
 impl<S: State> Stage<'_, S> {
+    /// Another time between two states on disk: zero where pieces are few and long.
+    #[must_use]
+    pub(super) fn commit_every(self, interval: Duration) -> Self {
+        Self { states: self.states.commit_every(interval), ..self }
+    }
+
     /// Pieces that are not done yet, ascending.
     pub(super) fn missing(&self) -> Vec<u32> {
         self.states.missing(self.pieces)
@@ -133,6 +140,19 @@ impl<S: State> Stage<'_, S> {
             Err(Error::Io { .. } | Error::Contradiction { .. }) => ended,
             _ => states.commit().and(ended),
         }
+    }
+
+    /// Ends the work between two pieces if that was asked for.
+    pub(super) fn check_stop(&self) -> Result<()> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(Error::Unfinished { what: "stopped by a signal".into() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes a finished piece in.
+    pub(super) fn add(&mut self, piece: u32, state: S) -> Result<()> {
+        self.states.add(piece, state)
     }
 
     /// All pieces, merged in their order.

@@ -2,4 +2,5 @@
 
 mod atomic;
 mod manifest;
+mod packed;
 mod tables;

@@ -106,6 +106,40 @@ fn neither_calls_nor_threads_change_a_bit() {
     }
 }
 
+/// A bank saved after each pass, and each time taken up by a new one.
+pub(crate) fn assert_goes_on<D: ProbeOps>(device: &D, problem: &Problem, what: Feed) {
+    let x = problem.tensor(device);
+    let steps = vec![0.01; problem.plan.heads.len()];
+    let pass = |bank: &mut D::Bank| {
+        problem.feed(device, bank, (&x, 33), what);
+        if what == Feed::Gradient {
+            device.proximal(bank, &steps).expect("a download");
+        }
+    };
+    let (mut whole, mut cut) = (problem.bank(device), problem.bank(device));
+    for _ in 0..3 {
+        pass(&mut whole);
+        pass(&mut cut);
+        let state = device.save_bank(&cut).expect("a download");
+        cut = problem.bank(device);
+        let mut wrong = state.clone();
+        wrong.arrays.pop();
+        assert!(!device.restore_bank(&mut cut, &wrong).expect("no failure"), "a state cut short");
+        assert!(device.restore_bank(&mut cut, &state).expect("an upload"));
+        assert_eq!(device.save_bank(&cut).expect("a download"), state);
+        let [a, b] = [&whole, &cut].map(|bank| device.read_bank(bank).expect("a download"));
+        assert!(a == b, "{what:?}");
+    }
+}
+
+#[test]
+fn a_bank_goes_on_where_another_was_left() {
+    let mut problem = problem(9, (203, 37), heads());
+    assert_goes_on(&CpuDevice, &problem, Feed::Train { batch: 32 });
+    problem.plan.heads.iter_mut().for_each(|head| head.norm = false);
+    assert_goes_on(&CpuDevice, &problem, Feed::Gradient);
+}
+
 #[test]
 fn one_unit_is_divided_among_threads() {
     for heads in [vec![heads()[0]], vec![heads()[5]]] {

@@ -13,10 +13,12 @@ mod pieces;
 mod pieces_on_gpus;
 mod planted;
 mod probes;
+mod probes_stopped;
 mod probing;
 mod refused;
 mod same_bits;
 mod similarity;
+mod similarity_whole;
 mod stopped;
 pub(crate) mod tiny;
 

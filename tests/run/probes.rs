@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use electrode::artifact::probing::{
     CodeRow, LAYERS, LayerRow, PROBES, ProbeRow, SELECTION, SUBSETS, SelectionRow, SmallestRow,
@@ -14,7 +15,7 @@ use electrode::artifact::table::read_table;
 use super::{Bench, Finished, electrode, finish, manifest};
 
 /// Files that must not differ in a byte.
-const RESULTS: [&str; 12] = [
+pub(super) const RESULTS: [&str; 12] = [
     "probes.parquet",
     "classes.parquet",
     "layers.parquet",
@@ -29,7 +30,13 @@ const RESULTS: [&str; 12] = [
     "probes.safetensors",
 ];
 
-fn probe(bench: &Bench, out: &str, more: &[&str]) -> Finished {
+/// Runs to the end.
+pub(super) fn probe(bench: &Bench, out: &str, more: &[&str]) -> Finished {
+    finish(&mut command(bench, out, more))
+}
+
+/// The command; `out` is a folder of this bench.
+pub(super) fn command(bench: &Bench, out: &str, more: &[&str]) -> Command {
     let text = fs::read_to_string(bench.path("run.toml")).expect("written");
     let shared = text.split("[statistics]").next().expect("a first part");
     let shared = shared.replace(r#"methods = ["probeless", "auroc", "mi", "topctx"]"#, "");
@@ -56,10 +63,10 @@ code_length = true
     let mut command = electrode();
     command.arg("probe").arg(bench.path("probes.toml"));
     command.arg(format!("out={}", bench.path(out).display())).args(more);
-    finish(&mut command)
+    command
 }
 
-fn results(folder: &Path) -> Vec<Vec<u8>> {
+pub(super) fn results(folder: &Path) -> Vec<Vec<u8>> {
     let read = |name: &&str| fs::read(folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     RESULTS.iter().map(read).collect()
 }
@@ -79,7 +86,8 @@ fn rows_in_memory_in_files_and_nowhere_give_the_same_bytes() {
             assert!(*a == b, "{out}: {name} differs");
         }
     }
-    assert!(!bench.path("disk/activations/rows-0.f32").exists(), "files go with the run");
+    assert!(!bench.path("disk/activations").exists(), "files go with the run");
+    assert!(!bench.path("disk/states").exists(), "and so do states");
     let notes = manifest(&bench.path("nowhere"))["notes"].to_string();
     assert!(notes.contains("the model runs at each pass"), "{notes}");
 }

@@ -15,11 +15,10 @@ use electrode::artifact::tables::{RANKINGS, read_rankings};
 use electrode::methods::algebra::{Dense, eigen, singular};
 use tempfile::TempDir;
 
-use super::stopped::wait;
-use super::{assert_refused, electrode, finish, snapshot, tiny};
+use super::{assert_refused, electrode, finish, tiny};
 
 /// Files that must be the same after a stop.
-const TABLES: [&str; 6] = [
+pub(super) const TABLES: [&str; 6] = [
     "similarity.parquet",
     "partners.parquet",
     "clusters.parquet",
@@ -29,12 +28,12 @@ const TABLES: [&str; 6] = [
 ];
 
 /// A tiny model and its corpus, named twice.
-struct Twice {
+pub(super) struct Twice {
     folder: TempDir,
 }
 
 impl Twice {
-    fn new(sentences: usize) -> Self {
+    pub(super) fn new(sentences: usize) -> Self {
         let twice = Self { folder: TempDir::new().expect("a temporary folder") };
         tiny::write_model(&twice.path("model"));
         let (words, labels) = tiny::corpus(sentences);
@@ -69,11 +68,11 @@ commit_seconds = 0
         twice
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn command(&self, out: &str, more: &[&str]) -> std::process::Command {
+    pub(super) fn command(&self, out: &str, more: &[&str]) -> std::process::Command {
         let mut command = electrode();
         command.arg("similarity").arg(self.path("s.toml"));
         command.arg(format!("out={}", self.path(out).display())).args(more);
@@ -81,7 +80,7 @@ commit_seconds = 0
     }
 }
 
-fn bytes(folder: &Path) -> BTreeMap<&'static str, Vec<u8>> {
+pub(super) fn bytes(folder: &Path) -> BTreeMap<&'static str, Vec<u8>> {
     TABLES.map(|name| (name, fs::read(folder.join(name)).expect(name))).into_iter().collect()
 }
 
@@ -148,34 +147,6 @@ fn clusters_are_cut(out: &Path) {
 }
 
 #[test]
-fn a_killed_comparison_goes_on_and_gives_the_same_bytes() {
-    let twice = Twice::new(1500);
-    let done = finish(&mut twice.command("whole", &[]));
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    let whole = bytes(&twice.path("whole"));
-    for attempt in 0..5 {
-        let out = format!("out{attempt}");
-        let stored = || snapshot(&twice.path(&out).join("states")).values().any(|b| b.len() > 4096);
-        let mut child = twice.command(&out, &[]).spawn().expect("the program starts");
-        wait(&mut child, stored);
-        child.kill().expect("it can be killed");
-        if child.wait().expect("it ends").success() {
-            continue; // It was done already.
-        }
-        assert!(!twice.path(&out).join(SIMILARITY).exists());
-        let done = finish(&mut twice.command(&out, &["--threads", "1"]));
-        assert_eq!(done.code, Some(0), "{}", done.stderr);
-        assert!(done.stdout.contains("blocks from earlier attempts"), "{}", done.stdout);
-        let again = bytes(&twice.path(&out));
-        for name in TABLES {
-            assert!(again[name] == whole[name], "{name} differs");
-        }
-        return;
-    }
-    panic!("five comparisons ended before they were killed");
-}
-
-#[test]
 fn what_cannot_be_compared_is_refused() {
     let twice = Twice::new(40);
     let out = twice.path("out");
@@ -238,24 +209,15 @@ fn seeds_compare_as_their_extracted_matrices_do() {
     );
     let file = folder.path().join("s.toml");
     fs::write(&file, &text).expect("written");
-    let done = finish(electrode().arg("similarity").arg(&file));
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    let rows: Vec<SimilarityRow> = read_table(&out.join(SIMILARITY)).expect("a table");
-    let row = &rows[0];
-    let [x, z] = &models;
-    assert_eq!(usize::try_from(row.n).expect("rows"), x.rows());
-    let near = |found: f64, want: f64, name: &str| {
-        assert!((found - want).abs() <= 1e-5, "{name}: {found}, not {want}");
-    };
-    let (kx, kz) = (kernel(x), kernel(z));
-    near(row.cka, along(&kx, &kz) / (along(&kx, &kx) * along(&kz, &kz)).sqrt(), "cka");
-    let own = unbiased_hsic(x, x) * unbiased_hsic(z, z);
-    let debiased = unbiased_hsic(x, z) / own.sqrt();
-    near(row.cka_debiased.expect("enough rows"), debiased, "debiased");
-    near(row.max_corr, best_partner(x, z), "max corr");
-    near(row.linreg.expect("enough rows"), regressed(x, z), "linreg");
-    near(row.svcca.expect("enough rows"), svcca(x, z), "svcca");
-    assert!(row.cka > 0.3 && row.cka < 0.999, "seeds are neither strangers nor twins: {}", row.cka);
+    for rows in ["100000", "0"] {
+        let out = folder.path().join(rows);
+        let mut command = electrode();
+        command.arg("similarity").arg(&file).arg(format!("similarity.rows={rows}"));
+        let done = finish(command.arg(format!("out={}", out.display())));
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let rows: Vec<SimilarityRow> = read_table(&out.join(SIMILARITY)).expect("a table");
+        as_matrices(&rows[0], &models);
+    }
 
     // Another tokenizer, and sites of its own: rows are words, so they still match.
     let third = text.replace("name = \"seeds\"", "name = \"three\"").replace("/out\"", "/three\"")
@@ -271,6 +233,23 @@ fn seeds_compare_as_their_extracted_matrices_do() {
     assert_eq!(rows.len(), 6);
     let by_token = finish(electrode().arg("similarity").arg(&file).arg("capture.pool='none'"));
     assert_refused(&by_token, 2, &["rows are tokens", "pool = \"last\""], Path::new("nowhere"));
+}
+
+/// A row of the table against the matrices of its two sites.
+fn as_matrices(row: &SimilarityRow, [x, z]: &[Dense; 2]) {
+    assert_eq!(usize::try_from(row.n).expect("rows"), x.rows());
+    let near = |found: f64, want: f64, name: &str| {
+        assert!((found - want).abs() <= 1e-5, "{name}: {found}, not {want}");
+    };
+    let (kx, kz) = (kernel(x), kernel(z));
+    near(row.cka, along(&kx, &kz) / (along(&kx, &kx) * along(&kz, &kz)).sqrt(), "cka");
+    let own = unbiased_hsic(x, x) * unbiased_hsic(z, z);
+    let debiased = unbiased_hsic(x, z) / own.sqrt();
+    near(row.cka_debiased.expect("enough rows"), debiased, "debiased");
+    near(row.max_corr, best_partner(x, z), "max corr");
+    near(row.linreg.expect("enough rows"), regressed(x, z), "linreg");
+    near(row.svcca.expect("enough rows"), svcca(x, z), "svcca");
+    assert!(row.cka > 0.3 && row.cka < 0.999, "seeds are neither strangers nor twins: {}", row.cka);
 }
 
 /// The words of a corpus at a site, centred in f64.

@@ -31,6 +31,7 @@ mod pick_logits;
 mod pool;
 mod probe;
 mod probe_bank;
+mod probe_bank_state;
 mod probe_bank_tables;
 mod rescale;
 mod residual;
@@ -72,6 +73,12 @@ impl CudaDevice {
     /// Opens a device that [`probe()`] has found.
     pub fn open(index: u32, element: Element, images: &Images) -> Result<Self> {
         Ok(Self { context: Arc::new(Context::open(index, images)?), element })
+    }
+
+    /// The same GPU with tensors of another type.
+    #[must_use]
+    pub fn with_element(&self, element: Element) -> Self {
+        Self { context: Arc::clone(&self.context), element }
     }
 
     /// "cuda:0".

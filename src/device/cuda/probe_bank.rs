@@ -11,7 +11,9 @@ use super::context::{Context, args};
 use super::driver::Ptr;
 use super::grid::count;
 use super::probe_bank_tables::{CHUNK, Tables, corrections};
-use crate::device::probe_ops::{BankPlan, Feed, Measures, ProbeOps, Progress, RUN, TaskRows};
+use crate::device::probe_ops::{
+    BankPlan, BankState, Feed, Measures, ProbeOps, Progress, RUN, TaskRows,
+};
 use crate::device::probe_units::{check_plan, check_rows, classes};
 use crate::error::Result;
 
@@ -76,11 +78,11 @@ struct TaskCall {
 
 /// Where a task stands.
 #[derive(Clone, Copy, Debug, Default)]
-struct Task {
+pub(super) struct Task {
     /// Rows since the last step or run.
-    waiting: usize,
+    pub(super) waiting: usize,
     /// Steps of Adam so far.
-    steps: i32,
+    pub(super) steps: i32,
     /// Rows of the pass for gradients.
     rows: u64,
     /// Rows measured.
@@ -89,7 +91,7 @@ struct Task {
 
 /// What the moments of a bank are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Solver {
+pub(super) enum Solver {
     None,
     Adam,
     Fista,
@@ -98,20 +100,20 @@ enum Solver {
 /// Probes of one site, on a GPU.
 #[derive(Debug)]
 pub struct Bank {
-    plan: BankPlan,
-    tables: Tables,
-    tasks: Vec<Task>,
-    solver: Solver,
+    pub(super) plan: BankPlan,
+    pub(super) tables: Tables,
+    pub(super) tasks: Vec<Task>,
+    pub(super) solver: Solver,
     /// What rows wait for.
     pending: Feed,
     units: Buffer,
     heads: Buffer,
-    weights: Buffer,
-    sums: Buffer,
+    pub(super) weights: Buffer,
+    pub(super) sums: Buffer,
     /// Adam's means, or FISTA's point.
-    first: Buffer,
+    pub(super) first: Buffer,
     /// Adam's means of squares, or FISTA's totals in f64.
-    second: Buffer,
+    pub(super) second: Buffer,
     masks: Option<Buffer>,
     logits: Buffer,
     losses: Buffer,
@@ -119,7 +121,7 @@ pub struct Bank {
     gradient_losses: Buffer,
     measured_losses: Buffer,
     counts: Buffer,
-    momenta: Buffer,
+    pub(super) momenta: Buffer,
     told: Buffer,
 }
 
@@ -381,5 +383,13 @@ impl ProbeOps for CudaDevice {
         let mut cells = vec![0.0; bank.tables.cells];
         self.context.download(&bank.weights, &mut cells)?;
         Ok(bank.tables.gather(&bank.plan, &cells))
+    }
+
+    fn save_bank(&self, bank: &Bank) -> Result<BankState> {
+        bank.save(&self.context)
+    }
+
+    fn restore_bank(&self, bank: &mut Bank, state: &BankState) -> Result<bool> {
+        bank.restore(&self.context, state)
     }
 }

@@ -1,16 +1,13 @@
-//! What rankings and methods turned out to be worth: rows of their tables.
+//! What the probes of a site did, and what its rankings and methods turned out to be worth: rows of its
+//! tables.
 
 use std::collections::BTreeSet;
 
 use crate::artifact::probing::{
-    AGREEMENT, AgreementRow, CODES, CodeRow, METHODS, MethodRow, SELECTION, SMALLEST, SPREAD,
-    SUBSETS, SelectionRow, SmallestRow, SpreadRow, SubsetRow,
+    AgreementRow, ClassRow, CodeRow, LayerRow, MethodRow, ProbeRow, SelectionRow, SmallestRow,
+    SpreadRow, SubsetRow,
 };
 use crate::artifact::rows::RankingRow;
-use crate::artifact::table::write_table;
-use crate::artifact::tables::{RANKINGS, write_rankings};
-use crate::error::Result;
-use crate::run::folder::RunFolder;
 
 /// What a reader of the tables must know of methods: each once, though it holds at many sites.
 pub(super) type Notes = BTreeSet<String>;
@@ -18,6 +15,10 @@ pub(super) type Notes = BTreeSet<String>;
 /// See the module.
 #[derive(Default)]
 pub(super) struct Found {
+    pub(super) probes: Vec<ProbeRow>,
+    pub(super) classes: Vec<ClassRow>,
+    /// None of them is marked as the first yet: that is for all sites to say.
+    pub(super) layers: Vec<LayerRow>,
     pub(super) rankings: Vec<RankingRow>,
     pub(super) methods: Vec<MethodRow>,
     pub(super) notes: Notes,
@@ -27,19 +28,4 @@ pub(super) struct Found {
     pub(super) codes: Vec<CodeRow>,
     pub(super) agreement: Vec<AgreementRow>,
     pub(super) spread: Vec<SpreadRow>,
-}
-
-impl Found {
-    /// Writes every table, and keeps the notes.
-    pub(super) fn write(&mut self, folder: &RunFolder) -> Result<()> {
-        let (path, id) = (folder.path(), folder.run_id());
-        write_rankings(&path.join(RANKINGS), id, self.rankings.drain(..))?;
-        write_table(&path.join(METHODS), id, self.methods.drain(..))?;
-        write_table(&path.join(SUBSETS), id, self.subsets.drain(..))?;
-        write_table(&path.join(SMALLEST), id, self.smallest.drain(..))?;
-        write_table(&path.join(SELECTION), id, self.selection.drain(..))?;
-        write_table(&path.join(CODES), id, self.codes.drain(..))?;
-        write_table(&path.join(AGREEMENT), id, self.agreement.drain(..))?;
-        write_table(&path.join(SPREAD), id, self.spread.drain(..)).map(drop)
-    }
 }

@@ -4,12 +4,8 @@ use std::fmt;
 
 use super::{Cache, Probing};
 use crate::artifact::machine::available_memory;
-use crate::device::suffix_ops::SuffixOps;
 use crate::error::{Error, Result};
-use crate::probe::source::Streamed;
-use crate::probe::store::Store;
 use crate::run::devices::Devices;
-use crate::run::folder::RunFolder;
 use crate::run::probing::config::SolverName;
 
 /// Share of the free memory that activations may take.
@@ -24,7 +20,7 @@ const FISTA_PASSES: f64 = 200.0;
 /// Where activations wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// In the device's memory, so many bytes.
+    /// In the memory of each device, so many bytes.
     Memory(u64),
     /// In files of the run folder, so many bytes.
     Disk(u64),
@@ -43,34 +39,21 @@ impl fmt::Display for Kept {
     }
 }
 
-impl Kept {
-    /// One pass of the model into the store, if there is one.
-    pub(super) fn fill<O: SuffixOps>(
-        self,
-        streamed: &mut Streamed<'_, O>,
-        folder: &RunFolder,
-        (rows, joined): (usize, bool),
-    ) -> Result<Option<Store<O>>> {
-        match self {
-            Self::Memory(_) => Store::in_memory(streamed, rows, joined).map(Some),
-            Self::Disk(_) => {
-                let folder = folder.path().join("activations");
-                Store::on_disk(streamed, &folder, (rows, joined)).map(Some)
-            }
-            Self::Nowhere => Ok(None),
-        }
-    }
-}
-
-/// The place for so many rows: as the file says, or the cheapest.
-pub(super) fn choose(probing: &Probing, rows: usize) -> Result<Kept> {
+/// The place for so many rows: as the file says, or the cheapest. `pieces` are the sites of each device, by
+/// number.
+pub(super) fn choose(probing: &Probing, rows: usize, pieces: &[Vec<usize>]) -> Result<Kept> {
     let prepared = &probing.prepared;
-    let columns: usize = probing.places().iter().map(|place| place.width).sum();
+    let places = probing.places();
+    let columns: usize = places.iter().map(|place| place.width).sum();
     let joined = probing.config.probes.all_sites;
-    let floats = (rows * columns) as u64;
-    // All sites side by side are a copy, made by way of the host.
-    let memory = 4 * floats * if joined { 3 } else { 1 };
-    let disk = 4 * floats;
+    let held = |sites: &Vec<usize>| match sites.contains(&places.len()) {
+        // All sites side by side are a copy, made by way of the host.
+        true => 3 * columns,
+        false => sites.iter().map(|site| places[*site].width).sum(),
+    };
+    let bytes = |columns: usize| 4 * (rows * columns) as u64;
+    let memory = bytes(pieces.iter().map(held).max().unwrap_or(0));
+    let disk = bytes(columns);
     Ok(match probing.config.probes.cache {
         Cache::Memory => Kept::Memory(memory),
         Cache::Disk => Kept::Disk(disk),
@@ -91,7 +74,7 @@ pub(super) fn choose(probing: &Probing, rows: usize) -> Result<Kept> {
 fn fits(devices: &Devices, bytes: u64) -> bool {
     let free = match devices {
         Devices::Cpu => available_memory(),
-        Devices::Cuda(found) => found.first().map(|gpu| gpu.free),
+        Devices::Cuda(found) => found.iter().map(|gpu| gpu.free).min(),
     };
     free.is_none_or(|free| bytes as f64 <= SHARE * free as f64)
 }

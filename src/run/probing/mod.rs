@@ -1,12 +1,14 @@
 //! `electrode probe`: linear probes on the neurons of a model, from the file to tables and page.
 //!
 //! Labels are read first, then activations come by as often as training needs them (`probe/`): from the
-//! model at each pass, or from a store that one pass has filled. Whatever is chosen, weights, layers and
+//! model at each pass, or from a store that one pass has filled. Devices share the sites, and a site that is
+//! done is put away at once: a stopped run goes on with those that are missing. Whatever is chosen, weights, layers and
 //! sizes are chosen on dev rows, and test rows are only reported.
 
 mod baselines;
 mod compare;
 mod config;
+mod finished;
 mod found;
 mod judge;
 mod kept;
@@ -17,27 +19,25 @@ mod on_rows;
 mod probes;
 mod rankings;
 mod selection;
+mod sites;
 mod tasks;
+mod training;
 pub(in crate::run) mod weights;
+mod work;
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use self::baselines::Baselines;
 pub use self::config::{Cache, ProbingConfig};
-use self::found::{Found, Notes};
-use self::judge::Judge;
 use self::kept::Kept;
 pub use self::keys::keys;
-use self::measured::{Place, SiteResults, mark_first};
-use self::rankings::Columns;
-use self::tasks::Tasks;
+use self::measured::Place;
+use self::work::{Work, Worked};
 use super::Report;
 use super::devices::{self, Devices};
-use super::folder::RunFolder;
+use super::pieces::Pieces;
 use super::prepare::Prepared;
 use crate::artifact::machine::{peak_memory, utc_now};
 use crate::artifact::manifest::Timings;
@@ -45,24 +45,19 @@ use crate::artifact::probing::{
     AGREEMENT, CLASSES, CODES, LAYERS, METHODS, PROBES, SELECTION, SMALLEST, SPREAD, SUBSETS,
     WEIGHTS,
 };
-use crate::artifact::table::write_table;
 use crate::artifact::tables::RANKINGS;
 use crate::corpus::config::{ConceptConfig, Missing};
-use crate::device::forward::Forward;
 use crate::device::moment_ops::MomentOps;
 use crate::device::probe_ops::ProbeOps;
 use crate::device::suffix_ops::SuffixOps;
 use crate::engine::fleet::{Device, Fleet, Setup, Slot};
 use crate::engine::segment::RunId;
 use crate::error::{Error, Result};
-use crate::hash::hex;
 use crate::id::Site;
 use crate::methods::MethodCall;
 use crate::probe::rows::RowTable;
-use crate::probe::scale::{Scale, Scaled, scales};
-use crate::probe::source::{Source, Streamed};
 use crate::probe::split::{Part, Split};
-use crate::probe::train::{Labels, SiteProbes, train};
+use crate::probe::store;
 
 /// A device that can do all of this.
 pub trait ProbingDevice: Device + SuffixOps + ProbeOps + MomentOps {}
@@ -101,6 +96,8 @@ pub struct Probed {
     pub rows: usize,
     /// Where activations waited.
     pub kept: Kept,
+    /// Sites that earlier attempts had finished.
+    pub resumed: usize,
     /// Seconds it took.
     pub seconds: f64,
 }
@@ -137,7 +134,7 @@ fn every_class(column: String) -> ConceptConfig {
     ConceptConfig { column, classes: None, min_count: 1, most_frequent: None, missing }
 }
 
-/// Runs everything where the file says; of several GPUs on the first.
+/// Runs everything where the file says; goes on where an earlier attempt in the same folder stopped.
 pub fn probe(probing: &Probing, stop: &AtomicBool, report: Report<'_>) -> Result<Probed> {
     match &probing.prepared.devices {
         Devices::Cpu => probe_on(probing, vec![devices::cpu()], stop, report),
@@ -148,14 +145,14 @@ pub fn probe(probing: &Probing, stop: &AtomicBool, report: Report<'_>) -> Result
     }
 }
 
-/// As [`probe`], on these devices: the first that works does everything.
+/// As [`probe`], on these devices, which share the sites.
 pub fn probe_on<O: ProbingDevice>(
     probing: &Probing,
     slots: Vec<Slot<'_, O>>,
     stop: &AtomicBool,
     report: Report<'_>,
 ) -> Result<Probed> {
-    let folder = RunFolder::open_at(probing.config.out.clone(), hex(&probing.run_id))?;
+    let pieces = Pieces::of_folder(probing.config.out.clone(), probing.run_id, stop)?;
     let (start, clock) = (utc_now(), Instant::now());
     let prepared = &probing.prepared;
     report("reading labels", 0, 0.0);
@@ -164,23 +161,19 @@ pub fn probe_on<O: ProbingDevice>(
     let labels = (&prepared.plan.labels, &on_rows::pair_columns(&probing.methods));
     let tasks = tasks::tasks(&probing.config.probes, labels, &table)?;
     on_rows::check(&probing.methods, &tasks)?;
-    folder.own()?;
     let wanted: BTreeSet<Site> = prepared.sites.iter().copied().collect();
     let setup = Setup::forward(&prepared.model, prepared.limits, &wanted);
     let mut fleet = Fleet::new(slots, setup);
-    let work = Work {
-        probing,
-        folder: &folder,
-        table: &table,
-        tasks: &tasks,
-        stop,
-        report: RefCell::new(&mut *report),
-        tokens: Cell::new(0),
-    };
-    let (kept, probes, notes) = fleet.on_one(|forward| work.run(forward))?;
-    let tokens = work.tokens.get();
+    let activations = pieces.folder().path().join("activations");
+    let work = Work::new(probing, (&table, &tasks), (&activations, pieces.folder().states(), stop));
+    let Worked { finished, kept, resumed } = work.run(&mut fleet, &pieces, &mut *report)?;
+    let tokens = work.count(0);
+    report("writing tables", tokens, 1.0);
     prepared.model.check_unchanged()?;
     prepared.plan.check_unchanged(&prepared.config.corpus)?;
+    let folder = pieces.folder();
+    finished.write(folder)?;
+    weights::write(&folder.path().join(WEIGHTS), finished.arrays(), &tasks)?;
     let seconds = clock.elapsed().as_secs_f64();
     let timings = Timings {
         start,
@@ -189,13 +182,17 @@ pub fn probe_on<O: ProbingDevice>(
         tokens_per_second: tokens as f64 / seconds,
         peak_memory_bytes: peak_memory(),
     };
-    let notes: Vec<String> = notes.into_iter().chain(manifest::lost(fleet.lost())).collect();
+    let notes: Vec<String> =
+        finished.notes().into_iter().chain(manifest::lost(fleet.lost())).collect();
     let facts = (timings, kept, &notes[..]);
-    manifest::write(probing, &folder, (&table, &tasks), facts, &OUTPUTS)?;
+    manifest::write(probing, folder, (&table, &tasks), facts, &OUTPUTS)?;
     report("drawing the report", tokens, 1.0);
     let page = crate::report::build(folder.path())?;
     let folder = folder.path().to_path_buf();
-    Ok(Probed { folder, report: page, probes, rows: table.len(), kept, seconds })
+    store::remove(&activations)?;
+    pieces.remove()?;
+    let probes = work.asked.len() * work.list.len();
+    Ok(Probed { folder, report: page, probes, rows: table.len(), kept, resumed, seconds })
 }
 
 /// Each part needs rows: weights, choices and reports are made of them.
@@ -208,182 +205,4 @@ fn check_parts(table: &RowTable) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Everything between labels and manifest.
-struct Work<'a> {
-    probing: &'a Probing,
-    folder: &'a RunFolder,
-    table: &'a RowTable,
-    tasks: &'a Tasks,
-    stop: &'a AtomicBool,
-    report: RefCell<Report<'a>>,
-    /// Tokens run.
-    tokens: Cell<u64>,
-}
-
-impl Work<'_> {
-    fn tell(&self, stage: &'static str, share: f64) {
-        (self.report.borrow_mut())(stage, self.tokens.get(), share);
-    }
-
-    fn run<O: ProbingDevice>(&self, forward: &mut Forward<O>) -> Result<(Kept, usize, Notes)> {
-        let prepared = &self.probing.prepared;
-        let (rules, rows) = (prepared.block_rules(), self.table.len());
-        let kept = self::kept::choose(self.probing, rows)?;
-        tracing::info!(%kept, rows, "activations between passes");
-        let mut streamed = Streamed::new(
-            &mut *forward,
-            (&rules, &prepared.sites, prepared.batch_tokens()),
-            self.stop,
-            Box::new(|tokens, share| {
-                self.tokens.set(self.tokens.get() + tokens);
-                self.tell("reading neurons", share);
-            }),
-        )?;
-        let store = kept.fill(&mut streamed, self.folder, (rows, self.joined()))?;
-        let (probes, notes) = match store {
-            None => self.with(&mut streamed)?,
-            Some(mut store) => {
-                drop(streamed);
-                self.with(&mut store.on(forward.ops(), self.stop))?
-            }
-        };
-        Ok((kept, probes, notes))
-    }
-
-    fn joined(&self) -> bool {
-        self.probing.config.probes.all_sites
-    }
-
-    /// With the rows at hand: everything that is trained, and every table.
-    fn with<O: ProbingDevice>(&self, source: &mut dyn Source<O>) -> Result<(usize, Notes)> {
-        let config = &self.probing.config;
-        let mut places = self.probing.places();
-        let mut scaling = Vec::new();
-        if config.probes.standardise {
-            let training: Vec<bool> = self.table.parts.iter().map(|p| *p == Part::Train).collect();
-            scaling = scales(source, places.len(), &training)?;
-            if self.joined() {
-                scaling.push(Scale::joined(&scaling));
-            }
-        }
-        if self.joined() {
-            places.push(Place::all(&places));
-        }
-        let mut source = Scaled::new(source, &scaling)?;
-        let list = probes::probes(config, self.tasks);
-        let asked = (0..places.len()).filter(|at| match places[*at].is_all() {
-            true => true,
-            false => config.probes.each_site,
-        });
-        let site = |at: usize| SiteProbes {
-            site: at,
-            width: places[at].width,
-            probes: list.iter().map(|(_, probe)| probe.clone()).collect(),
-            begin: None,
-        };
-        let asked: Vec<SiteProbes> = asked.map(site).collect();
-        let labels = Labels { tasks: &self.tasks.list, try_on: &Part::ALL };
-        let solver = probes::solver(config);
-        let mut told = |share| self.tell("training probes", share);
-        let trained = train(&mut source, &asked, labels, (solver, &mut told))?;
-        let sites: Vec<SiteResults<'_>> = asked
-            .iter()
-            .zip(trained)
-            .map(|(asked, trained)| {
-                let which = list.iter().map(|(which, _)| *which);
-                let list = which.zip(trained).collect();
-                SiteResults::new((config, self.tasks), (asked.site, &places[asked.site]), list)
-            })
-            .collect();
-        self.write(&sites)?;
-        let mut found = self.put_to(&mut source, &sites)?;
-        found.write(self.folder)?;
-        weights::write(&self.folder.path().join(WEIGHTS), &sites, &scaling)?;
-        Ok((sites.len() * list.len(), found.notes))
-    }
-
-    /// Rankings of every site, and what they are put to.
-    fn put_to<O: ProbingDevice>(
-        &self,
-        source: &mut Scaled<'_, O>,
-        sites: &[SiteResults<'_>],
-    ) -> Result<Found> {
-        let config = &self.probing.config;
-        let mut found = Found::default();
-        for (done, site) in sites.iter().enumerate() {
-            let mut told = |share| {
-                self.tell("judging rankings", (done as f64 + share) / sites.len() as f64);
-            };
-            let mut ranked = rankings::of_probes(site);
-            let columns = self.columns(site.at);
-            let on_rows = on_rows::find(site, &self.probing.methods, source, &columns)?;
-            ranked.extend(on_rows.ranked);
-            found.methods.extend(on_rows.tried);
-            found.notes.extend(on_rows.notes);
-            let mut judge = Judge { site, source, told: &mut told };
-            let subsets = judge.subsets(&ranked)?;
-            if config.judge.select && site.place.is_all() {
-                let widths = self.probing.places().into_iter().map(|place| place.width);
-                let mut end = 0;
-                let ends: Vec<usize> = widths
-                    .map(|width| {
-                        end += width;
-                        end
-                    })
-                    .collect();
-                found.selection.extend(judge.selection(&columns, &ends)?);
-            }
-            if config.judge.code_length {
-                found.codes.extend(judge.codes()?);
-            }
-            found.smallest.extend(judge::smallest(site, &subsets));
-            found.subsets.extend(subsets);
-            found.agreement.extend(compare::agreement(site, &ranked)?);
-            found.spread.extend(compare::spread(site, &ranked)?);
-            let rows_of = |label: usize| {
-                self.tasks.list[self.tasks.labels[label].task].part(Part::Train).len() as u64
-            };
-            let rows = rankings::rows(
-                (site.place, &columns),
-                &self.tasks.labels,
-                (&ranked, rows_of),
-                config.output.keep,
-            );
-            found.rankings.extend(rows);
-        }
-        Ok(found)
-    }
-
-    /// The model's sites behind a place.
-    fn columns(&self, place: usize) -> Columns {
-        let sites: Vec<(Site, usize)> = self
-            .probing
-            .prepared
-            .sites
-            .iter()
-            .zip(self.probing.places())
-            .map(|(site, place)| (*site, place.width))
-            .collect();
-        match sites.get(place) {
-            Some(site) => Columns::new(&[*site]),
-            None => Columns::new(&sites),
-        }
-    }
-
-    /// What the probes did.
-    fn write(&self, sites: &[SiteResults<'_>]) -> Result<()> {
-        let baselines = Baselines::new(self.tasks);
-        let (path, id) = (self.folder.path(), self.folder.run_id());
-        let rows = sites.iter().flat_map(|site| site.probe_rows(&baselines));
-        write_table(&path.join(PROBES), id, rows)?;
-        let rows = sites.iter().flat_map(SiteResults::class_rows);
-        write_table(&path.join(CLASSES), id, rows)?;
-        let mut layers: Vec<_> =
-            sites.iter().flat_map(|site| site.layer_rows(&baselines)).collect();
-        mark_first(&mut layers);
-        write_table(&path.join(LAYERS), id, layers.into_iter())?;
-        Ok(())
-    }
 }

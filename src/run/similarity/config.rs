@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 use crate::methods::clustering::DISTANCE;
 use crate::methods::similarity::canonical::SHARE;
 
+/// Rows of a sample, at least.
+const LEAST: usize = 16;
+
 /// See the module.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,7 +80,7 @@ pub struct SharedCapture {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SimilaritySettings {
-    /// Words of the uniform sample that all moments are taken over.
+    /// Words of a uniform sample that all moments are taken over; 0 for all of the corpus.
     pub rows: usize,
     /// Of the sample.
     pub seed: u64,
@@ -92,7 +95,7 @@ pub struct SimilaritySettings {
 impl Default for SimilaritySettings {
     fn default() -> Self {
         let thresholds = vec![0.3, DISTANCE, 0.7];
-        Self { rows: 16_384, seed: 0, share: SHARE, thresholds, pairs: Pairs::All }
+        Self { rows: 0, seed: 0, share: SHARE, thresholds, pairs: Pairs::All }
     }
 }
 
@@ -112,6 +115,12 @@ impl SimilarityConfig {
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
         let (mut config, source) = config::load::<Self>(path, overrides, keys())?;
         config.name_models(|key| source.place(key))?;
+        if (1..LEAST).contains(&config.similarity.rows) {
+            let what =
+                format!("{} rows say nothing of how alike neurons are", config.similarity.rows);
+            let remedy = "write at least 16, or 0 for the whole corpus";
+            return Err(Error::config(source.place("similarity.rows"), what, remedy));
+        }
         Ok(config)
     }
 

@@ -18,8 +18,8 @@ const OWN: &[Key] = &[
     optional("models[].sites", Kind::Texts(1), "its sites (those of `[capture]`)"),
     optional(
         "similarity.rows",
-        Kind::Integer(16, 1 << 20),
-        "words of the uniform sample that everything is taken over (16384)",
+        Kind::Integer(0, 1 << 20),
+        "words of a uniform sample, at least 16, instead of the whole corpus (0)",
     ),
     optional("similarity.seed", Kind::Integer(0, ANY), "of the sample (0)"),
     optional(

@@ -1,29 +1,33 @@
 //! `electrode similarity`: how alike layers and models are, and which neurons they share (methods.md 3.6:
 //! `cka`, `svcca`, `pwcca`, `xmodel-max`, `xmodel-min`, `xmodel-linreg`, `cluster`, `redund-layer`).
 //!
-//! Each model reads the corpus once and leaves a uniform sample of its rows, which merges and resumes as
-//! the statistics of a run do. Rows are matched by document and word, so tokenizers may differ. Moments
-//! within sites and between them are taken in f64 on the host over the rows that every model has.
+//! Models read the blocks of the corpus side by side (`whole.rs`): second moments within sites and between
+//! those of the asked pairs are taken on the device over every row that all models have, and merge and resume
+//! as the statistics of a run do. Or each leaves a uniform sample of its rows (`sample.rs`), whose moments are
+//! taken in f64 on the host. Rows are matched by document and word, so tokenizers may differ.
 
 mod config;
 mod keys;
+mod known;
 mod pair;
 mod sample;
 mod shared;
 mod side;
+mod whole;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
-use self::config::Pairs;
 pub use self::config::{ComparedModel, SimilarityConfig, SimilaritySettings};
 pub use self::keys::keys;
-use self::pair::{Pair, next_layer};
+use self::known::{Known, SampledRows, moments_of};
+use self::pair::{Pair, asked_pairs, next_layer};
 use self::sample::{Sampled, common_rows, sample, values_of};
 use self::shared::Shared;
 use self::side::Side;
+use self::whole::{Whole, whole};
 use super::Report;
 use super::folder::RunFolder;
 use super::prepare::Prepared;
@@ -35,9 +39,11 @@ use crate::artifact::similarity::{CLUSTERS, PARTNERS, REDUNDANCY, SHARED, SIMILA
 use crate::artifact::table::write_table;
 use crate::artifact::tables::{RANKINGS, write_rankings};
 use crate::config::Pool;
+use crate::corpus::block::Counts;
 use crate::engine::segment::RunId;
 use crate::error::{Error, Result};
 use crate::hash::hex;
+use crate::id::Site;
 
 /// Files of a finished folder, beside the page.
 const OUTPUTS: [&str; 6] = [SIMILARITY, PARTNERS, CLUSTERS, REDUNDANCY, SHARED, RANKINGS];
@@ -74,13 +80,27 @@ impl Similarity {
         let open = |model| Prepared::new(config.run_of(model));
         let models: Vec<Prepared> = config.models.iter().map(open).collect::<Result<_>>()?;
         check_rows(&config, &models)?;
-        check_memory(&config, &models)?;
+        if config.similarity.rows > 0 {
+            check_memory(&config, &models)?;
+        }
         let mut hasher = blake3::Hasher::new();
         for model in &models {
             hasher.update(&model.run_id);
         }
         let run_id = *hasher.update(config.identity().to_string().as_bytes()).finalize().as_bytes();
-        Ok(Self { config, run_id, models })
+        let own = Self { config, run_id, models };
+        if own.config.similarity.rows == 0 {
+            whole::check_memory(&own)?;
+        }
+        Ok(own)
+    }
+
+    /// Model and site of each place, models in the order of the file.
+    fn places(&self) -> Vec<(usize, Site)> {
+        let of = |(number, model): (usize, &Prepared)| {
+            model.sites.iter().map(move |site| (number, *site)).collect::<Vec<_>>()
+        };
+        self.models.iter().enumerate().flat_map(of).collect()
     }
 
     fn names(&self) -> Vec<String> {
@@ -129,14 +149,11 @@ pub fn similarity(asked: &Similarity, stop: &AtomicBool, report: Report<'_>) -> 
     let folder = RunFolder::open_at(asked.config.out.clone(), hex(&asked.run_id))?;
     let clock = Clock::start();
     folder.own()?;
-    let mut sampled = Vec::with_capacity(asked.models.len());
-    for (at, prepared) in asked.models.iter().enumerate() {
-        let states = folder.states().join(at.to_string());
-        sampled.push(sample(prepared, &states, (stop, &mut *report))?);
-    }
-    let facts: Vec<Facts> = sampled.iter().map(Facts::of).collect();
-    let sides = sides(asked, sampled)?;
-    let pairs = compare(asked, &sides, (stop, &mut *report))?;
+    let (sides, known, facts) = match asked.config.similarity.rows {
+        0 => of_corpus(asked, &folder, (stop, &mut *report))?,
+        _ => of_sample(asked, &folder, (stop, &mut *report))?,
+    };
+    let pairs = compare(asked, (&sides, &known), (stop, &mut *report))?;
     report("writing tables", 0, 1.0);
     write(asked, &folder, (&sides, &pairs))?;
     let rows = sides.first().map_or(0, Side::count);
@@ -152,9 +169,42 @@ pub fn similarity(asked: &Similarity, stop: &AtomicBool, report: Report<'_>) -> 
     })
 }
 
-/// Every site over the rows that all models have.
-fn sides(asked: &Similarity, sampled: Vec<Sampled>) -> Result<Vec<Side>> {
-    let rows = common_rows(&sampled)?;
+/// Sites, what is known of them together, and what the manifest says of each model's pass.
+type Read = (Vec<Side>, Known, Vec<Facts>);
+
+/// Every site over all rows that all models have.
+fn of_corpus(
+    asked: &Similarity,
+    folder: &RunFolder,
+    (stop, report): (&AtomicBool, Report<'_>),
+) -> Result<Read> {
+    let Whole { state, tokens, resumed, lost } =
+        whole(asked, &folder.states().join("whole"), (stop, report))?;
+    check_count(state.rows[0], "read more text")?;
+    let share = asked.config.similarity.share;
+    let places: Vec<(usize, (usize, Site))> = asked.places().into_iter().enumerate().collect();
+    let side = |(at, place)| Side::new(place, moments_of(&state, at), share);
+    let sides = places.into_par_iter().map(side).collect::<Result<_>>()?;
+    let counts = state.counts;
+    let mut facts = vec![Facts { counts: Some(counts), tokens, resumed, lost }];
+    facts.resize_with(asked.models.len(), Facts::default);
+    Ok((sides, Known::Whole(state), facts))
+}
+
+/// Every site over the rows of the sample that all models have.
+fn of_sample(
+    asked: &Similarity,
+    folder: &RunFolder,
+    (stop, report): (&AtomicBool, Report<'_>),
+) -> Result<Read> {
+    let mut sampled = Vec::with_capacity(asked.models.len());
+    for (at, prepared) in asked.models.iter().enumerate() {
+        let states = folder.states().join(at.to_string());
+        sampled.push(sample(prepared, &states, (stop, &mut *report))?);
+    }
+    let facts = sampled.iter().map(Facts::of).collect();
+    let rows = common_rows(&sampled);
+    check_count(rows.len() as u64, "read more text, or raise similarity.rows")?;
     let share = asked.config.similarity.share;
     let of_model = |(model, sampled): (usize, Sampled)| {
         let own = sampled.sites.into_iter();
@@ -162,27 +212,34 @@ fn sides(asked: &Similarity, sampled: Vec<Sampled>) -> Result<Vec<Side>> {
     };
     let all: Vec<_> = sampled.into_iter().enumerate().flat_map(of_model).collect();
     let side = |(model, site, neurons, sample): (usize, _, usize, _)| {
-        let values = values_of(&sample, neurons, &rows);
-        Side::new((model, site), neurons, values, share)
+        let (own, moments) = SampledRows::new(neurons, values_of(&sample, neurons, &rows));
+        Ok((Side::new((model, site), moments, share)?, own))
     };
-    all.into_par_iter().map(side).collect()
+    let both: Vec<(Side, SampledRows)> = all.into_par_iter().map(side).collect::<Result<_>>()?;
+    let (sides, rows) = both.into_iter().unzip();
+    Ok((sides, Known::Sample(rows), facts))
+}
+
+/// Fewer rows say nothing of how alike neurons are.
+const LEAST: u64 = 16;
+
+fn check_count(rows: u64, remedy: &str) -> Result<()> {
+    match rows {
+        LEAST.. => Ok(()),
+        _ => {
+            let what = format!("{rows} rows are rows of every model");
+            Err(Error::config("corpus", what, remedy))
+        }
+    }
 }
 
 /// The pairs that the file asks for.
 fn compare(
     asked: &Similarity,
-    sides: &[Side],
+    (sides, known): (&[Side], &Known),
     (stop, report): (&AtomicBool, Report<'_>),
 ) -> Result<Vec<Pair>> {
-    let all = (0..sides.len()).flat_map(|a| (a + 1..sides.len()).map(move |b| (a, b)));
-    let same = |&(a, b): &(usize, usize)| match asked.config.similarity.pairs {
-        Pairs::All => true,
-        Pairs::Same if sides[a].model == sides[b].model => {
-            next_layer(sides, a) == Some(b) || next_layer(sides, b) == Some(a)
-        }
-        Pairs::Same => sides[a].site == sides[b].site,
-    };
-    let places: Vec<(usize, usize)> = all.filter(same).collect();
+    let places = asked_pairs(&asked.places(), asked.config.similarity.pairs);
     let at_once = rayon::current_num_threads();
     let mut pairs = Vec::with_capacity(places.len());
     for some in places.chunks(at_once) {
@@ -190,8 +247,8 @@ fn compare(
             return Err(Error::Unfinished { what: "stopped by a signal".into() });
         }
         report("comparing sites", 0, pairs.len() as f64 / places.len() as f64);
-        let found: Vec<Pair> =
-            some.par_iter().map(|places| Pair::new(sides, *places)).collect::<Result<_>>()?;
+        let one = |places: &(usize, usize)| Pair::new((sides, known), *places);
+        let found: Vec<Pair> = some.par_iter().map(one).collect::<Result<_>>()?;
         pairs.extend(found);
     }
     Ok(pairs)
@@ -208,8 +265,9 @@ fn write(asked: &Similarity, folder: &RunFolder, (sides, pairs): (&[Side], &[Pai
     write_table(&path.join(SHARED), id, models.iter().flat_map(Shared::means))?;
     write_rankings(&path.join(RANKINGS), id, models.iter().flat_map(Shared::rankings))?;
     let thresholds = &asked.config.similarity.thresholds;
+    let places = asked.places();
     let clusters = |at: usize| {
-        let next = next_layer(sides, at);
+        let next = next_layer(&places, at);
         let pair = pairs.iter().find(|pair| pair.seen_from(at).map(|(to, _)| to) == next);
         let cka_next = next.and(pair).map(|pair| pair.cka);
         sides[at].clusters(&names[sides[at].model], thresholds, cka_next)
@@ -220,9 +278,10 @@ fn write(asked: &Similarity, folder: &RunFolder, (sides, pairs): (&[Side], &[Pai
     write_table(&path.join(REDUNDANCY), id, redundancy.into_iter().flatten()).map(drop)
 }
 
-/// What the manifest says of a model's pass.
+/// What the manifest says of a model's pass; of models that are read side by side, the first has it all.
+#[derive(Default)]
 struct Facts {
-    counts: crate::corpus::block::Counts,
+    counts: Option<Counts>,
     tokens: u64,
     resumed: u64,
     lost: Vec<String>,
@@ -231,7 +290,7 @@ struct Facts {
 impl Facts {
     fn of(sampled: &Sampled) -> Self {
         let Sampled { counts, tokens, resumed, .. } = *sampled;
-        Self { counts, tokens, resumed, lost: sampled.lost.clone() }
+        Self { counts: Some(counts), tokens, resumed, lost: sampled.lost.clone() }
     }
 }
 
@@ -243,23 +302,25 @@ fn record(
     clock: &Clock,
 ) -> Result<Record> {
     let names = asked.names();
-    let mut notes = vec![format!("{rows} rows are in the sample of every model")];
+    let mut notes = vec![match asked.config.similarity.rows {
+        0 => format!("{rows} rows of the corpus are rows of every model"),
+        _ => format!("{rows} rows are in the sample of every model"),
+    }];
     let mut models: Vec<ModelFacts> = Vec::new();
     for (at, prepared) in asked.models.iter().enumerate() {
         let own = sides.iter().filter(|side| side.model == at);
         let neurons = own.map(|side| side.moments.neurons() as u64).sum();
         let model = (&prepared.model, &prepared.model_files[..]);
         let mut model = model_facts(model, &prepared.config.model, neurons)?;
-        let counts = &facts[at].counts;
+        let read = facts[at].counts.map_or(String::new(), |counts| {
+            format!(
+                ": {} tokens, {} words dropped, {} truncated",
+                counts.tokens, counts.dropped_words, counts.truncated_words
+            )
+        });
         notes.push(format!(
-            "{} is {} ({}, {} layers): {} tokens, {} words dropped, {} truncated",
-            names[at],
-            model.path,
-            model.architecture,
-            model.layers,
-            counts.tokens,
-            counts.dropped_words,
-            counts.truncated_words
+            "{} is {} ({}, {} layers){read}",
+            names[at], model.path, model.architecture, model.layers
         ));
         model.files.iter_mut().for_each(|file| file.name = format!("{}/{}", names[at], file.name));
         notes.extend(facts[at].lost.iter().map(lost_note));
@@ -280,7 +341,10 @@ fn record(
         run_id: asked.run_id,
         config: serde_json::to_value(&asked.config).expect("plain data"),
         model,
-        corpus: CorpusFacts { files: corpus_files(first), counts: facts[0].counts },
+        corpus: CorpusFacts {
+            files: corpus_files(first),
+            counts: facts[0].counts.unwrap_or_default(),
+        },
         sites: sides.iter().map(site).collect(),
         pieces: asked.models.iter().map(|model| u64::from(model.blocks())).sum(),
         devices: first.devices.facts(),

@@ -1,5 +1,7 @@
 //! Two sites over the same rows: how alike they are, and each neuron's partner on the other side.
 
+use super::config::Pairs;
+use super::known::Known;
 use super::side::Side;
 use crate::artifact::similarity::SimilarityRow;
 use crate::error::Result;
@@ -35,9 +37,12 @@ pub(super) struct Pair {
 
 impl Pair {
     /// Compares the sites at these places.
-    pub(super) fn new(sides: &[Side], (left, right): (usize, usize)) -> Result<Self> {
+    pub(super) fn new(
+        (sides, known): (&[Side], &Known),
+        (left, right): (usize, usize),
+    ) -> Result<Self> {
         let (a, b) = (&sides[left], &sides[right]);
-        let cross = a.cross(b);
+        let cross = known.cross(sides, (left, right));
         let r = cross_correlations(&a.moments, &b.moments, &cross);
         // Centred rows have one direction less than there are of them, and those explain anything.
         let enough = |directions: usize| a.count() > directions as u64 + 1;
@@ -60,7 +65,11 @@ impl Pair {
                     .as_ref()
                     .map(|found: &Canonical| found.projection_weighted(&own.standard.covariance)),
             };
-        let norms = [a.norms_with(b), a.norms_with(a), b.norms_with(b)];
+        let norms = [
+            known.norms(sides, (left, right), &cross),
+            known.norms(sides, (left, left), &a.moments.covariance),
+            known.norms(sides, (right, right), &b.moments.covariance),
+        ];
         Ok(Self {
             left,
             right,
@@ -111,15 +120,29 @@ pub(super) fn mean(all: impl ExactSizeIterator<Item = f64>) -> f64 {
     all.sum::<f64>() / count
 }
 
-/// The site of the same kind in the next layer of the same model that is there, by place.
-pub(super) fn next_layer(sides: &[Side], at: usize) -> Option<usize> {
-    let Site { kind, layer: Some(layer) } = sides[at].site else { return None };
-    let after = |side: &Side| match side.site {
-        Site { kind: other, layer: Some(deeper) } => {
-            (side.model == sides[at].model && other == kind && deeper > layer).then_some(deeper)
+/// The site of the same kind in the next layer of the same model that is there, by place. `places` are model
+/// and site of each.
+pub(super) fn next_layer(places: &[(usize, Site)], at: usize) -> Option<usize> {
+    let (model, Site { kind, layer: Some(layer) }) = places[at] else { return None };
+    let after = |place: &(usize, Site)| match *place {
+        (own, Site { kind: other, layer: Some(deeper) }) => {
+            (own == model && other == kind && deeper > layer).then_some(deeper)
         }
-        Site { layer: None, .. } => None,
+        (_, Site { layer: None, .. }) => None,
     };
-    let found = (0..sides.len()).filter_map(|place| Some((after(&sides[place])?, place)));
+    let found = (0..places.len()).filter_map(|place| Some((after(&places[place])?, place)));
     found.min().map(|(_, place)| place)
+}
+
+/// The pairs of places that a file asks for, the earlier one first.
+pub(super) fn asked_pairs(places: &[(usize, Site)], asked: Pairs) -> Vec<(usize, usize)> {
+    let all = (0..places.len()).flat_map(|a| (a + 1..places.len()).map(move |b| (a, b)));
+    let same = |&(a, b): &(usize, usize)| match asked {
+        Pairs::All => true,
+        Pairs::Same if places[a].0 == places[b].0 => {
+            next_layer(places, a) == Some(b) || next_layer(places, b) == Some(a)
+        }
+        Pairs::Same => places[a].1 == places[b].1,
+    };
+    all.filter(same).collect()
 }

@@ -12,7 +12,7 @@ use crate::device::statistics::RowSample;
 use crate::engine::fleet::{Device, Fleet, Setup, Slot};
 use crate::engine::pass::{PassProgress, run_pass};
 use crate::engine::states::States;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{RowId, Site};
 use crate::run::devices::{self, Devices};
 use crate::run::prepare::Prepared;
@@ -79,22 +79,13 @@ fn sample_on<O: Device>(
 
 /// The rows that every model sampled, ascending: of those that one of them dropped, as words without a
 /// token or beyond its longest sequence, no model has any.
-pub(super) fn common_rows(models: &[Sampled]) -> Result<Vec<RowId>> {
+pub(super) fn common_rows(models: &[Sampled]) -> Vec<RowId> {
     let rows_of = |model: &Sampled| -> BTreeSet<RowId> {
         model.sites.first().map(|site| site.2.rows.iter().copied().collect()).unwrap_or_default()
     };
     let all = models.iter().map(rows_of).reduce(|a, b| a.intersection(&b).copied().collect());
-    let rows: Vec<RowId> = all.unwrap_or_default().into_iter().collect();
-    if rows.len() < LEAST {
-        let what = format!("{} rows of the sample are rows of every model", rows.len());
-        let remedy = "read more text, or raise similarity.rows";
-        return Err(Error::config("corpus", what, remedy));
-    }
-    Ok(rows)
+    all.unwrap_or_default().into_iter().collect()
 }
-
-/// Fewer rows say nothing of how alike neurons are.
-const LEAST: usize = 16;
 
 /// The values of some rows of a sample, `[rows, N]`.
 pub(super) fn values_of(sample: &RowSample, neurons: usize, rows: &[RowId]) -> Vec<f32> {

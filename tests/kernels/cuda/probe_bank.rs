@@ -8,7 +8,7 @@ use electrode::device::probe_ops::{BankPlan, Feed, Head, ProbeOps};
 
 use super::rows::{assert_refused, kept};
 use crate::cuda::{device, on_both};
-use crate::kernels::probe_bank::{heads, trained};
+use crate::kernels::probe_bank::{assert_goes_on, heads, trained};
 use crate::kernels::probe_measures::{assert_measures, assert_ties};
 use crate::kernels::probe_reference::{Problem, assert_weights, problem};
 
@@ -38,6 +38,16 @@ fn adam_is_that_of_plain_loops() {
             let error = ours.0.iter().zip(&cpu.0).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(error <= 2e-5, "{what}: {error} from the CPU");
         }
+    });
+}
+
+#[test]
+fn a_bank_goes_on_where_another_was_left() {
+    on_both(|gpu, element| {
+        let mut problem = typed(9, (120, 37), heads(), element);
+        assert_goes_on(gpu, &problem, Feed::Train { batch: 32 });
+        problem.plan.heads.iter_mut().for_each(|head| head.norm = false);
+        assert_goes_on(gpu, &problem, Feed::Gradient);
     });
 }
 

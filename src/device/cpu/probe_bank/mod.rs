@@ -14,9 +14,9 @@ mod unit;
 
 use rayon::prelude::*;
 
-use self::unit::{Scratch, Unit};
+use self::unit::{Saved, Scratch, Unit};
 use super::{CpuDevice, Tensor};
-use crate::device::probe_ops::{BankPlan, Feed, Measures, ProbeOps, Progress, TaskRows};
+use crate::device::probe_ops::{BankPlan, BankState, Feed, Measures, ProbeOps, Progress, TaskRows};
 use crate::device::probe_units::{check_plan, check_rows, units};
 use crate::error::Result;
 
@@ -91,5 +91,25 @@ impl ProbeOps for CpuDevice {
             unit.read((&mut out.0, &mut out.1));
         }
         Ok(out)
+    }
+
+    fn save_bank(&self, bank: &Bank) -> Result<BankState> {
+        let mut state = BankState::default();
+        for unit in &bank.units {
+            unit.save(&mut state.arrays, &mut state.numbers);
+        }
+        Ok(state)
+    }
+
+    fn restore_bank(&self, bank: &mut Bank, state: &BankState) -> Result<bool> {
+        let (mut arrays, mut numbers) = (&state.arrays[..], &state.numbers[..]);
+        let units = bank.units.iter();
+        let saved: Option<Vec<Saved>> =
+            units.map(|unit| unit.saved(&mut arrays, &mut numbers)).collect();
+        let Some(saved) = saved.filter(|_| arrays.is_empty() && numbers.is_empty()) else {
+            return Ok(false);
+        };
+        bank.units.iter_mut().zip(saved).for_each(|(unit, saved)| unit.restore(saved));
+        Ok(true)
     }
 }

@@ -49,6 +49,15 @@ impl Fista {
         }
     }
 
+    /// Between two passes, at this point.
+    pub(super) fn at(point: Vec<f32>, momenta: &[f64]) -> Self {
+        Self { momenta: momenta.to_vec(), ..Self::new(&point, momenta.len()) }
+    }
+
+    pub(super) fn momenta(&self) -> &[f64] {
+        &self.momenta
+    }
+
     pub(super) fn add_losses(&mut self, losses: &[f64], rows: usize) {
         let heads = self.losses.len();
         for losses in losses.chunks_exact(heads).take(rows) {

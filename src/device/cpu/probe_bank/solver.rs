@@ -95,6 +95,53 @@ impl Solver {
         }
     }
 
+    /// Appends what it keeps between two passes: which it is and its counts, and its arrays.
+    pub(super) fn save(&self, arrays: &mut Vec<f32>, numbers: &mut Vec<f64>) {
+        match self {
+            Self::None => numbers.push(0.0),
+            Self::Adam(adam) => {
+                numbers.extend([1.0, f64::from(adam.steps)]);
+                arrays.extend_from_slice(&adam.first);
+                arrays.extend_from_slice(&adam.second);
+            }
+            Self::Fista(fista) => {
+                numbers.push(2.0);
+                numbers.extend_from_slice(fista.momenta());
+                arrays.extend_from_slice(&fista.point);
+            }
+        }
+    }
+
+    /// Reads what [`Self::save`] wrote for so many weights and heads; none where it did not.
+    #[expect(clippy::cast_possible_truncation, reason = "it was a count")]
+    pub(super) fn restored(
+        (weights, heads): (&[f32], usize),
+        arrays: &mut &[f32],
+        numbers: &mut &[f64],
+    ) -> Option<Self> {
+        let (kind, rest) = numbers.split_first()?;
+        *numbers = rest;
+        let mut array = || {
+            let (own, rest) = arrays.split_at_checked(weights.len())?;
+            *arrays = rest;
+            Some(own.to_vec())
+        };
+        Some(match kind {
+            0.0 => Self::None,
+            1.0 => {
+                let (steps, rest) = numbers.split_first()?;
+                *numbers = rest;
+                Self::Adam(Adam { first: array()?, second: array()?, steps: *steps as i32 })
+            }
+            2.0 => {
+                let (momenta, rest) = numbers.split_at_checked(heads)?;
+                *numbers = rest;
+                Self::Fista(Fista::at(array()?, momenta))
+            }
+            _ => return None,
+        })
+    }
+
     /// Adds losses `[rows, heads]`.
     pub(super) fn add_losses(&mut self, losses: &[f64], rows: usize) {
         if let Self::Fista(fista) = self {

@@ -41,6 +41,13 @@ pub(super) struct Unit {
     measures: Vec<Measures>,
 }
 
+/// What a unit knows between two passes.
+#[derive(Debug)]
+pub(super) struct Saved {
+    weights: Vec<f32>,
+    solver: Solver,
+}
+
 /// How a unit lies in memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -302,6 +309,29 @@ impl Unit {
         assert_eq!(self.waiting, 0, "a pass has not ended");
         let arrays = (&mut self.weights[..], &mut self.sums[..], self.masks.as_deref());
         self.solver.proximal((self.shape, &self.penalties), arrays, steps)
+    }
+
+    /// Appends its weights and what its solver keeps.
+    pub(super) fn save(&self, arrays: &mut Vec<f32>, numbers: &mut Vec<f64>) {
+        assert_eq!(self.waiting, 0, "a pass has not ended");
+        arrays.extend_from_slice(&self.weights);
+        self.solver.save(arrays, numbers);
+    }
+
+    /// The weights and the solver that [`Self::save`] wrote for a unit of this shape; none where it did not.
+    pub(super) fn saved(&self, arrays: &mut &[f32], numbers: &mut &[f64]) -> Option<Saved> {
+        let (weights, rest) = arrays.split_at_checked(self.weights.len())?;
+        *arrays = rest;
+        let of = (weights, self.layout.places.len());
+        let solver = Solver::restored(of, arrays, numbers)?;
+        Some(Saved { weights: weights.to_vec(), solver })
+    }
+
+    /// Goes on from there.
+    pub(super) fn restore(&mut self, saved: Saved) {
+        (self.weights, self.solver) = (saved.weights, saved.solver);
+        self.sums.fill(0.0);
+        self.waiting = 0;
     }
 
     /// Writes weights `[columns, inputs]` and biases of its heads.
