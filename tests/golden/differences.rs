@@ -297,6 +297,7 @@ fn gradients_go_back_within_bounds_alone() {
             let edits: Edits = [(act, edits)].into();
             let mut slopes = 0;
             for (site, found) in case.gradients(&edits, &wanted) {
+                eprintln!("{name}, {} edits, {site}", edits[&act].len());
                 slopes += compare(&mut case, &edits, site, &found, Some(act));
             }
             assert!(slopes >= 3, "{name}: {slopes} of 12");

@@ -7,10 +7,12 @@ use std::path::Path;
 use std::process::Command;
 
 use electrode::artifact::probing::{
-    CodeRow, LAYERS, LayerRow, PROBES, ProbeRow, SELECTION, SUBSETS, SelectionRow, SmallestRow,
+    CodeRow, LAYERS, LayerRow, METHODS, MethodRow, PROBES, ProbeRow, SELECTION, SUBSETS, SelectionRow, SmallestRow,
     SubsetRow,
 };
+use electrode::artifact::rows::RankingRow;
 use electrode::artifact::table::read_table;
+use electrode::artifact::tables::read_rankings;
 
 use super::{Bench, Finished, electrode, finish, manifest};
 
@@ -212,6 +214,48 @@ fn a_converged_probe_does_not_depend_on_its_seed() {
         });
         assert_eq!(twin.expect("two seeds").loss, row.loss);
     }
+}
+
+#[test]
+fn weights_have_the_orders_that_are_asked_for() {
+    let bench = Bench::new(120);
+    let orders = r#"probes.orders=["mass", "percent", "granular", "mean-abs", "threshold"]"#;
+    let methods = r#"methods=["sparse:k=2,mono=true", "osp:k=2,candidates=6,prune=2"]"#;
+    let done = probe(&bench, "out", &[orders, methods, "judge.code_length=false"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let rows = read_rankings(&bench.path("out/rankings.parquet")).expect("readable");
+    let neurons = |order: &str| {
+        let of = |row: &&RankingRow| {
+            row.concept == "*"
+                && row.method.starts_with("lca:")
+                && match order {
+                    "" => !row.method.contains("order="),
+                    _ => row.method.contains(&format!("order={order},")),
+                }
+        };
+        let all: Vec<&RankingRow> = rows.iter().filter(of).collect();
+        let site = all.first().expect(order).site.clone();
+        all.into_iter().filter(|row| row.site == site).map(|row| row.neuron).collect::<Vec<_>>()
+    };
+    let all = neurons("").len();
+    for order in ["percent", "granular", "mean-abs"] {
+        let mut own = neurons(order);
+        own.sort_unstable();
+        own.dedup();
+        assert_eq!(own.len(), all, "{order} ranks every neuron once");
+    }
+    let set = neurons("threshold").len();
+    assert!((1..all).contains(&set), "{set} of {all} are above half of the largest");
+    let tried: Vec<MethodRow> = read_table(&bench.path("out").join(METHODS)).expect("readable");
+    for flag in ["alone", "pruned"] {
+        let flagged: Vec<&MethodRow> =
+            tried.iter().filter(|row| row.flags.iter().any(|own| own == flag)).collect();
+        assert!(!flagged.is_empty(), "no row is {flag}");
+        assert!(flagged.iter().all(|row| row.size == 1 && row.neurons.len() == 1), "{flag}");
+    }
+    let twice = probe(&bench, "twice", &[r#"probes.orders=["mass", "mass"]"#]);
+    assert_eq!(twice.code, Some(2), "{}", twice.stderr);
+    assert!(twice.stderr.contains("probes.orders"), "{}", twice.stderr);
 }
 
 #[test]

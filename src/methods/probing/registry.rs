@@ -118,6 +118,7 @@ pub const PROBING: &[Method] = &[
                 meaning: "what neurons are ordered by, on training rows",
             },
             flag("telescope", "false", "supports shrink, each ordered anew by an elastic net"),
+            flag("mono", "false", "also a probe on each of the first 30 neurons alone"),
             CANDIDATES,
             ROWS,
             SEED,
@@ -133,6 +134,13 @@ pub const PROBING: &[Method] = &[
         paper: "Bertsimas et al. 2021, arXiv 1710.01352, in Gurnee et al. 2023, arXiv 2305.01610",
         params: &[
             whole("k", 1, "3", "neurons; proved best up to 3, by exchanges beyond"),
+            whole(
+                "prune",
+                0,
+                "0",
+                "rounds in which the best single neuron of the best k is taken away: good ones that keep \
+                 coming are an ensemble",
+            ),
             Param { default: "50", ..CANDIDATES },
             Param { default: "5000", ..ROWS },
             SEED,

@@ -154,6 +154,38 @@ fn enter(weights: &[f64], stride: usize, entry: &mut [usize]) {
     }
 }
 
+impl GroupedOrder {
+    /// As a ranking: a neuron's score is the share of groups that end after its own begins.
+    pub fn ranking(&self) -> GroupRanking {
+        let groups = self.cutoffs.len().max(1) as f64;
+        let group = |at: usize| self.cutoffs.partition_point(|&end| end <= at) as f64;
+        GroupRanking {
+            scores: (0..self.order.len()).map(|at| 1.0 - group(at) / groups).collect(),
+            values: vec![0.0; self.order.len()],
+            signs: vec![0; self.order.len()],
+            order: self.order.clone(),
+            ..GroupRanking::default()
+        }
+    }
+}
+
+/// All neurons by the largest share over classes of |w| in the class's largest |w|; those with more than
+/// `f` in any class are the set (NeuroX, `hard threshold`).
+pub fn threshold_set(weights: &Block, f: f64) -> GroupRanking {
+    let mut best = vec![0.0_f64; weights.cols()];
+    for class in weights.rows() {
+        let largest = class.iter().fold(0.0, |top: f64, w| top.max(w.abs()));
+        if largest > 0.0 {
+            best.iter_mut().zip(class).for_each(|(best, w)| *best = best.max(w.abs() / largest));
+        }
+    }
+    let scores: Vec<Score> = best.iter().map(|&share| Score::unsigned(share, None)).collect();
+    let mut ranking = GroupRanking::from_scores(&scores, &vec![false; best.len()]);
+    let above = |i: &&u32| best[**i as usize] > f;
+    ranking.selected = Some(ranking.order.iter().filter(above).copied().collect());
+    ranking
+}
+
 /// Larger groups (NeuroX, `granular`): each ends with the first group of `order` at which a further
 /// `size` neurons are there.
 pub fn granular(order: &GroupedOrder, size: usize) -> GroupedOrder {

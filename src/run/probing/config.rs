@@ -83,6 +83,8 @@ pub struct ProbesConfig {
     pub all_sites: bool,
     /// Control labels: a class drawn for each word type (Hewitt & Liang 2019).
     pub control: Control,
+    /// How weights become orders of all neurons.
+    pub orders: Vec<Order>,
     /// Where activations are between passes.
     pub cache: Cache,
 }
@@ -104,8 +106,36 @@ impl Default for ProbesConfig {
             each_site: true,
             all_sites: false,
             control: Control::default(),
+            orders: vec![Order::Mass],
             cache: Cache::default(),
         }
+    }
+}
+
+/// How the weights of all classes become one order of neurons (Dalvi et al. 2019; NeuroX;
+/// Antverg & Belinkov 2022).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// As more of each class's mass is asked for, exactly.
+    Mass,
+    /// The same in a hundred steps, as NeuroX has it; inside a step by number.
+    Percent,
+    /// Those steps in groups of fifty neurons.
+    Granular,
+    /// The mean over classes of |w|.
+    MeanAbs,
+    /// Neurons above half of the largest |w| of a class, and only those.
+    Threshold,
+}
+
+impl Order {
+    /// Every order, by the name that files have for it.
+    pub const NAMES: [&str; 5] = ["mass", "percent", "granular", "mean-abs", "threshold"];
+
+    /// The name of this one.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
     }
 }
 
@@ -263,6 +293,11 @@ impl ProbingConfig {
         }
         if probes.seeds.is_empty() {
             return refuse("probes.seeds", "no seed, so no probe", "write seeds = [0]");
+        }
+        let orders = &probes.orders;
+        if orders.is_empty() || (1..orders.len()).any(|at| orders[..at].contains(&orders[at])) {
+            let remedy = "name each order once, as in orders = [\"mass\", \"mean-abs\"]";
+            return refuse("probes.orders", "an order is named twice, or none at all", remedy);
         }
         if probes.objective == Objective::Neurox && probes.solver == SolverName::Fista {
             let what = "the norm of all weights has no proximal step here";

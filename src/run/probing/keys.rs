@@ -68,6 +68,12 @@ const OWN: &[Key] = &[
         "control labels as often as the true ones, or each as often (`same`)",
     ),
     optional(
+        "probes.orders",
+        Kind::Texts(1),
+        "how weights become an order of neurons: `mass`, `percent`, `granular`, `mean-abs`, `threshold` \
+         ([\"mass\"])",
+    ),
+    optional(
         "probes.cache",
         Kind::Choice(&["auto", "memory", "disk", "none"]),
         "where activations are between passes; not part of the identity (`auto`)",

@@ -7,9 +7,17 @@ use super::tasks::Label;
 use crate::artifact::rows::RankingRow;
 use crate::id::Site;
 use crate::methods::probing::rows::Block;
-use crate::methods::probing::salience::{class_ranking, exact_order};
+use crate::methods::probing::salience::{
+    class_ranking, exact_order, granular, mean_abs, percent_order, threshold_set,
+};
 use crate::methods::ranking::GroupRanking;
-use crate::run::probing::config::PenaltyConfig;
+use crate::run::probing::config::{Order, PenaltyConfig};
+
+/// Steps of NeuroX's order, and neurons of its larger groups.
+const STEPS: usize = 100;
+const GROUP: usize = 50;
+/// Share of a class's largest weight above which a neuron is in the set (NeuroX's `fraction` of 2).
+const THRESHOLD: f64 = 0.5;
 
 /// Neurons of a site in order of importance.
 #[derive(Clone, Debug)]
@@ -54,8 +62,8 @@ pub(super) fn of_probes(site: &SiteResults<'_>) -> Vec<Ranked> {
                 })
                 .collect();
             let weights = mean_weights(&all, site.place.width);
-            let one = |concept: &str, ranking| Ranked {
-                method: method_name(*penalty),
+            let named = |method: String, concept: &str, ranking| Ranked {
+                method,
                 family: "linear",
                 label: number,
                 concept: concept.to_owned(),
@@ -64,7 +72,11 @@ pub(super) fn of_probes(site: &SiteResults<'_>) -> Vec<Ranked> {
                 mass: concept != "*",
                 judged: site.chosen[number] == at,
             };
-            list.push(one("*", exact_order(&weights)));
+            let one = |concept: &str, ranking| named(method_name(*penalty), concept, ranking);
+            for order in &site.config.probes.orders {
+                let method = in_order(method_name(*penalty), *order);
+                list.push(named(method, "*", joint(&weights, *order)));
+            }
             if weights.len() > 1 {
                 for (class, row) in label.classes.iter().zip(weights.rows()) {
                     list.push(one(class, class_ranking(row)));
@@ -73,6 +85,25 @@ pub(super) fn of_probes(site: &SiteResults<'_>) -> Vec<Ranked> {
         }
     }
     list
+}
+
+/// All classes together.
+fn joint(weights: &Block, order: Order) -> GroupRanking {
+    match order {
+        Order::Mass => exact_order(weights),
+        Order::Percent => percent_order(weights, STEPS).ranking(),
+        Order::Granular => granular(&percent_order(weights, STEPS), GROUP).ranking(),
+        Order::MeanAbs => mean_abs(weights),
+        Order::Threshold => threshold_set(weights, THRESHOLD),
+    }
+}
+
+/// `lca:l1=0.1,l2=0.1,order=percent`; the exact order has no name.
+fn in_order(method: String, order: Order) -> String {
+    match order {
+        Order::Mass => method,
+        _ => with_setting(&method, &format!("order={}", order.name())),
+    }
 }
 
 /// Mean over seeds: the sign is that of the mean weight, the size the mean size, so that seeds that
@@ -134,7 +165,8 @@ pub(super) fn rows<'a>(
 ) -> impl Iterator<Item = RankingRow> + 'a {
     list.iter().flat_map(move |ranked| {
         let ranking = &ranked.ranking;
-        let kept = if keep == 0 { ranking.order.len() } else { keep.min(ranking.order.len()) };
+        let length = ranking.selected.as_ref().map_or(ranking.order.len(), Vec::len);
+        let kept = if keep == 0 { length } else { keep.min(length) };
         (0..kept).map(move |at| {
             let (site, neuron) = columns.neuron(ranking.order[at]);
             RankingRow {
@@ -165,6 +197,10 @@ fn in_place(method: &str, place: &Place) -> String {
     if place.is_all() {
         return method.to_owned();
     }
+    with_setting(method, &format!("site={}", place.name))
+}
+
+fn with_setting(method: &str, setting: &str) -> String {
     let joint = if method.contains(':') { ',' } else { ':' };
-    format!("{method}{joint}site={}", place.name)
+    format!("{method}{joint}{setting}")
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use electrode::methods::probing::elastic_net::LinearProbe;
 use electrode::methods::probing::salience::{
-    above_threshold, bottom_by_mass, class_ranking, exact_order, granular, mean_abs, percent_order,
+    above_threshold, bottom_by_mass, class_ranking, exact_order, granular, mean_abs, percent_order, threshold_set,
     top_by_mass,
 };
 use electrode::methods::probing::zeroing::zeroed;
@@ -67,6 +67,26 @@ fn prefixes_are_the_shortest() {
     assert_eq!(above_threshold(&[1.0, -3.0, 2.0], 0.5), [1, 2]);
     for none in [top_by_mass(&[0.0; 3], 0.5), above_threshold(&[0.0; 3], 0.5)] {
         assert!(none.is_empty(), "a class without weights leans on nothing");
+    }
+}
+
+/// The set is that of the thresholds of the classes together; groups are ranked as they come.
+#[test]
+fn sets_and_groups_are_rankings() {
+    let weights = Block::new(vec![1.0, -3.0, 2.0, 0.0, 0.2, 0.0, 0.1, -0.4], 4);
+    let ranking = threshold_set(&weights, 0.5);
+    let mut set = ranking.selected.clone().expect("a set");
+    set.sort_unstable();
+    assert_eq!(set, [1, 2, 3], "of class 0: 1 and 2, of class 1: 3");
+    assert_eq!(ranking.order[..2], [1, 3], "the largest of their classes");
+    assert!(threshold_set(&Block::new(vec![0.0; 3], 3), 0.5).selected.expect("a set").is_empty());
+    let order = percent_order(&random_weights(5, 3, 40), 10);
+    let ranking = order.ranking();
+    assert_eq!(ranking.order, order.order);
+    assert!(ranking.scores.is_sorted_by(|a, b| a >= b));
+    for (place, score) in ranking.scores.iter().enumerate() {
+        let group = order.cutoffs.iter().filter(|&&end| end <= place).count();
+        assert_eq!(*score, 1.0 - group as f64 / order.cutoffs.len() as f64);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Methods that tell one class from all others: `massmean`, `sparse`, `osp`.
 
 use super::parts::OneClass;
-use super::tried::{CHOSEN, HEURISTIC, TRIED, Tried, choose, f1, of_places};
+use super::tried::{ALONE, CHOSEN, HEURISTIC, PRUNED, TRIED, Tried, choose, f1, of_places};
 use crate::error::Result;
 use crate::methods::MethodCall;
 use crate::methods::algebra::dense::Dense;
@@ -9,16 +9,19 @@ use crate::methods::algebra::eigen::eigen;
 use crate::methods::probing::massmean::{
     Direction, direction_neurons, mass_mean, spreads, whitened_mass_mean,
 };
-use crate::methods::probing::osp::optimal_support;
+use crate::methods::probing::osp::{optimal_support, prune};
 use crate::methods::probing::sparse::{
-    Heuristic, Labelled, SIZES, nested, probe_supports, rank_neurons, telescope,
+    Heuristic, Labelled, SIZES, mono, nested, probe_supports, rank_neurons, telescope,
 };
-use crate::methods::probing::{ClassMoments, Rows, class_moments};
+use crate::methods::probing::{Block, ClassMoments, Rows, class_moments};
 use crate::methods::ranking::{GroupRanking, Score};
 use crate::probe::split::Part;
 
 /// Columns whose moments are taken together, so that few of their products are.
 const COLUMNS: usize = 8;
+
+/// Neurons that are tried alone.
+const MONO: usize = 30;
 
 /// A ranking of neurons for one class, and what probes of some of them did.
 pub(super) struct ForClass {
@@ -116,17 +119,29 @@ pub(super) fn sparse(call: &MethodCall, class: &OneClass<'_>) -> Result<ForClass
     } else {
         nested(&ranking.order, &sizes)
     };
+    let mut tried = on_supports(class, &supports)?;
+    choose(&mut tried, f1);
+    if call.flag("mono") {
+        let mut alone = on_supports(class, &mono(&ranking.order, MONO))?;
+        alone.iter_mut().for_each(|one| one.flags.push(ALONE));
+        tried.append(&mut alone);
+    }
+    Ok(ForClass { ranking, mass, tried })
+}
+
+/// A logistic probe on each support, and what it does on the parts that are reported.
+fn on_supports(class: &OneClass<'_>, supports: &[Vec<u32>]) -> Result<Vec<Tried>> {
+    let train = class.on(Part::Train);
     let scales = train.scales();
     let mut tried = Vec::new();
-    for own in probe_supports(train, class.on(Part::Dev), &supports)? {
+    for own in probe_supports(train, class.on(Part::Dev), supports)? {
         for part in TRIED {
             let scores = own.probe.logits(&class.on(part).scaled(&own.support, &scales));
             let asked = (part, &own.support[..], own.support.len());
             tried.push(Tried::of_scores(asked, &scores, class.labels(part)));
         }
     }
-    choose(&mut tried, f1);
-    Ok(ForClass { ranking, mass, tried })
+    Ok(tried)
 }
 
 /// Neurons in the order of the heuristic. Those that train a probe on all neurons together do it on the
@@ -205,8 +220,31 @@ pub(super) fn optimal(call: &MethodCall, class: &OneClass<'_>) -> Result<ForClas
         own.iter().for_each(|(neuron, w)| scores[*neuron as usize] = Score::signed(*w, None));
     }
     choose(&mut tried, f1);
+    tried.extend(taken_away(call, (&x, &columns, &others), class)?);
     let ranking = GroupRanking::from_scores(&scores, &vec![false; class.parts.width]);
     Ok(ForClass { ranking, mass: true, tried })
+}
+
+/// What the neurons that iterative pruning takes away do alone, in its order.
+fn taken_away(
+    call: &MethodCall,
+    (x, columns, others): (&Block, &[u32], &[(Part, Block)]),
+    class: &OneClass<'_>,
+) -> Result<Vec<Tried>> {
+    let labels = class.labels(Part::Train);
+    let rows = |block: &Block| (0..block.len()).collect::<Vec<usize>>();
+    let mut tried = Vec::new();
+    for pruned in prune(x, labels, call.whole("k"), call.whole("prune"))? {
+        let one = optimal_support(&x.pick(&rows(x), &[pruned.column]), labels, 1)?;
+        for (part, block) in others {
+            let answers = one.probe.scores(&block.pick(&rows(block), &[pruned.column]));
+            let neuron = [columns[pruned.column as usize]];
+            let mut own = Tried::of_scores((*part, &neuron, 1), &answers, class.labels(*part));
+            own.flags.push(PRUNED);
+            tried.push(own);
+        }
+    }
+    Ok(tried)
 }
 
 /// Rows, row-major, with their labels.

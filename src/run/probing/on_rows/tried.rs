@@ -10,6 +10,10 @@ use crate::probe::split::Part;
 pub(super) const TRIED: [Part; 2] = [Part::Dev, Part::Test];
 /// The size that did best on dev rows.
 pub(super) const CHOSEN: &str = "chosen";
+/// A neuron alone (`mono`).
+pub(super) const ALONE: &str = "alone";
+/// A neuron that iterative pruning took away, alone.
+pub(super) const PRUNED: &str = "pruned";
 /// Not proved to be the best.
 pub(super) const HEURISTIC: &str = "heuristic";
 /// Answers were scaled on dev labels.
