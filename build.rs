@@ -1,5 +1,5 @@
 //! Puts the git hash into the program. Without a repository of its own (a source archive, or a copy
-//! inside someone else's repository) it is "unknown". Kernels are the matter of `build/kernels.rs`.
+//! inside someone else's repository) it is "unknown". Kernels are the matter of `kernels/build.rs`.
 
 use std::path::Path;
 use std::process::Command;

@@ -18,7 +18,7 @@ cargo build --release
 cp target/release/electrode "$bin/electrode"
 cp "$(test_binary electrode)" "$bin/tests"
 strip "$bin"/electrode "$bin"/electrode-nvrtc "$bin"/tests
-# As build/kernels.rs finds it.
+# As kernels/build.rs finds it.
 nvcc=${ELECTRODE_NVCC:-$(PATH=${CUDA_HOME:-}/bin:${CUDA_PATH:-}/bin:$PATH:/usr/local/cuda/bin \
     command -v nvcc || ls "${VIRTUAL_ENV:-}"/lib/*/site-packages/nvidia/cu13/bin/nvcc)}
 mkdir -p "$bin/conformance"

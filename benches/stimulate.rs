@@ -118,7 +118,7 @@ fn attribute(run: &mut Differentiable<CpuDevice>, batch: &QuestionBatch, steps: 
     let settings = Settings { steps, quadrature: Quadrature::Right, metric: Metric::Prob };
     let mut sum = 0.0;
     for layer in layers {
-        integrated_gradients(run, (batch, &held), layer, settings, |one| {
+        integrated_gradients(run, (batch, &held), layer, (settings, None), |one| {
             sum += one.values.iter().map(|x| f64::from(x.abs())).sum::<f64>();
             Ok(())
         })

@@ -1,7 +1,8 @@
 // edit: writes into chosen columns of chosen tokens, each element by itself: x = v, x = v x,
-// x = x + v, x = v x + (1 - v) w, or x = 0 where y is. What looks at a whole row is edit_rows.cu.
+// x = x + v, x = v x + (1 - v) w, x = v below v and w above w, x = 0 where y is, or x = 0 where y is
+// not between v and w. What looks at a whole row is edit_rows.cu.
 //
-//   x, y     [tokens, ...] of T   rows `stride` elements apart; y is null but to mask
+//   x, y     [tokens, ...] of T   rows `stride` elements apart; y is null but to mask 
 //   tokens   [rows] u32           rows that are written, none twice; null: the first `rows`
 //   columns  [cols] u32           columns that are written, none twice (edit_listed alone)
 //   values   [cols] f32           one per column written, the same for all rows or `values_stride`
@@ -34,8 +35,10 @@ struct EditArgs {
 constexpr u32 SET = 0;
 constexpr u32 SCALE = 1;
 constexpr u32 ADD = 2;
-constexpr u32 BLEND = 3;  // this and MASK: edit_listed and edit_all_with
+constexpr u32 BLEND = 3;  // this and what follows: edit_listed and edit_all_with
 constexpr u32 MASK = 4;
+constexpr u32 CLAMP = 5;
+constexpr u32 CLAMP_MASK = 6;
 
 constexpr u32 AHEAD = 4;  // columns or packs of a lane; the host divides the columns by 32 of them
 constexpr u32 WARPS = 8;  // rows of a block
@@ -52,11 +55,17 @@ DEVICE float written(u32 write, float x, float value) {
     if (write == SET) return value;
     return write == SCALE ? value * x : x + value;
 }
-// `other` is the value to blend towards, or y.
-DEVICE float written_with(u32 write, float x, float value, float other) {
+// `other` is the value to blend towards, or the upper bound; `y` is read to mask alone. Bounds are
+// compared with what T keeps of them: what was clamped is at one. NaN is nowhere clamped.
+template <class T>
+DEVICE float written_with(u32 write, float x, float value, float other, float y) {
     if (write == BLEND) return blended(value, x, other);
-    return other == 0.0f ? 0.0f : x;
+    if (write == MASK) return y == 0.0f ? 0.0f : x;
+    if (write == CLAMP) return x < value ? value : x > other ? other : x;
+    const float low = to_float(from_float<T>(value)), high = to_float(from_float<T>(other));
+    return y <= low || y >= high ? 0.0f : x;
 }
+DEVICE bool masks(u32 write) { return write == MASK || write == CLAMP_MASK; }
 
 DEVICE u64 row_start(const EditArgs& a, u32 row) {
     return (a.tokens != nullptr ? a.tokens[row] : row) * a.stride;
@@ -74,12 +83,12 @@ template <class T> DEVICE void edit_listed(const EditArgs& a) {
         if (i >= a.cols) break;
         const u32 column = a.columns[i];
         const float value = a.values != nullptr ? a.values[row * a.values_stride + i] : a.value;
-        float other = a.towards != nullptr ? a.towards[i] : a.toward;
-        if (a.write == MASK) other = to_float(static_cast<const T*>(a.y)[start + column]);
+        const float other = a.towards != nullptr ? a.towards[i] : a.toward;
+        const float y = masks(a.write) ? to_float(static_cast<const T*>(a.y)[start + column]) : 0.0f;
         const float old = to_float(x[column]);
         const bool simple = a.write <= ADD;
         x[column] = from_float<T>(simple ? written(a.write, old, value)
-                                         : written_with(a.write, old, value, other));
+                                         : written_with<T>(a.write, old, value, other, y));
     }
 }
 
@@ -115,19 +124,18 @@ template <class T, bool OTHERS, bool WIDE> DEVICE void edit_row(const EditArgs& 
         if (at >= a.cols) break;
         const u32 left = a.cols - at;
         float values[SIZE], others[SIZE] = {};
+        Pack<T> y = {};
         load_values<WIDE>(values, row_values == nullptr ? nullptr : row_values + at, a.value, left);
         if constexpr (OTHERS) {
-            if (a.write == MASK) {
-                const Pack<T> y = load_part<WIDE>(static_cast<const T*>(a.y) + start + at, left);
-                for (u32 i = 0; i < SIZE; ++i) others[i] = to_float(y.at[i]);
-            } else {
-                const float* towards = a.towards == nullptr ? nullptr : a.towards + at;
-                load_values<WIDE>(others, towards, a.toward, left);
+            const float* towards = a.towards == nullptr ? nullptr : a.towards + at;
+            load_values<WIDE>(others, towards, a.toward, left);
+            if (masks(a.write)) {
+                y = load_part<WIDE>(static_cast<const T*>(a.y) + start + at, left);
             }
         }
         for (u32 i = 0; i < SIZE; ++i) {
             const float x = to_float(old[k].at[i]);
-            values[i] = OTHERS ? written_with(a.write, x, values[i], others[i])
+            values[i] = OTHERS ? written_with<T>(a.write, x, values[i], others[i], to_float(y.at[i]))
                                : written(a.write, x, values[i]);
         }
         store_part<WIDE>(x + at, pack_of<T>(values), left);

@@ -83,6 +83,10 @@ pub struct CurveRow {
     pub logit_difference: f64,
     /// Its standard error.
     pub logit_difference_error: f64,
+    /// Mean of what the probe of `[metric]` reads.
+    pub probe: Option<f64>,
+    /// Its standard error.
+    pub probe_error: Option<f64>,
 }
 
 /// `sets.parquet`: what a set of neurons is worth, from the curves.
@@ -259,6 +263,8 @@ impl Record for CurveRow {
             Field::new("log_prob_error", Kind::F64, Shape::One),
             Field::new("logit_difference", Kind::F64, Shape::One),
             Field::new("logit_difference_error", Kind::F64, Shape::One),
+            Field::new("probe", Kind::F64, Shape::Maybe),
+            Field::new("probe_error", Kind::F64, Shape::Maybe),
         ]
     }
 
@@ -278,6 +284,8 @@ impl Record for CurveRow {
         sink.one(self.log_prob_error);
         sink.one(self.logit_difference);
         sink.one(self.logit_difference_error);
+        sink.maybe(self.probe);
+        sink.maybe(self.probe_error);
     }
 
     fn get(source: &mut Source<'_>) -> std::result::Result<Self, String> {
@@ -297,6 +305,8 @@ impl Record for CurveRow {
             log_prob_error: source.one()?,
             logit_difference: source.one()?,
             logit_difference_error: source.one()?,
+            probe: source.maybe()?,
+            probe_error: source.maybe()?,
         })
     }
 }

@@ -6,6 +6,7 @@ pub mod comparison;
 pub mod effects;
 pub mod machine;
 pub mod manifest;
+pub mod mediators;
 pub mod probing;
 pub mod ranked;
 mod record;

@@ -17,6 +17,7 @@
 //! | `scale` | x = a x | `factor` |
 //! | `project` | x = x - (x . u) u, with u of length 1 along | `direction`: one per neuron |
 //! | `blend` | x = z x + (1 - z) b | `gates` z from 0 to 1, `towards` b, or 0 |
+//! | `clamp` | x = low below it, x = high above it; one of both may be missing | `low`, `high` |
 //! | `keep_top` | x = 0 but for the k entries of largest size in each token | `k` |
 //! | `resample` | values of other tokens | `values`: a row per token; or `seed`, `donors` |
 //! | `patch` | values of a file that `extract --ids` wrote for a batch of this shape | `from` |
@@ -81,6 +82,7 @@ pub(super) enum Writing {
     Scale(f32),
     Project(Vec<f32>),
     Blend { gates: Vec<f32>, towards: Vec<f32> },
+    Clamp { low: Vec<f32>, high: Vec<f32> },
     KeepTop(usize),
     Rows(Vec<Vec<f32>>),
     Resample { seed: u64, donors: Donors },
@@ -102,7 +104,7 @@ pub(super) enum Positions {
 }
 
 /// What may stand at every level.
-const WRITING: [&str; 11] = [
+const WRITING: [&str; 13] = [
     "kind",
     "positions",
     "values",
@@ -110,6 +112,8 @@ const WRITING: [&str; 11] = [
     "direction",
     "gates",
     "towards",
+    "low",
+    "high",
     "k",
     "seed",
     "donors",
@@ -120,7 +124,7 @@ const ARM: [&str; 2] = ["name", "edits"];
 const EDIT: [&str; 4] = ["site", "layer", "neurons", "groups"];
 
 /// The keys of each kind.
-const KINDS: [(&str, &[&str]); 10] = [
+const KINDS: [(&str, &[&str]); 11] = [
     ("zero", &[]),
     ("mean", &["values"]),
     ("set", &["values"]),
@@ -128,6 +132,7 @@ const KINDS: [(&str, &[&str]); 10] = [
     ("scale", &["factor"]),
     ("project", &["direction"]),
     ("blend", &["gates", "towards"]),
+    ("clamp", &["low", "high"]),
     ("keep_top", &["k"]),
     ("resample", &["values", "seed", "donors"]),
     ("patch", &["from"]),
@@ -336,10 +341,14 @@ fn writing_of(edit: &Object<'_>, settings: &Settings<'_>, folder: &Path) -> Resu
         "project" => Writing::Project(settings.numbers("direction", kind)?),
         "blend" => Writing::Blend {
             gates: settings.shares("gates", kind)?,
-            towards: match settings.find("towards") {
-                Some(_) => settings.numbers("towards", kind)?,
-                None => vec![0.0],
-            },
+            towards: settings.numbers_or("towards", kind, 0.0)?,
+        },
+        "clamp" if settings.find("high").is_none() => {
+            Writing::Clamp { low: settings.numbers("low", kind)?, high: vec![f32::INFINITY] }
+        }
+        "clamp" => Writing::Clamp {
+            low: settings.numbers_or("low", kind, f32::NEG_INFINITY)?,
+            high: settings.numbers("high", kind)?,
         },
         "keep_top" => Writing::KeepTop(settings.count("k", kind)?),
         "patch" => patch_of(settings, folder)?,

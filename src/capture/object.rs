@@ -71,6 +71,14 @@ impl<'a> Settings<'a> {
         numbers(value, &place, remedy)
     }
 
+    /// Finite numbers, or this one where there are none.
+    pub(super) fn numbers_or(&self, key: &str, kind: &str, none: f32) -> Result<Vec<f32>> {
+        match self.find(key) {
+            Some(_) => self.numbers(key, kind),
+            None => Ok(vec![none]),
+        }
+    }
+
     /// Numbers from 0 to 1.
     pub(super) fn shares(&self, key: &str, kind: &str) -> Result<Vec<f32>> {
         let numbers = self.numbers(key, kind)?;

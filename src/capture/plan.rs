@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::grid::Grid;
 use super::intervention::{Arm, Donors, EditSpec, Intervention, Positions, Writing};
 use super::patch::{Patches, Wanted};
-use crate::device::edit::{Edit, Write};
+use crate::device::edit::{Edit, Write, in_order};
 use crate::error::{Error, Result};
 use crate::hash::derangement;
 use crate::id::Site;
@@ -224,6 +224,15 @@ impl EditSpec {
                 gates: counted(gates, "gates")?,
                 towards: counted(towards, "values of 'towards'")?,
             },
+            Writing::Clamp { low, high } => {
+                let (low, high) =
+                    (counted(low, "values of 'low'")?, counted(high, "values of 'high'")?);
+                if !in_order(&low, &high) {
+                    let what = "'low' is above 'high' somewhere".into();
+                    return Err(wrong(what, "give bounds in order"));
+                }
+                Write::Clamp { low, high }
+            }
             Writing::KeepTop(k) if *k > count => {
                 return Err(wrong(format!("'k' is {k} of {count} neurons"), "keep fewer"));
             }

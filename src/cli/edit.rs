@@ -1,6 +1,8 @@
 //! `electrode edit`: another checkpoint made of one. Each subcommand writes a new folder and leaves
 //! the model's own as it is.
 
+mod ece;
+mod heads;
 mod knowledge;
 mod layers;
 mod neurons;
@@ -14,7 +16,7 @@ use crate::error::Result;
 use crate::model::Model;
 use crate::rewrite::{Rewrite, SHARD_BYTES};
 
-/// Write a changed copy of a checkpoint: without layers or neurons, with other value vectors
+/// Write a changed copy of a checkpoint: without layers, neurons or heads, with other value vectors
 #[derive(clap::Args, Debug)]
 #[command(arg_required_else_help = true)]
 pub struct EditArgs {
@@ -27,7 +29,9 @@ enum Edit {
     DropLayers(layers::DropLayersArgs),
     PruneNeurons(neurons::PruneNeuronsArgs),
     PPrune(neurons::PPruneArgs),
+    PPruneHeads(heads::PPruneHeadsArgs),
     Knowledge(knowledge::KnowledgeArgs),
+    Ece(Box<ece::EceArgs>),
     Erase(knowledge::EraseArgs),
     Undo(knowledge::UndoArgs),
     DirAblate(knowledge::DirAblateArgs),
@@ -72,7 +76,9 @@ pub(super) fn run(args: EditArgs) -> Result<()> {
         Edit::DropLayers(args) => layers::run(args),
         Edit::PruneNeurons(args) => neurons::run(args),
         Edit::PPrune(args) => neurons::p_prune(args),
+        Edit::PPruneHeads(args) => heads::run(args),
         Edit::Knowledge(args) => knowledge::knowledge(args),
+        Edit::Ece(args) => ece::run(*args),
         Edit::Erase(args) => knowledge::erase(args),
         Edit::Undo(args) => knowledge::undo(args),
         Edit::DirAblate(args) => knowledge::dir_ablate(args),

@@ -65,7 +65,7 @@ pub struct ExtractArgs {
     #[arg(long, value_enum, default_value = "f32", value_name = "DTYPE")]
     pub dtype: DtypeArg,
     /// JSON file of activations to overwrite on the way: zero, set, add, scale, project, blend,
-    /// keep_top, resample, patch; with --ids in several arms
+    /// clamp, keep_top, resample, patch; with --ids in several arms
     #[arg(long, value_name = "FILE")]
     pub intervene: Option<PathBuf>,
 }

@@ -73,6 +73,8 @@ pub enum ActArg {
     Scale,
     /// x = x + s times its standard deviation.
     Add,
+    /// x is clamped to its mean ± s times its standard deviation.
+    Clamp,
     /// x = x + s (mean in the class - mean in the others).
     Translate,
 }
@@ -92,6 +94,7 @@ impl SteerArgs {
             ActArg::Set => Act::Set(value(&self.value)?),
             ActArg::Scale => Act::Scale,
             ActArg::Add => Act::Add,
+            ActArg::Clamp => Act::Clamp,
             ActArg::Translate => Act::Translate(match self.spacing {
                 SpacingArg::Constant => Spacing::Constant,
                 SpacingArg::Log => Spacing::Log,

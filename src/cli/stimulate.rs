@@ -158,6 +158,7 @@ impl QuestionArgs {
                 ..NeuronConfig::default()
             },
             probe: ProbeConfig::default(),
+            metric: None,
             judge: JudgeConfig { sizes: self.sizes, random: 3, ..JudgeConfig::default() },
             device: DeviceConfig {
                 name: self.device,

@@ -95,7 +95,7 @@ impl<O: Ops> GradientWork<'_, O> {
             let masks = |edit: &Edit| edit.gradient() == EditGradient::Mask;
             let Some(first) = edits.iter().position(masks) else { continue };
             if self.below(site) && !(keeps_values(site) && edits[first..].iter().all(masks)) {
-                let what = "a gradient cannot go back through an edit that keeps the largest here";
+                let what = "a gradient cannot go back through an edit that keeps the largest or clamps here";
                 let remedy =
                     "make it the last edit of head_out, mlp_pre, mlp_gate, mlp_up or mlp_act";
                 return Err(Error::config(format!("edit of {site}"), what, remedy));

@@ -37,6 +37,14 @@ pub enum Write {
         /// b.
         towards: Vec<f32>,
     },
+    /// x = low where it is below, high where it is above; NaN stays. One of each per column listed, or one
+    /// for all; -inf and inf are no bounds.
+    Clamp {
+        /// Lower bounds.
+        low: Vec<f32>,
+        /// Upper bounds, none below its lower bound.
+        high: Vec<f32>,
+    },
     /// x = 0 but for so many entries of each token: those of the largest |x| among the columns
     /// listed, none twice. Of equal ones the lower column stays; NaN is the largest.
     KeepTop(usize),
@@ -53,6 +61,12 @@ impl Write {
     }
 }
 
+/// Whether no lower bound is above its upper bound; one stands for all. NaN is in no order.
+pub(crate) fn in_order(low: &[f32], high: &[f32]) -> bool {
+    let count = low.len().max(high.len());
+    (0..count).all(|at| low[at % low.len()] <= high[at % high.len()])
+}
+
 /// What an edit does to a gradient on its way back.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum EditGradient {
@@ -60,13 +74,14 @@ pub(super) enum EditGradient {
     Same,
     /// This is written into it.
     Write(Edit),
-    /// It is 0 where the edit has written 0.
+    /// It is 0 where the edit may have written what stands there: 0, or a bound
+    /// ([`Ops::edit_mask`](super::ops::Ops::edit_mask)).
     Mask,
 }
 
 impl Edit {
     /// Everything there is becomes 0.
-    pub(super) fn zero() -> Self {
+    pub fn zero() -> Self {
         Self { columns: None, tokens: None, write: Write::Set(vec![0.0]) }
     }
 
@@ -74,7 +89,7 @@ impl Edit {
     pub(super) fn gradient(&self) -> EditGradient {
         let write = match &self.write {
             Write::Add(_) => return EditGradient::Same,
-            Write::KeepTop(_) => return EditGradient::Mask,
+            Write::KeepTop(_) | Write::Clamp { .. } => return EditGradient::Mask,
             Write::Set(_) | Write::Rows(_) => Write::Set(vec![0.0]),
             Write::Scale(factor) => Write::Scale(*factor),
             Write::Project(direction) => Write::Project(direction.clone()),
@@ -139,11 +154,20 @@ impl Edit {
             Write::Blend { gates, towards } => {
                 (one_or_each(gates) && one_or_each(towards), gates.len().max(towards.len()))
             }
+            Write::Clamp { low, high } => {
+                (one_or_each(low) && one_or_each(high), low.len().max(high.len()))
+            }
             Write::Scale(_) | Write::KeepTop(_) => (true, 0),
         };
         if !fits {
             let what = format!("{found} values for {columns} columns of {tokens} tokens");
             return refuse(what, "give one for each that is written".into());
+        }
+        if let Write::Clamp { low, high } = &self.write
+            && !in_order(low, high)
+        {
+            let remedy = "give a lower bound that is at most the upper one";
+            return refuse("bounds of a clamp are crossed, or no numbers".into(), remedy.into());
         }
         if matches!(self.write, Write::Project(_) | Write::KeepTop(_)) {
             let mut sorted = self.columns.clone().unwrap_or_default();

@@ -97,4 +97,7 @@ pub enum Metric {
     LogitDifference,
     /// KL(reference || this), in nats.
     Kl,
+    /// What a probe reads off a site ([`crate::device::score::Score::probe`]): not of the logits, so no
+    /// device is asked for it.
+    Probe,
 }

@@ -106,7 +106,8 @@ pub trait Ops {
     fn pool(&self, how: Pooling, rows: RowRuns<'_>, x: &Self::Tensor, out: &mut Self::Tensor);
     /// edit: writes into a site, see [`Edit`].
     fn edit(&self, edit: &Edit, x: &mut Self::Tensor);
-    /// edit: `g = 0` where the edit writes and `y`, a tensor of the same shape, is 0.
+    /// edit: `g = 0` where the edit writes and `y`, a tensor of the same shape, is 0; for a clamp, where
+    /// `y` is not strictly within its bounds, as the tensor's type rounds them.
     fn edit_mask(&self, edit: &Edit, y: &Self::Tensor, g: &mut Self::Tensor);
 
     /// Empty statistics of a site.

@@ -43,6 +43,8 @@ pub struct Score {
     pub kl: f32,
     /// 1 - cosine of this sequence's mean row of the final norm and another run's, where that is asked.
     pub cosine: f32,
+    /// What a probe reads at this row, where one is asked.
+    pub probe: f32,
 }
 
 impl Score {
@@ -54,6 +56,7 @@ impl Score {
             Metric::Prob => self.log_prob.exp(),
             Metric::LogitDifference => self.logit_difference,
             Metric::Kl => self.kl,
+            Metric::Probe => self.probe,
         }
     }
 }
@@ -212,7 +215,8 @@ impl<O: GradientOps> Differentiable<O> {
     /// scored becomes the start of [`Self::back`].
     ///
     /// # Panics
-    /// If the model was made without a head to score, or the lists have different lengths.
+    /// If the model was made without a head to score, the lists have different lengths, or the metric
+    /// is no number of the logits.
     pub fn score(
         &mut self,
         starts: &[u32],
@@ -264,7 +268,7 @@ impl Score {
             logit_difference: *logit_difference,
             correct: *correct == 1.0,
             kl: *kl,
-            cosine: 0.0,
+            ..Self::default()
         }
     }
 }

@@ -326,6 +326,8 @@ impl<O: SuffixOps> Differentiable<O> {
         };
         self.back_blocks(layer + 1, (&copies.starts, &copies.positions), attend, &mut work)?;
         let model = &self.forward;
+        // The copies begin here: no block has come by this site.
+        work.site(&model.ops, Site::of_layer(at, SiteKind::ResidPost), (&mut self.g.x, None))?;
         let (ops, weights) = (&model.ops, &model.weights.layers[layer]);
         let kept = model.layers[layer].kept.as_ref().expect("its layers are kept");
         let norm = match model.spec.block {

@@ -6,9 +6,9 @@ use super::method::{Causal, Family, Kind, Method, PLAIN, Param, Takes, positive,
 /// What is measured of an answer, where a gradient is needed.
 const METRIC: Param = Param {
     name: "metric",
-    takes: Takes::OneOf(&["logit_difference", "log_prob", "prob", "loss"]),
+    takes: Takes::OneOf(&["logit_difference", "log_prob", "prob", "loss", "probe"]),
     default: "logit_difference",
-    meaning: "what is measured of an answer; logit_difference needs wrong answers",
+    meaning: "what is measured of an answer; logit_difference needs wrong answers, probe a [metric]",
 };
 
 /// The same, and what has no gradient.
@@ -21,8 +21,10 @@ const VALUE: Param = Param {
         "accuracy",
         "kl",
         "cosine",
+        "probe",
     ]),
-    meaning: "what is measured of an answer; kl and cosine: how far it is from the untouched model's",
+    meaning: "what is measured of an answer; kl and cosine: how far it is from the untouched model's; \
+              probe needs a [metric]",
     ..METRIC
 };
 
@@ -82,7 +84,17 @@ pub const CAUSATION: &[Method] = &[
         summary: "what the neuron carries from a counterfactual prompt",
         formula: "natural indirect effect |m(x with x_n := x_n of the other prompt) - m(x)|",
         paper: "Vig et al. 2020, arXiv 2004.12265",
-        params: &[PLACE, VALUE, TOP],
+        params: &[
+            PLACE,
+            VALUE,
+            TOP,
+            share(
+                "share",
+                "0.95",
+                "of the other prompt's whole effect, which the first neurons patched together must \
+                 recover; 0: not asked (nor for kl and cosine)",
+            ),
+        ],
         kind: Kind::Causal(Causal::Patch),
         ..CAUSAL
     },

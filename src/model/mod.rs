@@ -9,6 +9,7 @@
 mod arch;
 pub mod cost;
 mod header;
+pub mod heads;
 pub mod hub;
 mod mapped;
 pub mod open;

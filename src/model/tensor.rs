@@ -86,6 +86,16 @@ impl Located {
         }
     }
 
+    /// Whether query, key and value of the first head stand before those of the second.
+    pub(crate) fn by_head(&self) -> bool {
+        matches!(self.order, Order::ByHead { .. })
+    }
+
+    /// Whether matrices are stored `[in, out]`.
+    pub(crate) fn is_transposed(&self) -> bool {
+        matches!(self.order, Order::Transposed)
+    }
+
     /// Whether all of it is in the checkpoint.
     pub(crate) fn is_there(&self, weights: &Weights) -> bool {
         self.keys.iter().all(|key| weights.holds(key))

@@ -12,6 +12,7 @@ use crate::artifact::effects::{
     CURVES, CurveRow, EFFECTS, EffectRow, SETS, SetRow, read_curves, read_effects, read_sets,
 };
 use crate::artifact::manifest::Manifest;
+use crate::artifact::mediators::{MEDIATORS, MediatorRow, read_mediators};
 use crate::error::Result;
 
 /// Neurons listed for each method.
@@ -25,19 +26,22 @@ pub(super) fn page(folder: &Path) -> Result<String> {
     let effects = read_effects(&folder.join(EFFECTS))?;
     let curves = read_curves(&folder.join(CURVES))?;
     let sets = read_sets(&folder.join(SETS))?;
-    Ok(draw(&manifest, &effects, (&curves, &sets)))
+    let mediators = read_mediators(&folder.join(MEDIATORS))?;
+    Ok(draw(&manifest, &effects, (&curves, &sets), &mediators))
 }
 
 fn draw(
     manifest: &Manifest,
     effects: &[EffectRow],
     (curves, sets): (&[CurveRow], &[SetRow]),
+    mediators: &[MediatorRow],
 ) -> String {
     let name = manifest.config["name"].as_str().unwrap_or("experiment");
     let mut body = String::new();
     facts(&mut body, manifest, curves);
     judged(&mut body, curves);
     worth(&mut body, sets);
+    patched(&mut body, mediators);
     neurons(&mut body, effects);
     sheet(name, &body)
 }
@@ -68,9 +72,10 @@ fn facts(body: &mut String, manifest: &Manifest, curves: &[CurveRow]) {
             percent(row.accuracy, row.accuracy_error),
             format!("{:.3}", row.log_prob),
             format!("{:.3}", row.logit_difference),
+            probe(row),
         ]
     });
-    let heads = ["questions", "n", "right", "log p", "logit difference"];
+    let heads = ["questions", "n", "right", "log p", "logit difference", "probe"];
     table(body, &heads, rows);
 }
 
@@ -103,12 +108,19 @@ fn judged(body: &mut String, curves: &[CurveRow]) {
                 percent(row.accuracy, row.accuracy_error),
                 format!("{:.3}", row.log_prob),
                 format!("{:.3}", row.logit_difference),
+                probe(row),
             ]
         });
-        let heads =
-            ["method", "order", "act", "neurons", "strength", "right", "log p", "logit difference"];
+        let answered = ["right", "log p", "logit difference", "probe"];
+        let heads = [&["method", "order", "act", "neurons", "strength"][..], &answered].concat();
         table(body, &heads, rows);
     }
+}
+
+/// What the probe of `[metric]` reads, where there is one.
+fn probe(row: &CurveRow) -> String {
+    let [mean, error] = [row.probe, row.probe_error].map(Option::unwrap_or_default);
+    row.probe.map_or_else(String::new, |_| format!("{mean:.3} ± {error:.3}"))
 }
 
 /// A line for each order of a method, and one for the mean of its random sets; from the untouched model
@@ -169,6 +181,42 @@ fn worth(body: &mut String, sets: &[SetRow]) {
     let heads =
         ["set", "order", "neurons", "necessity", "sufficiency", "harmonic mean", "area", "members"];
     table(body, &heads, rows.into_iter());
+}
+
+/// How much of the counterfactual prompt's effect the first neurons carry together.
+fn patched(body: &mut String, rows: &[MediatorRow]) {
+    if rows.is_empty() {
+        return;
+    }
+    let mut lines: Vec<Line> = Vec::new();
+    for row in rows {
+        let error = row.error / row.total.abs();
+        let point = Point { x: f64::from(row.size), y: row.recovered, error };
+        match lines.last_mut().filter(|line| line.name == row.method) {
+            Some(line) => line.points.push(point),
+            None => {
+                let (name, start) = (row.method.clone(), Point { x: 0.0, y: 0.0, error: 0.0 });
+                lines.push(Line { name, random: false, points: vec![start, point] });
+            }
+        }
+    }
+    body.push_str("<h2>Neurons patched together</h2>");
+    let _ = write!(body, "{}", plot(&lines, ("neurons patched", "share of the whole effect")));
+    let listed = rows.iter().map(|row| {
+        let members = row.neurons.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(" ");
+        let more = if row.neurons.len() > SHOWN { " …" } else { "" };
+        vec![
+            row.method.clone(),
+            row.size.to_string(),
+            format!("{:.4} ± {:.4}", row.effect, row.error),
+            format!("{:.4}", row.total),
+            format!("{:.1} %", 100.0 * row.recovered),
+            if row.smallest { "smallest that is enough".to_owned() } else { String::new() },
+            format!("{members}{more}"),
+        ]
+    });
+    let heads = ["method", "neurons", "effect", "whole effect", "recovered", "", "members"];
+    table(body, &heads, listed);
 }
 
 /// The first neurons of each ranking over all questions.

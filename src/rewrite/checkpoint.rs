@@ -119,9 +119,18 @@ impl<'a> Rewrite<'a> {
         step: impl FnOnce(&StoredPlace, usize) -> Step,
     ) -> Result<()> {
         let place = self.model.stored_place(param)?;
+        self.change_at(&place, step)
+    }
+
+    /// As [`Self::change`], of a tensor that may be a part of a weight.
+    pub(super) fn change_at(
+        &mut self,
+        place: &StoredPlace,
+        step: impl FnOnce(&StoredPlace, usize) -> Step,
+    ) -> Result<()> {
         let at = self.at(&place.name)?;
         let output = &mut self.tensors[at];
-        output.steps.push(step(&place, output.source.shape.len()));
+        output.steps.push(step(place, output.source.shape.len()));
         Ok(())
     }
 

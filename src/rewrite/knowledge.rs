@@ -1,11 +1,11 @@
 //! Editing and erasing what neurons say: Dai et al. 2022, sections 4.2 and 5. A knowledge neuron's
 //! column of the down projection, its value vector `v_n`, is moved from the embedding of one answer
-//! to that of another, or set to 0.
+//! to that of another, set to 0, or shifted as a gradient says.
 
 use serde_json::json;
 
 use super::checkpoint::Rewrite;
-use super::neurons::{Columns, Neurons, check, columns, put_columns};
+use super::neurons::{ColumnValues, Columns, Neurons, check, columns, put_columns};
 use super::tensor::check_finite;
 use super::undo::{Undo, UndoLayer};
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ pub fn edit<'a>(model: &'a Model, neurons: &Neurons, fact: &Fact) -> Result<(Rew
     }
     let (old, new) = (embedding(model, fact.old)?, embedding(model, fact.new)?);
     let sizes = (norm(&old), norm(&new));
-    change(model, neurons, edit, |v| {
+    change(model, neurons, edit, |_, v| {
         let unit = |size: f64| if fact.normalise { norm(v) / size } else { 1.0 };
         let (a, b) = (fact.lambdas.0 * unit(sizes.0), fact.lambdas.1 * unit(sizes.1));
         v.iter().zip(&old).zip(&new).map(|((v, old), new)| v - a * old + b * new).collect()
@@ -49,14 +49,48 @@ pub fn edit<'a>(model: &'a Model, neurons: &Neurons, fact: &Fact) -> Result<(Rew
 
 /// `v_n := 0` for all neurons.
 pub fn erase<'a>(model: &'a Model, neurons: &Neurons) -> Result<(Rewrite<'a>, Undo)> {
-    change(model, neurons, json!({"erase": neurons}), |v| vec![0.0; v.len()])
+    change(model, neurons, json!({"erase": neurons}), |_, v| vec![0.0; v.len()])
+}
+
+/// `v_n := v_n + shift_n` for the neurons that have one. `edit` goes into the history.
+pub fn shift<'a>(
+    model: &'a Model,
+    shifts: &ColumnValues,
+    edit: serde_json::Value,
+) -> Result<(Rewrite<'a>, Undo)> {
+    let neurons = shifts.iter().map(|(layer, of)| (*layer, of.keys().copied().collect()));
+    change(model, &neurons.collect(), edit, |(layer, neuron), v| {
+        let shift = &shifts[&layer][&neuron];
+        assert_eq!(shift.len(), v.len(), "a number for each column of the stream");
+        v.iter().zip(shift).map(|(v, shift)| v + shift).collect()
+    })
+}
+
+/// `gradients` made into a step of length `rate |V|`, V being all of these neurons' columns: what the
+/// step does not depend on is the scale of the metric and of the weights. Without a gradient there is
+/// no step.
+pub fn relative_step(
+    model: &Model,
+    mut gradients: ColumnValues,
+    rate: f64,
+) -> Result<ColumnValues> {
+    let rewrite = Rewrite::new(model, serde_json::Value::Null)?;
+    let (mut weights, mut slopes) = (0.0, 0.0);
+    for (&layer, of) in &gradients {
+        let Columns { dtype, of: stored, .. } = columns(&rewrite, layer, of.keys().copied())?;
+        weights += stored.iter().map(|(_, bytes)| norm(&dtype.decode(bytes)).powi(2)).sum::<f64>();
+        slopes += of.values().map(|g| norm(g).powi(2)).sum::<f64>();
+    }
+    let factor = if slopes > 0.0 { rate * (weights / slopes).sqrt() } else { 0.0 };
+    gradients.values_mut().flat_map(|of| of.values_mut()).flatten().for_each(|x| *x *= factor);
+    Ok(gradients)
 }
 
 fn change<'a>(
     model: &'a Model,
     neurons: &Neurons,
     edit: serde_json::Value,
-    make: impl Fn(&[f64]) -> Vec<f64>,
+    make: impl Fn((usize, usize), &[f64]) -> Vec<f64>,
 ) -> Result<(Rewrite<'a>, Undo)> {
     check(model, neurons)?;
     let mut rewrite = Rewrite::new(model, edit)?;
@@ -66,7 +100,7 @@ fn change<'a>(
         let mut saved = UndoLayer { layer, dtype, columns: Vec::new() };
         let mut slices = Vec::new();
         for (neuron, before) in of {
-            let after = dtype.encode(&make(&dtype.decode(&before)));
+            let after = dtype.encode(&make((layer, neuron), &dtype.decode(&before)));
             check_finite(dtype, &after, &name)?;
             slices.push((neuron, after.clone()));
             saved.columns.push((neuron, before, after));

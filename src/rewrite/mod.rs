@@ -10,6 +10,7 @@ mod checkpoint;
 pub mod choose;
 pub mod cluster;
 pub mod direction;
+pub mod heads;
 pub mod knowledge;
 pub mod layers;
 pub mod means;

@@ -12,6 +12,8 @@ use crate::model::{LayerParam, Model, Param};
 
 /// Neurons by layer.
 pub type Neurons = BTreeMap<usize, BTreeSet<usize>>;
+/// A vector for the column by which each neuron writes, `[D]`, by layer and neuron.
+pub type ColumnValues = BTreeMap<usize, BTreeMap<usize, Vec<f64>>>;
 /// Mean activation of every neuron (`mlp_act`) by layer.
 pub type Means = BTreeMap<usize, Vec<f64>>;
 

@@ -6,6 +6,7 @@ mod contexts;
 pub mod contribution;
 pub mod devices;
 mod document_units;
+pub mod fact_editing;
 mod folder;
 pub mod generate;
 pub mod maximize;

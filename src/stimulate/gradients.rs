@@ -2,17 +2,17 @@
 //! replacement to first order, the change of activation times the gradient (Nanda 2023, Attribution
 //! patching; along a path from the counterfactual prompt, Hanna et al. 2024, EAP-IG).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::neurons::{Activations, Neurons, activations, room};
 use super::question::{QuestionBatch, Where};
+use super::readout::{self, Reader, Readout};
 use crate::device::backward::{
     Differentiable, GradientView, GradientVisitor, GradientWork, keeps_values,
 };
 use crate::device::forward::SiteWork;
 use crate::device::gradient_ops::{GradientOps, Metric};
 use crate::device::ops::{Edit, Ops, Pooling, RowRuns, Write};
-use crate::device::site_view::Nobody;
 use crate::error::Result;
 use crate::id::{Site, SiteKind};
 use crate::model::Activation;
@@ -50,6 +50,9 @@ pub struct Products<'a, O: Ops> {
     /// The values of the neurons, where they are not those of the run that is differentiated, or where
     /// that run does not keep them ([`Neurons::are_kept`]).
     pub values: Option<&'a Activations<O>>,
+    /// For [`Metric::Probe`]: the probe, and the rows `[S, D]` that it read in the run that is
+    /// differentiated.
+    pub readout: Option<(&'a Readout, &'a [f32])>,
 }
 
 impl Neurons {
@@ -154,11 +157,16 @@ pub fn gradient_products<O: GradientOps>(
     (batch, neurons): (&QuestionBatch, &Neurons),
     how: &Products<'_, O>,
 ) -> Result<BySequence> {
-    let (edits, seeds) = (BTreeMap::new(), BTreeMap::new());
+    let (edits, tokens) = (BTreeMap::new(), batch.tokens.len());
     run.forget_gradients();
-    let weights = vec![1.0; batch.len()];
-    run.score(&batch.starts, batch.scoring(), Some((how.metric, &weights)))?;
-    let tokens = batch.tokens.len();
+    let seeds = if how.metric == Metric::Probe {
+        let (readout, rows) = how.readout.expect("a probe is asked for with what it read");
+        readout.seeds(run, (&batch.rows, tokens), rows)?
+    } else {
+        let weights = vec![1.0; batch.len()];
+        run.score(&batch.starts, batch.scoring(), Some((how.metric, &weights)))?;
+        BTreeMap::new()
+    };
     let mut visitor = Visitor {
         batch,
         how,
@@ -176,11 +184,15 @@ pub fn gradient_products<O: GradientOps>(
 
 /// Attribution patching with the gradient averaged over `steps` inputs on the way from the
 /// counterfactual prompt to the clean one: embeddings `e' + (k / m) (e - e')`, k = 0..m-1.
+///
+/// # Panics
+/// If a probe is asked for ([`Metric::Probe`]) and there is none.
 pub fn path_products<O: GradientOps>(
     run: &mut Differentiable<O>,
     (batch, other): (&QuestionBatch, &QuestionBatch),
     neurons: &Neurons,
     (metric, steps): (Metric, u32),
+    readout: Option<&Readout>,
 ) -> Result<BySequence> {
     let embeddings = Site::global(SiteKind::Embeddings);
     let mut wanted = neurons.sites();
@@ -190,16 +202,19 @@ pub fn path_products<O: GradientOps>(
     let [clean, corrupt] = [&from, &to].map(|kept| kept.read(run.ops(), embeddings));
     let (clean, corrupt) = (clean?, corrupt?);
     let over = Over::Sum(Where::Everywhere);
-    let how = Products { metric, times: Times::Other(&to), over, values: Some(&from) };
     let mut sum = BySequence::new();
     for k in 0..steps {
         #[expect(clippy::cast_possible_truncation, reason = "a share")]
         let share = (f64::from(k) / f64::from(steps)) as f32;
         let between = corrupt.iter().zip(&clean).map(|(c, x)| c + share * (x - c)).collect();
         let edit = Edit { columns: None, tokens: None, write: Write::Rows(between) };
-        let (nothing, edits) = (BTreeSet::new(), BTreeMap::from([(embeddings, vec![edit])]));
-        let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
+        let (read, edits) = (readout::sites(readout), BTreeMap::from([(embeddings, vec![edit])]));
+        let mut reader = Reader::new(run, readout, &batch.rows)?;
+        let mut sites = SiteWork { wanted: &read, edits: &edits, visitor: &mut reader };
         run.run(batch.input(), &mut sites)?;
+        let rows = reader.rows(run.ops())?;
+        let (times, readout) = (Times::Other(&to), readout.map(|readout| (readout, &rows[..])));
+        let how = Products { metric, times, over, values: Some(&from), readout };
         for (layer, values) in gradient_products(run, (batch, neurons), &how)? {
             let sum = sum.entry(layer).or_insert_with(|| vec![0.0; values.len()]);
             #[expect(clippy::cast_precision_loss, reason = "few steps")]

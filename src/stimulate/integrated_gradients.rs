@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::question::QuestionBatch;
+use super::readout::{self, Reader, Readout};
 use crate::device::backward::{Differentiable, GradientWork};
 use crate::device::forward::SiteWork;
 use crate::device::gradient_ops::Metric;
@@ -76,12 +77,13 @@ struct Buffers<O: Ops> {
     mean: O::Tensor,
 }
 
-/// Attributions of every question of a held batch to the neurons of a layer, handed over in order.
+/// Attributions of every question of a held batch to the neurons of a layer, handed over in order. A
+/// readout is needed for [`Metric::Probe`]; it reads after the layer.
 pub fn integrated_gradients<O: SuffixOps>(
     run: &mut Differentiable<O>,
     (batch, held): (&QuestionBatch, &Held<O>),
     layer: usize,
-    settings: Settings,
+    (settings, readout): (Settings, Option<&Readout>),
     mut each: impl FnMut(Attribution) -> Result<()>,
 ) -> Result<()> {
     let points = settings.quadrature.points(settings.steps);
@@ -98,7 +100,7 @@ pub fn integrated_gradients<O: SuffixOps>(
             sum += cost(last);
             last += 1;
         }
-        piece(run, (batch, held), (layer, first..last), (settings, &points), &mut each)?;
+        piece(run, (batch, held), (layer, first..last), (settings, readout, &points), &mut each)?;
         first = last;
     }
     Ok(())
@@ -109,7 +111,7 @@ fn piece<O: SuffixOps>(
     run: &mut Differentiable<O>,
     (batch, held): (&QuestionBatch, &Held<O>),
     (layer, questions): (usize, Range<usize>),
-    (settings, points): (Settings, &[f32]),
+    (settings, readout, points): (Settings, Option<&Readout>, &[f32]),
     each: &mut impl FnMut(Attribution) -> Result<()>,
 ) -> Result<()> {
     let (steps, neurons) = (points.len(), run.spec().mlp.width);
@@ -135,24 +137,24 @@ fn piece<O: SuffixOps>(
         let edit = Edit { columns: None, tokens: Some(here), write: Write::Scale(point) };
         run.ops().edit(&edit, &mut buffers.act);
     }
-    let (nothing, edits, seeds) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+    let (nothing, edits) = (BTreeSet::new(), BTreeMap::new());
     let Buffers { act, branch, gradient, mean } = &mut buffers;
-    let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
+    let read = readout::sites(readout);
+    let mut reader = Reader::new(run, readout, &rows)?;
+    let mut sites = SiteWork { wanted: &read, edits: &edits, visitor: &mut reader };
     let change = Change::Rows { rows: &rows, act, branch };
     run.resume(held, (layer, &copies), change, &mut sites)?;
-    let per_copy = |list: &[u32]| -> Vec<u32> {
-        questions.clone().flat_map(|q| vec![list[q]; steps]).collect()
+    let seeds = match readout.filter(|_| settings.metric == Metric::Probe) {
+        Some(readout) => {
+            let read = reader.rows(run.ops())?;
+            readout.seeds(run, (&rows, copies.tokens.len()), &read)?
+        }
+        None => {
+            let copied = (&copies.starts[..], &rows[..]);
+            scored(run, (batch, questions.clone(), steps), copied, settings.metric)?;
+            BTreeMap::new()
+        }
     };
-    let (targets, foils) = (per_copy(&batch.targets), batch.foils.as_deref().map(per_copy));
-    let scoring = Scoring {
-        rows: &rows,
-        targets: &targets,
-        foils: foils.as_deref(),
-        reference: None,
-        keep: None,
-    };
-    let weights = vec![1.0; rows.len()];
-    run.score(&copies.starts, scoring, Some((settings.metric, &weights)))?;
     let mut work =
         GradientWork { wanted: &nothing, edits: &edits, seeds: &seeds, visitor: &mut Nobody };
     run.back_to_neurons(held, (layer, &copies, &rows), (branch, gradient), &mut work)?;
@@ -172,6 +174,24 @@ fn piece<O: SuffixOps>(
     for (question, values) in questions.zip(values.chunks_exact(neurons)) {
         each(Attribution { question, values: values.to_vec() })?;
     }
+    Ok(())
+}
+
+/// Scores `steps` copies of each of these questions, as the start of the way back.
+fn scored<O: SuffixOps>(
+    run: &mut Differentiable<O>,
+    (batch, questions, steps): (&QuestionBatch, Range<usize>, usize),
+    (starts, rows): (&[u32], &[u32]),
+    metric: Metric,
+) -> Result<()> {
+    let per_copy = |list: &[u32]| -> Vec<u32> {
+        questions.clone().flat_map(|q| vec![list[q]; steps]).collect()
+    };
+    let (targets, foils) = (per_copy(&batch.targets), batch.foils.as_deref().map(per_copy));
+    let (targets, foils) = (&targets[..], foils.as_deref());
+    let scoring = Scoring { rows, targets, foils, reference: None, keep: None };
+    let weights = vec![1.0; rows.len()];
+    run.score(starts, scoring, Some((metric, &weights)))?;
     Ok(())
 }
 

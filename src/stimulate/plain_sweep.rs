@@ -1,15 +1,15 @@
 //! One neuron at a time, at any site: each arm is a whole copy of the batch with its own edit. Slower
 //! than [`super::sweep`], which knows what comes after the neurons of an MLP; the same numbers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::question::{Question, QuestionBatch, Where};
+use super::readout::{self, Reader};
 use super::sweep::Asks;
 use crate::device::backward::Differentiable;
 use crate::device::forward::SiteWork;
 use crate::device::ops::{Edit, Write};
 use crate::device::score::Score;
-use crate::device::site_view::Nobody;
 use crate::device::suffix_ops::SuffixOps;
 use crate::error::Result;
 use crate::id::Site;
@@ -40,10 +40,12 @@ pub fn plain_sweep<O: SuffixOps>(
             write: Write::Rows(written.iter().map(|&token| value(neuron, token)).collect()),
         };
         let edits = BTreeMap::from([(site, (0..).zip(neurons).map(edit).collect())]);
-        let nothing = BTreeSet::new();
-        let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
+        let read = readout::sites(asks.readout());
+        let mut reader = Reader::new(run, asks.readout(), &batch.rows)?;
+        let mut sites = SiteWork { wanted: &read, edits: &edits, visitor: &mut reader };
         run.run_only(batch.input(), &mut sites)?;
-        let scores = asks.scores(run, (&one, neurons.len()), (&batch.starts, &batch.rows))?;
+        let rows = (&batch.starts[..], &batch.rows[..]);
+        let scores = asks.scores(run, (&one, neurons.len()), rows, &reader)?;
         for (neuron, scores) in neurons.iter().zip(scores.chunks_exact(questions.len())) {
             each(*neuron, scores)?;
         }

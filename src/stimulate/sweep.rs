@@ -1,15 +1,15 @@
 //! One neuron at a time: every question answered with one neuron of a layer changed. The arms of a
 //! sweep are copies in one batch; the prompt below the layer is run once for all of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::question::QuestionBatch;
 pub use super::question::Where;
+use super::readout::{self, Reader, Readout};
 use crate::device::backward::Differentiable;
 use crate::device::forward::SiteWork;
 use crate::device::ops::{Pooling, RowRuns};
 use crate::device::score::{Score, Scoring};
-use crate::device::site_view::Nobody;
 use crate::device::suffix::{Change, Held};
 use crate::device::suffix_ops::SuffixOps;
 use crate::error::Result;
@@ -36,6 +36,8 @@ pub enum Asks<'a, O: SuffixOps> {
     Answers,
     /// The difference of logits alone, which is much less work.
     Differences,
+    /// What a probe reads: `probe` alone.
+    Probe(&'a Readout),
     /// KL from a run whose head read these rows, `[S, W]`, beside the answers.
     Kl(&'a O::Tensor),
     /// How far the mean row of each question is from these, `[S, D]`: `cosine` alone. The neurons must
@@ -60,13 +62,23 @@ impl<O: SuffixOps> Clone for How<'_, O> {
 
 impl<O: SuffixOps> Copy for How<'_, O> {}
 
-impl<O: SuffixOps> Asks<'_, O> {
-    /// The scores of so many arms, question by question, of which `rows` answer.
+impl<'a, O: SuffixOps> Asks<'a, O> {
+    /// The probe that is asked.
+    pub(super) fn readout(self) -> Option<&'a Readout> {
+        match self {
+            Self::Probe(readout) => Some(readout),
+            _ => None,
+        }
+    }
+
+    /// The scores of so many arms, question by question, of which `rows` answer; `reader` has read them
+    /// in the run.
     pub(super) fn scores(
         self,
         run: &mut Differentiable<O>,
         (batch, arms): (&QuestionBatch, usize),
         (starts, rows): (&[u32], &[u32]),
+        reader: &Reader<O>,
     ) -> Result<Vec<Score>> {
         let targets = batch.targets.repeat(arms);
         let foils = batch.foils.as_ref().map(|foils| foils.repeat(arms));
@@ -79,6 +91,11 @@ impl<O: SuffixOps> Asks<'_, O> {
                 Ok(found.into_iter().map(score).collect())
             }
             Self::Answers | Self::Differences => run.score(starts, scoring, None),
+            Self::Probe(readout) => {
+                let mut scores = vec![Score::default(); rows.len()];
+                readout.fill(&reader.rows(run.ops())?, &mut scores);
+                Ok(scores)
+            }
             Self::Kl(one) => {
                 let mut reference = run.hidden(rows.len())?;
                 let own: Vec<u32> = (0..).take(batch.len()).collect();
@@ -120,7 +137,7 @@ pub struct How<'a, O: SuffixOps> {
 }
 
 /// Scores of all questions of a held batch for each of these neurons of a layer, handed over neuron by
-/// neuron.
+/// neuron. A probe that is asked reads after the layer.
 pub fn sweep<O: SuffixOps>(
     run: &mut Differentiable<O>,
     (batch, held): (&QuestionBatch, &Held<O>),
@@ -162,9 +179,10 @@ fn arms_at_once<O: SuffixOps>(
             }
         }
     }
-    let (nothing, edits) = (BTreeSet::new(), BTreeMap::new());
-    let mut sites = SiteWork { wanted: &nothing, edits: &edits, visitor: &mut Nobody };
+    let (read, edits) = (readout::sites(asks.readout()), BTreeMap::new());
+    let mut reader = Reader::new(run, asks.readout(), &rows)?;
+    let mut sites = SiteWork { wanted: &read, edits: &edits, visitor: &mut reader };
     let change = Change::Neuron { of: &of, scale: &scale, shift: &shift };
     run.resume_only(held, (layer, &copies), change, &mut sites)?;
-    asks.scores(run, (batch, neurons.len()), (&copies.starts, &rows))
+    asks.scores(run, (batch, neurons.len()), (&copies.starts, &rows), &reader)
 }

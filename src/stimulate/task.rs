@@ -7,6 +7,7 @@ use super::integrated_gradients::Settings;
 use super::log_prob_increase::FrozenNorm;
 use super::neurons::{Neurons, activations};
 use super::question::{Question, QuestionBatch, Where};
+use super::readout::Readout;
 use super::resample::{Asked, Lent};
 use super::work::Work;
 use crate::accumulate::effects::{EffectPlan, EffectState, Effects};
@@ -116,8 +117,9 @@ pub enum Task {
     },
 }
 
-/// Numbers of the baseline measure: log p, logit difference, right before all, right before wrong.
-pub const BASELINE: usize = 4;
+/// Numbers of the baseline measure: log p, logit difference, right before all, right before wrong, what
+/// the probe reads (0 without one).
+pub const BASELINE: usize = 5;
 
 /// All tasks of a pass.
 #[derive(Clone, Debug)]
@@ -126,6 +128,8 @@ pub struct Tasks {
     pub tasks: Vec<Task>,
     /// Whose numbers they are.
     pub neurons: Neurons,
+    /// The probe that is read beside the answers, and is the metric of tasks with [`Metric::Probe`].
+    pub readout: Option<Arc<Readout>>,
 }
 
 /// What a pass found: for each task its measures, one for each layer, then the next kind.
@@ -181,8 +185,13 @@ impl Tasks {
             true => Some(Lent::new(run, &self.neurons, asked)?),
             false => None,
         };
+        let readout = self.readout.as_deref();
+        let read = readout.map_or(Ok(Vec::new()), |readout| readout.read(run, &batch))?;
         let held = run.hold(batch.input(), self.held_layers())?;
-        let clean = run.score(&batch.starts, batch.scoring(), None)?;
+        let mut clean = run.score(&batch.starts, batch.scoring(), None)?;
+        if let Some(readout) = readout {
+            readout.fill(&read, &mut clean);
+        }
         for (score, group) in clean.iter().zip(groups) {
             state.measures[0].add(*group, baseline(score).into_iter());
         }
@@ -193,6 +202,7 @@ impl Tasks {
             groups,
             held: &held,
             clean: &clean,
+            readout: readout.map(|readout| (readout, &read[..])),
             own: own.as_ref(),
             lent: lent.as_ref(),
             other: other.as_ref().map(|(batch, kept)| (batch, kept)),
@@ -256,11 +266,12 @@ pub(super) fn baseline(score: &Score) -> [f64; BASELINE] {
         f64::from(score.logit_difference),
         yes(score.correct),
         yes(score.logit_difference > 0.0),
+        f64::from(score.probe),
     ]
 }
 
 /// The second prompt of a question as one of its own.
-fn counterfactual(question: &Question) -> Question {
+pub(super) fn counterfactual(question: &Question) -> Question {
     let other = question.other.clone().expect("checked when the experiment was made");
     Question { tokens: other, ..question.clone() }
 }

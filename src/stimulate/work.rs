@@ -6,9 +6,10 @@ use super::gradients::{BySequence, Products, Times, gradient_products, path_prod
 use super::integrated_gradients::{Settings, integrated_gradients};
 use super::log_prob_increase::log_prob_increases;
 use super::masks::untouched;
-use super::neurons::{Activations, Neurons};
+use super::neurons::{Activations, Neurons, site_of};
 use super::plain_sweep::plain_sweep;
 use super::question::{Question, QuestionBatch, Where};
+use super::readout::Readout;
 use super::resample::Lent;
 use super::sweep::{self, Asks, Becomes};
 use super::task::{Replacement, Task, Then, Value};
@@ -29,6 +30,8 @@ pub(super) struct Work<'a, O: SuffixOps> {
     pub(super) groups: &'a [Option<u32>],
     pub(super) held: &'a Held<O>,
     pub(super) clean: &'a [Score],
+    /// The probe, and the rows that it read.
+    pub(super) readout: Option<(&'a Readout, &'a [f32])>,
     /// The neurons of the batch, where a task reads them.
     pub(super) own: Option<&'a Activations<O>>,
     /// What tokens lend each other, where a task has them do so.
@@ -53,7 +56,7 @@ struct Untouched<T> {
     means: Vec<f32>,
 }
 
-impl<O: SuffixOps> Work<'_, O> {
+impl<'a, O: SuffixOps> Work<'a, O> {
     /// Does a task, and adds what it finds to its measures.
     pub(super) fn task(
         &self,
@@ -69,13 +72,14 @@ impl<O: SuffixOps> Work<'_, O> {
                     Some(Replacement::Counterfactual) => Times::Other(self.second().1),
                 };
                 let values = if self.neurons.are_kept() { None } else { self.own };
-                let how = Products { metric: *metric, times, over: *over, values };
+                let readout = self.readout;
+                let how = Products { metric: *metric, times, over: *over, values, readout };
                 let found = gradient_products(run, (self.batch, self.neurons), &how)?;
                 self.add(&found, *then, measures);
             }
             Task::Path { metric, steps } => {
-                let batches = (self.batch, self.second().0);
-                let found = path_products(run, batches, self.neurons, (*metric, *steps))?;
+                let (batches, how) = ((self.batch, self.second().0), (*metric, *steps));
+                let found = path_products(run, batches, self.neurons, how, self.probe())?;
                 self.add(&found, Then::Itself, measures);
             }
             Task::Knowledge { settings, threshold } => {
@@ -98,6 +102,10 @@ impl<O: SuffixOps> Work<'_, O> {
             }
         }
         Ok(())
+    }
+
+    fn probe(&self) -> Option<&'a Readout> {
+        self.readout.map(|(readout, _)| readout)
     }
 
     fn second(&self) -> (&QuestionBatch, &Activations<O>) {
@@ -128,7 +136,7 @@ impl<O: SuffixOps> Work<'_, O> {
         let mut found: Vec<Vec<Vec<f32>>> = vec![Vec::new(); layers.len()];
         for (&layer, found) in layers.iter().zip(&mut found) {
             let batch = (self.batch, self.held);
-            integrated_gradients(run, batch, layer, settings, |one| {
+            integrated_gradients(run, batch, layer, (settings, self.probe()), |one| {
                 found.push(one.values);
                 Ok(())
             })?;
@@ -201,12 +209,16 @@ impl<O: SuffixOps> Work<'_, O> {
         let asks = match (value, &untouched.hidden) {
             (Value::Of(Metric::Kl), Some(hidden)) => Asks::Kl(hidden),
             (Value::Cosine, _) => Asks::Cosine(&untouched.means),
+            (Value::Of(Metric::Probe), _) => Asks::Probe(self.probe().expect("asked for")),
             (Value::Accuracy | Value::Of(Metric::LogitDifference), _) if has_foil => {
                 Asks::Differences
             }
             _ => Asks::Answers,
         };
-        if self.neurons.kind == SiteKind::MlpAct {
+        // What copies from a layer's neurons on do not come by is read in whole passes.
+        let end = site_of(SiteKind::ResidPost, layer);
+        let within = asks.readout().is_some_and(|readout| readout.site() < end);
+        if self.neurons.kind == SiteKind::MlpAct && !within {
             let becomes = |neuron, token| Becomes::value(becomes(neuron, token));
             let how = sweep::How { place, asks, becomes: &becomes };
             sweep::sweep(run, (self.batch, self.held), (layer, of), how, &mut each)?;

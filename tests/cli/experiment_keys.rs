@@ -53,6 +53,13 @@ concept = "NOUN"
 [probe]
 align = "end"
 penalty = 2
+[metric]
+probes = "out/p/probes.safetensors"
+site = "layers.3.resid_post"
+label = "upos"
+class = "NOUN"
+seed = 1
+output = "log_prob"
 [device]
 name = "cpu"
 threads = 1
@@ -88,6 +95,8 @@ fn the_page_of_experiments_lists_every_key() {
 fn wrong_keys_and_values_are_named_with_their_line() {
     for (change, what) in [
         ("judge.sises=[1]", "did you mean 'sizes'?"),
+        ("metric={ probes = \"p.safetensors\" }", "site"),
+        ("metric.output=prob", "one of"),
         ("judge.sizes=[0]", "a list of whole numbers from 1"),
         ("judge.shares=[2.5]", "a list of numbers from 0 to 1"),
         ("questions.only={ kind = [1] }", "a table of texts"),

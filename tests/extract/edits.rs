@@ -61,13 +61,17 @@ fn every_kind_writes_what_it_says() {
     let case = Case::new("gpt2-tied");
     let (_, real) = case.grid();
     type Rule = fn(f32, f32) -> (f32, f32);
-    let kinds: [(&str, Rule); 7] = [
+    let kinds: [(&str, Rule); 9] = [
         (r#""kind": "zero""#, |_, _| (0.0, 0.0)),
         (r#""kind": "mean", "values": [0.5]"#, |_, _| (0.5, 0.5)),
         (r#""kind": "set", "values": [1.5, -2]"#, |_, _| (1.5, -2.0)),
         (r#""kind": "add", "values": [1, 2]"#, |a, b| (a + 1.0, b + 2.0)),
         (r#""kind": "scale", "factor": -3"#, |a, b| (-3.0 * a, -3.0 * b)),
         (r#""kind": "blend", "gates": [1, 0], "towards": [9, 0.25]"#, |a, _| (a, 0.25)),
+        (r#""kind": "clamp", "low": [-0.01, 0.02], "high": [0.01, 0.03]"#, |a, b| {
+            (a.clamp(-0.01, 0.01), b.clamp(0.02, 0.03))
+        }),
+        (r#""kind": "clamp", "high": [-0.01]"#, |a, b| (a.min(-0.01), b.min(-0.01))),
         (
             r#""kind": "keep_top", "k": 1"#,
             |a, b| if a.abs() >= b.abs() { (a, 0.0) } else { (0.0, b) },

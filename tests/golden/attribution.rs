@@ -88,7 +88,7 @@ fn attributions<O: SuffixOps>(ops: O, folder: &Path) {
             metric: Metric::Prob,
         };
         let mut got = Vec::new();
-        integrated_gradients(&mut run, (&batch, &held), layer, settings, |one| {
+        integrated_gradients(&mut run, (&batch, &held), layer, (settings, None), |one| {
             got = one.values;
             Ok(())
         })

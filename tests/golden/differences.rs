@@ -100,7 +100,8 @@ impl Case {
         keeper.0.into_iter().map(both).collect()
     }
 
-    /// dL/dx by differences; none if entries of `watched` become 0 or cease to be on the way.
+    /// dL/dx by differences; none if entries of `watched` become 0 or a bound of a clamp, or cease to be,
+    /// on the way.
     fn slope(
         &mut self,
         edits: &Edits,
@@ -109,6 +110,14 @@ impl Case {
         watched: Option<Site>,
     ) -> Option<f64> {
         let watched: BTreeSet<Site> = watched.into_iter().collect();
+        let clamps = watched.iter().filter_map(|site| edits.get(site)).flatten();
+        let bounds: BTreeSet<u32> = clamps
+            .filter_map(|edit| match &edit.write {
+                Write::Clamp { low, high } => Some(low.iter().chain(high).map(|x| x.to_bits())),
+                _ => None,
+            })
+            .flatten()
+            .collect();
         let mut zeros: Option<Vec<bool>> = None;
         let mut slope = 0.0;
         for (steps, weight) in [(-2.0, 1.0), (-1.0, -8.0), (1.0, 8.0), (2.0, -1.0)] {
@@ -119,7 +128,11 @@ impl Case {
             edits.entry(site).or_default().push(edit);
             let (losses, values) = self.losses(&edits, &watched, false);
             slope += weight * losses.iter().sum::<f64>();
-            let found: Vec<bool> = values.values().flatten().map(|&x| x == 0.0).collect();
+            let found: Vec<bool> = values
+                .values()
+                .flatten()
+                .map(|x| *x == 0.0 || bounds.contains(&x.to_bits()))
+                .collect();
             if zeros.replace(found.clone()).is_some_and(|before| before != found) {
                 return None;
             }
@@ -261,6 +274,32 @@ fn gradients_go_back_through_the_largest_alone() {
                 slopes += compare(&mut case, &edits, site, &found, watched);
             }
             assert!(slopes >= 8, "{name}: {slopes} of 12");
+        }
+    }
+}
+
+/// What a clamp wrote does not move with what is below it; what it left does.
+#[test]
+fn gradients_go_back_within_bounds_alone() {
+    for name in ["gpt2-tied", "qwen3-qknorm"] {
+        let Some(mut case) = Case::open(name) else { continue };
+        let act = Site::of_layer(0, SiteKind::MlpAct);
+        let width = case.run.spec().site_width(act);
+        let clamp = |by: f32| {
+            let number = |n: usize| by * (1.0 + (n % 5) as f32);
+            let (low, high) = (0..width).map(|n| (-number(n), number(n + 2))).unzip();
+            Edit { columns: None, tokens: None, write: Write::Clamp { low, high } }
+        };
+        let keep = Edit { columns: None, tokens: None, write: Write::KeepTop(width / 2) };
+        let wanted: BTreeSet<Site> =
+            [Site::of_layer(0, SiteKind::MlpPre), Site::of_layer(0, SiteKind::ResidPre)].into();
+        for edits in [vec![clamp(0.02)], vec![clamp(0.02), keep, clamp(0.01)]] {
+            let edits: Edits = [(act, edits)].into();
+            let mut slopes = 0;
+            for (site, found) in case.gradients(&edits, &wanted) {
+                slopes += compare(&mut case, &edits, site, &found, Some(act));
+            }
+            assert!(slopes >= 3, "{name}: {slopes} of 12");
         }
     }
 }

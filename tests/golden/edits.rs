@@ -64,6 +64,7 @@ fn neutral(columns: usize) -> Vec<Write> {
         Write::Blend { gates: vec![1.0], towards: vec![3.0] },
         Write::Blend { gates: vec![1.0; columns], towards: vec![2.0; columns] },
         Write::KeepTop(columns),
+        Write::Clamp { low: vec![-1e30], high: vec![f32::INFINITY] },
     ]
 }
 
@@ -116,6 +117,7 @@ fn misfits_are_refused<O: Ops>(ops: O) {
     let rows = case.packed.starts.len() as u32 - 1;
     let set = || Write::Set(vec![0.0]);
     let three = Some(vec![1, 2, 3]);
+    let crossed = Write::Clamp { low: vec![1.0], high: vec![2.0, 0.5, 2.0] };
     let half = Write::Blend { gates: vec![0.5, 0.5], towards: vec![0.0] };
     for (site, columns, token, write, word) in [
         (act, Some(vec![width]), None, set(), "column"),
@@ -125,6 +127,7 @@ fn misfits_are_refused<O: Ops>(ops: O) {
         (act, three.clone(), Some(0), Write::Rows(vec![1.0]), "1 values for 3 columns of 1"),
         (act, three.clone(), None, Write::Project(vec![1.0]), "1 values for 3 columns"),
         (act, three.clone(), None, half, "2 values for 3 columns"),
+        (act, three.clone(), None, crossed, "crossed"),
         (act, Some(vec![4, 2, 4]), None, Write::KeepTop(1), "column 4 twice"),
         (Site::of_layer(9, SiteKind::MlpAct), None, None, set(), "no such site"),
         (Site::of_layer(0, SiteKind::AttnProbs), None, None, set(), "no such site"),

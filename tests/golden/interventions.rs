@@ -77,6 +77,7 @@ fn gradients_under_edits_are_the_same_on_a_gpu() {
             json!({"kind": "scale", "factor": -2.0}),
             json!({"kind": "project", "direction": ones}),
             json!({"kind": "blend", "gates": [0.25], "towards": ones}),
+            json!({"kind": "clamp", "low": [-0.02], "high": ones}),
             json!({"kind": "keep_top", "k": 4}),
             json!({"kind": "resample", "seed": 5}),
         ]
@@ -104,6 +105,6 @@ fn gradients_under_edits_are_the_same_on_a_gpu() {
             judge(name, &Compared { name: tensor.clone(), want, got });
             compared += 1;
         }
-        assert_eq!(compared, 14, "{name}");
+        assert_eq!(compared, 16, "{name}");
     }
 }

@@ -179,3 +179,39 @@ fn facts_are_edited_erased_and_undone() {
     let stdout = bench.done(&format!("dir-ablate --direction {u}"), "ablated");
     assert!(stdout.contains("nothing is written along"), "{stdout}");
 }
+
+#[test]
+fn heads_are_merged_from_what_extract_writes() {
+    let bench = Bench::new();
+    let text = bench.path("text.txt");
+    let emma = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpora/examples/emma.txt");
+    let emma = fs::read_to_string(emma).expect("part of the project");
+    fs::write(&text, emma.lines().take(4).collect::<Vec<_>>().join("\n")).expect("written");
+    let (text, heads) = (text.display().to_string(), bench.path("heads.safetensors"));
+    let mut command = electrode();
+    command.arg("extract").arg("--model").arg(trained()).args(["--corpus", &text]);
+    command.args(["--format", "text", "--pool", "none", "--sites", "layers.*.head_out", "--out"]);
+    let extracted = finish(command.arg(&heads));
+    assert_eq!(extracted.code, Some(0), "{}", extracted.stderr);
+    let given = format!("p-prune-heads --activations {}", heads.display());
+    let stdout = bench.done(&format!("{given} --keep 0.5"), "half");
+    assert!(stdout.contains("layer 3: 4 of 8 heads ("), "{stdout}");
+    assert!(stdout.contains("16 of 32 heads set to 0: in gpt2 the number of heads"), "{stdout}");
+    // Queries, keys and values with their biases, the output projection and its bias.
+    let changes = changed(&raw(&trained()), &raw(&bench.path("half")));
+    assert_eq!(changes.len(), 4 * 4, "{changes:?}");
+    assert_eq!(open(&bench.path("half")).spec, open(&trained()).spec);
+    let stdout = bench.done(&format!("{given} --keep 0.5 --no-merge --zero"), "dropped");
+    assert!(stdout.contains("16 of 32 heads set to 0: as asked"), "{stdout}");
+    let lost = |text: &str| -> f64 {
+        let numbers = text.lines().filter_map(|line| line.split_once("), ")?.1.split_once('%'));
+        numbers.map(|(number, _)| number.parse::<f64>().expect("a share")).sum()
+    };
+    assert!(lost(&stdout) > 0.0, "{stdout}");
+    let none = bench.edit(&format!("{given} --keep 2"), "none");
+    assert_eq!(none.code, Some(2), "{}", none.stderr);
+    let acts = format!("p-prune --activations {} --keep 0.5", heads.display());
+    let wrong = bench.edit(&acts, "wrong");
+    assert_eq!(wrong.code, Some(65), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("layers.*.mlp_act"), "{}", wrong.stderr);
+}

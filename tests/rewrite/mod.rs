@@ -3,6 +3,7 @@
 mod columns;
 mod command;
 mod folder;
+mod heads;
 mod layers;
 mod merge;
 mod neurons;

@@ -21,8 +21,7 @@ fn outputs(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     all.map(|(path, bytes)| (PathBuf::from(named(&path)), bytes)).collect()
 }
 
-/// The same bytes on one, two and three GPUs, and with one that is lost on the way; how many pieces
-/// were done is told.
+/// The same bytes on one, two and three GPUs, and with one that is lost on the way.
 fn the_same_on_any_number(arguments: &[&str]) {
     let folder = tempfile::tempdir().expect("a folder");
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-gpt2-en");
@@ -40,7 +39,7 @@ fn the_same_on_any_number(arguments: &[&str]) {
     for (name, settings) in [
         ("two", &[("FAKECUDA_DEVICES", "2")][..]),
         ("three", &[("FAKECUDA_DEVICES", "3")]),
-        ("lost", &[("FAKECUDA_DEVICES", "2"), ("FAKECUDA_FAIL", "1:60:719")]),
+        ("lost", &[("FAKECUDA_DEVICES", "2"), ("FAKECUDA_FAIL", "1:30:719")]),
     ] {
         let (done, out) = run(name, settings).expect("as above");
         assert_eq!(done.code, Some(0), "{name}: {}", done.stderr);
@@ -52,9 +51,19 @@ fn the_same_on_any_number(arguments: &[&str]) {
 
 #[test]
 fn generate_on_any_number_of_gpus() {
-    let prompts = ["--prompt", "She", "The war", "--judge", "--batch-tokens", "32"];
-    let more = ["--samples", "600", "--max-tokens", "4"];
-    the_same_on_any_number(&[&["generate"][..], &prompts, &more].concat());
+    let folder = tempfile::tempdir().expect("a folder");
+    // An arm is a piece, and more.
+    let arm = |n: u32| {
+        let name = format!("off {n}");
+        serde_json::json!({"name": name, "kind": "zero", "edits": [{"layer": 2, "neurons": [n]}]})
+    };
+    let arms: Vec<serde_json::Value> = (0..6).map(arm).collect();
+    let edits = folder.path().join("edits.json");
+    fs::write(&edits, serde_json::json!({"arms": arms}).to_string()).expect("written");
+    let edits = edits.display().to_string();
+    let first = ["generate", "--prompt", "She", "The war", "--judge", "--batch-tokens", "32"];
+    let more = ["--samples", "2", "--max-tokens", "3", "--intervene", &edits];
+    the_same_on_any_number(&[&first[..], &more].concat());
 }
 
 #[test]
@@ -66,7 +75,7 @@ fn steer_on_any_number_of_gpus() {
     let run = folder.path().join("by_hand").display().to_string();
     let words = words.display().to_string();
     let first = ["steer", "--run", &run, "--presence", &words, "--prompt", "The"];
-    let more = ["--top", "2", "--random", "2", "--samples", "3", "--max-tokens", "3"];
+    let more = ["--top", "2", "--random", "2", "--samples", "2", "--max-tokens", "3"];
     the_same_on_any_number(&[&first[..], &OF_WAR, &more].concat());
 }
 
@@ -74,7 +83,7 @@ fn steer_on_any_number_of_gpus() {
 fn maximize_on_any_number_of_gpus() {
     let neurons: Vec<String> = (0..6).map(|n| format!("layers.{}.mlp_act.{n}", n % 3)).collect();
     let neurons = neurons.join(",");
-    let more = ["--steps", "3", "--restarts", "2", "--length", "3"];
+    let more = ["--steps", "2", "--restarts", "2", "--length", "3"];
     the_same_on_any_number(&[&["maximize", "--neurons", &neurons][..], &more].concat());
 }
 
@@ -83,7 +92,7 @@ fn sparsity_on_any_number_of_gpus() {
     let corpus =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("corpora/en_ewt/en_ewt-dev-half.conllu");
     let corpus = corpus.display().to_string();
-    let first = ["sparsity", "--corpus", &corpus, "--tokens", "160", "--batch-tokens", "40"];
-    let more = ["--tolerance", "0.5", "--ppl", "0.5", "--cett", "0.2", "--max-tokens", "40"];
+    let first = ["sparsity", "--corpus", &corpus, "--tokens", "120", "--batch-tokens", "30"];
+    let more = ["--ppl", "0", "--cett", "0.2", "--thresholds", "2", "--max-tokens", "30"];
     the_same_on_any_number(&[&first[..], &more].concat());
 }

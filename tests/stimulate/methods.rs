@@ -122,7 +122,7 @@ fn patching_along_a_path_is_complete() {
     let (clean, corrupt) = (answers(&mut run, &batch), answers(&mut run, &other));
     let errors = [4, 64, 256].map(|steps| {
         let how = (Metric::LogitDifference, steps);
-        let found = path_products(&mut run, (&batch, &other), &first, how).expect("runs");
+        let found = path_products(&mut run, (&batch, &other), &first, how, None).expect("runs");
         let rows = found[&0].chunks_exact(first.width);
         let error = |((row, clean), corrupt): ((&[f32], &Score), &Score)| {
             let change = corrupt.logit_difference - clean.logit_difference;
@@ -145,7 +145,7 @@ fn products_are_pooled_as_they_say() {
         let mut ask = |over| {
             let (metric, times) = (Metric::LogProb, Times::Value);
             let values = (!neurons.are_kept()).then_some(&kept);
-            let how = Products { metric, times, over, values };
+            let how = Products { metric, times, over, values, readout: None };
             gradient_products(&mut run, (&batch, &neurons), &how).expect("runs")
         };
         let (sum, size) = (ask(Over::Sum(Where::Everywhere)), ask(Over::Magnitude));

@@ -3,13 +3,17 @@
 //! the embedded model, random neurons of the same layers beside those a method names.
 
 mod ascent;
+mod column_gradients;
 mod devices;
 mod gpus;
 mod judging;
 mod masked;
 mod maximize;
+mod mediators;
 mod memory;
 mod methods;
+mod probe_file;
+mod probe_metric;
 mod sparsity;
 mod syntax;
 mod toy;
@@ -213,7 +217,7 @@ fn integrated_gradients_are_complete() {
         let settings =
             Settings { steps: 1000, quadrature: Quadrature::Midpoint, metric: Metric::LogProb };
         let mut sums = Vec::new();
-        integrated_gradients(&mut run, (&batch, &held), layer, settings, |one| {
+        integrated_gradients(&mut run, (&batch, &held), layer, (settings, None), |one| {
             sums.push(one.values.iter().map(|x| f64::from(*x)).sum::<f64>());
             Ok(())
         })

@@ -126,7 +126,7 @@ fn ablation_gradients_and_masks_find_the_four_neurons() {
     // To first order.
     activations(&mut run, &batch, &neurons.sites()).expect("runs");
     let (metric, over) = (Metric::LogitDifference, Over::Sum(Where::Everywhere));
-    let how = Products { metric, times: Times::Value, over, values: None };
+    let how = Products { metric, times: Times::Value, over, values: None, readout: None };
     let found = gradient_products(&mut run, (&batch, &neurons), &how).expect("runs");
     let mut first = vec![0.0; neurons.width];
     for row in found[&0].chunks_exact(neurons.width) {

@@ -1,6 +1,6 @@
 //! `electrode edit knowledge`, `erase`, `undo` and `dir-ablate`: other weights, the same shapes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Folders;
 use super::neurons::RankingArgs;
@@ -107,17 +107,20 @@ impl ColumnArgs {
     }
 
     fn write(&self, (rewrite, undo): (Rewrite<'_>, Undo), what: &str) -> Result<()> {
-        // The columns are safe before the new checkpoint is there, and never in place of others.
-        if let Some(path) = &self.undo_file {
-            if path.exists() {
-                let place = path.display().to_string();
-                let what = "exists already, and may be all that is left of other columns";
-                return Err(Error::config(place, what, "give a file that is not there yet"));
-            }
-            undo.write(path)?;
-        }
+        write_undo(&undo, self.undo_file.as_deref())?;
         self.folders.write(rewrite, what)
     }
+}
+
+/// Saves columns where asked: before the new checkpoint is there, and never in place of others.
+pub(super) fn write_undo(undo: &Undo, path: Option<&Path>) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    if path.exists() {
+        let place = path.display().to_string();
+        let what = "exists already, and may be all that is left of other columns";
+        return Err(Error::config(place, what, "give a file that is not there yet"));
+    }
+    undo.write(path)
 }
 
 fn count(neurons: &Neurons) -> usize {

@@ -20,11 +20,14 @@ pub(super) fn edit(edit: &Edit, x: &mut Tensor) {
         Write::Blend { gates, towards } => {
             columns.each(row, |i, x| *x = blend(one_of(gates, i), *x, one_of(towards, i)));
         }
+        Write::Clamp { low, high } => {
+            columns.each(row, |i, x| *x = clamp(*x, one_of(low, i), one_of(high, i)));
+        }
         Write::KeepTop(keep) => keep_top(*keep, &columns, row),
     });
 }
 
-/// `g = 0` where the edit writes and `y` is 0.
+/// `g = 0` where the edit writes and `y` is 0, or at a bound.
 pub(super) fn edit_mask(edit: &Edit, y: &Tensor, g: &mut Tensor) {
     let cols = g.cols();
     let columns = Columns::of(edit, cols);
@@ -32,7 +35,11 @@ pub(super) fn edit_mask(edit: &Edit, y: &Tensor, g: &mut Tensor) {
     over_rows(edit, g, |place, g| {
         let token = edit.tokens.as_ref().map_or(place, |tokens| tokens[place] as usize);
         let y = &y.values()[token * cols..][..cols];
-        columns.each(g, |i, g| *g = if y[columns.at(i)] == 0.0 { 0.0 } else { *g });
+        let wrote = |i: usize, y: f32| match &edit.write {
+            Write::Clamp { low, high } => y <= one_of(low, i) || y >= one_of(high, i),
+            _ => y == 0.0,
+        };
+        columns.each(g, |i, g| *g = if wrote(i, y[columns.at(i)]) { 0.0 } else { *g });
     });
 }
 
@@ -111,6 +118,17 @@ fn blend(z: f32, x: f32, b: f32) -> f32 {
         1.0 => x,
         0.0 => b,
         _ => (gate * f64::from(x) + (1.0 - gate) * f64::from(b)) as f32,
+    }
+}
+
+/// By comparisons, which leave NaN as it is.
+fn clamp(x: f32, low: f32, high: f32) -> f32 {
+    if x < low {
+        low
+    } else if x > high {
+        high
+    } else {
+        x
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) fn score_grad(
     assert_eq!((g.rows(), g.cols(), weights.len()), (logits.rows(), logits.cols(), logits.rows()));
     assert!(metric != Metric::LogitDifference || against.foils.is_some(), "foils are needed");
     assert!(metric != Metric::Kl || against.reference.is_some(), "a reference is needed");
+    assert!(metric != Metric::Probe, "a probe is not read off logits");
     let cols = g.cols();
     g.par_rows(|first, rows| {
         for (row, g) in (first..).zip(rows.chunks_exact_mut(cols)) {
@@ -114,7 +115,7 @@ impl<'a> Row<'a> {
         let weight = match metric {
             Metric::Loss => -weight,
             Metric::Prob => weight * self.log_prob().exp(),
-            Metric::LogProb | Metric::LogitDifference | Metric::Kl => weight,
+            Metric::LogProb | Metric::LogitDifference | Metric::Kl | Metric::Probe => weight,
         };
         match (metric, self.foil, self.reference) {
             (Metric::LogitDifference, Some(foil), _) => {

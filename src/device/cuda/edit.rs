@@ -51,6 +51,8 @@ const SCALE: u32 = 1;
 const ADD: u32 = 2;
 const BLEND: u32 = 3;
 const MASK: u32 = 4;
+const CLAMP: u32 = 5;
+const CLAMP_MASK: u32 = 6;
 
 /// Columns or packs of a lane.
 const AHEAD: usize = 4;
@@ -83,17 +85,22 @@ pub(super) fn edit(context: &Context, edit: &Edit, x: &mut Tensor) {
         Write::Add(values) => Elements::new(ADD, values),
         Write::Rows(values) => Elements { by_row: true, ..Elements::new(SET, values) },
         Write::Blend { gates, towards } => Elements { towards, ..Elements::new(BLEND, gates) },
+        Write::Clamp { low, high } => Elements { towards: high, ..Elements::new(CLAMP, low) },
         Write::Project(direction) => return project(context, edit, direction, x),
         Write::KeepTop(keep) => return keep_top(context, edit, *keep, x),
     };
     each_element(context, edit, elements, x);
 }
 
-/// `g = 0` where the edit writes and `y` is 0.
+/// `g = 0` where the edit writes and `y` is 0, or at a bound.
 pub(super) fn edit_mask(context: &Context, edit: &Edit, (y, g): (&Tensor, &mut Tensor)) {
     assert_eq!((y.rows(), y.cols(), y.stride()), (g.rows(), g.cols(), g.stride()));
     assert!(y.element() == g.element());
-    each_element(context, edit, Elements { y: y.start(), ..Elements::new(MASK, &[0.0]) }, g);
+    let elements = match &edit.write {
+        Write::Clamp { low, high } => Elements { towards: high, ..Elements::new(CLAMP_MASK, low) },
+        _ => Elements::new(MASK, &[0.0]),
+    };
+    each_element(context, edit, Elements { y: y.start(), ..elements }, g);
 }
 
 /// What is listed twice is written twice, in order: each launch has what is listed for the first

@@ -53,6 +53,7 @@ pub(super) fn score_grad(
     assert_eq!(weights.len(), logits.rows());
     assert!(metric != Metric::LogitDifference || against.foils.is_some(), "foils are needed");
     assert!(metric != Metric::Kl || against.reference.is_some(), "a reference is needed");
+    assert!(metric != Metric::Probe, "a probe is not read off logits");
     let args = ScoreArgs {
         weights: context.upload(weights),
         out: g.start(),

@@ -2,6 +2,9 @@
 //! clusters are joined by the mean distance of their members, and a tree of joins is cut at any
 //! distance.
 
+pub mod facts;
+pub mod heads;
+
 use crate::methods::algebra::Dense;
 use crate::rewrite::cluster::{Join, joined, linkage, representative};
 

@@ -27,6 +27,7 @@ pub(super) const BERT: Architecture = Architecture {
     },
     layers: &["num_hidden_layers"],
     mlp_width: &["intermediate_size"],
+    heads: None,
     beside: None,
     tied: true,
     describe: describe_bert,

@@ -30,6 +30,7 @@ pub(super) const BLOOM: Architecture = Architecture {
     head: |_| &[(Param::Head, One("lm_head"))],
     layers: &["n_layer", "num_hidden_layers"],
     mlp_width: &[],
+    heads: None,
     beside: None,
     tied: true,
     describe,

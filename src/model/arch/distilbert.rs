@@ -39,6 +39,7 @@ pub(super) const DISTILBERT: Architecture = Architecture {
     },
     layers: &["n_layers", "num_hidden_layers"],
     mlp_width: &["hidden_dim", "intermediate_size"],
+    heads: None,
     beside: None,
     tied: true,
     describe,

@@ -29,6 +29,7 @@ pub(super) const GPT2: Architecture = Architecture {
     head: |_| &[(Param::Head, One("lm_head"))],
     layers: &["n_layer", "num_hidden_layers"],
     mlp_width: &["n_inner"],
+    heads: None,
     beside: None,
     tied: true,
     describe,

@@ -24,6 +24,7 @@ pub(super) const GPT_NEOX: Architecture = Architecture {
     head: |_| &[(Param::Head, One("embed_out"))],
     layers: &["num_hidden_layers"],
     mlp_width: &["intermediate_size"],
+    heads: None,
     beside: None,
     tied: false,
     describe,

@@ -5,10 +5,13 @@ use super::common::{
     attention, causal_head, even_heads, inverse_root, plain_embedding, rms_norm, windows,
 };
 use super::rope::{self, WHOLE};
-use super::{Architecture, At, Keys};
+use super::{Architecture, At, HeadKeys, Keys};
 use crate::error::Result;
 use crate::model::settings::Settings;
 use crate::model::spec::{Activation, BlockSpec, LayerParam, MlpSpec, ModelSpec, Param};
+
+const HEAD_KEYS: HeadKeys =
+    HeadKeys { heads: "num_attention_heads", kv_heads: "num_key_value_heads", width: "head_dim" };
 
 pub(super) const LLAMA: Architecture = Architecture {
     name: "llama",
@@ -19,6 +22,7 @@ pub(super) const LLAMA: Architecture = Architecture {
     head: |_| &[(Param::Head, One("lm_head"))],
     layers: &["num_hidden_layers"],
     mlp_width: &["intermediate_size"],
+    heads: Some(HEAD_KEYS),
     beside: None,
     tied: false,
     describe: describe_llama,

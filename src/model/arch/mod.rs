@@ -15,6 +15,7 @@ mod phi;
 mod rope;
 mod t5;
 
+use super::heads::HeadKeys;
 use super::settings::Settings;
 use super::spec::{HeadSpec, LayerParam, ModelSpec, Param};
 use super::weights::Weights;
@@ -63,6 +64,8 @@ pub(crate) struct Architecture {
     /// Keys of `config.json` for the number of neurons of a block; empty where the architecture
     /// fixes it.
     pub(crate) mlp_width: &'static [&'static str],
+    /// Keys for the heads, where their number does not fix their width and nothing else counts them.
+    pub(crate) heads: Option<HeadKeys>,
     /// A part of some checkpoints that is not run here and shares the configuration.
     pub(crate) beside: Option<Beside>,
     /// `tie_word_embeddings` where the configuration does not say.

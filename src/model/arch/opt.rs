@@ -33,6 +33,7 @@ pub(super) const OPT: Architecture = Architecture {
     head: |_| &[(Param::Head, One("lm_head"))],
     layers: &["num_hidden_layers"],
     mlp_width: &["ffn_dim"],
+    heads: None,
     beside: None,
     tied: true,
     describe,

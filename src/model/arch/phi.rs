@@ -28,6 +28,7 @@ pub(super) const PHI: Architecture = Architecture {
     head: |_| &[(Param::Head, One("lm_head"))],
     layers: &["num_hidden_layers"],
     mlp_width: &["intermediate_size"],
+    heads: None,
     beside: None,
     tied: false,
     describe,

@@ -38,6 +38,7 @@ pub(super) const T5: Architecture = Architecture {
     head: |_| &[],
     layers: &["num_layers", "num_hidden_layers"],
     mlp_width: &["d_ff"],
+    heads: None,
     beside: Some(Beside { prefix: "decoder.", layers: "num_decoder_layers" }),
     tied: true,
     describe,

@@ -18,7 +18,7 @@ mod probes;
 mod rankings;
 mod selection;
 mod tasks;
-mod weights;
+pub(in crate::run) mod weights;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;

@@ -10,6 +10,7 @@ use crate::config::{self, DeviceConfig, ModelConfig};
 use crate::error::Result;
 use crate::run::order::OrderConfig;
 use crate::stimulate::read::QuestionConfig;
+use crate::stimulate::readout::Output;
 
 /// See the module.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct ExperimentConfig {
     /// What is read off the neurons, beside the methods.
     #[serde(default)]
     pub probe: ProbeConfig,
+    /// The probe of `metric=probe`, which is read beside the answers too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<MetricConfig>,
     /// What the rankings are put to.
     #[serde(default)]
     pub judge: JudgeConfig,
@@ -58,6 +62,28 @@ pub struct NeuronConfig {
     /// Tokens of a batch, copies included. 4096 by default.
     #[serde(default)]
     pub batch_tokens: Option<usize>,
+}
+
+/// `[metric]`: a number that a trained probe reads off a site at the answering token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricConfig {
+    /// `probes.safetensors` of a folder that `electrode probe` wrote.
+    pub probes: PathBuf,
+    /// Where the probe reads: `layers.3.resid_post`.
+    pub site: String,
+    /// Its label: `upos`; the only one of the site by default.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// The class asked about; not for probes of numbers.
+    #[serde(default)]
+    pub class: Option<String>,
+    /// Seed it was trained with; the only one by default.
+    #[serde(default)]
+    pub seed: Option<u64>,
+    /// What is made of its outputs.
+    #[serde(default)]
+    pub output: Output,
 }
 
 /// `[probe]`: logistic probes of the group of a question, position by position.

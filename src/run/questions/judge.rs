@@ -123,7 +123,8 @@ pub(super) fn judge<O: SuffixOps + Device>(
     Ok(Judged { sets: worth(&curves, neurons.count(), members), curves })
 }
 
-fn id(neurons: &Neurons, (layer, index): Place) -> String {
+/// A neuron as tables name it.
+pub(super) fn id(neurons: &Neurons, (layer, index): Place) -> String {
     NeuronId { site: neurons.site(neurons.layers[layer]), index }.to_string()
 }
 
@@ -281,11 +282,12 @@ impl Maker<'_> {
 
 fn rows_of(experiment: &super::Experiment, named: &Named, effects: &Effects) -> Vec<CurveRow> {
     let compares = experiment.questions.list[0].foil.is_some();
+    let reads = experiment.readout.is_some();
     let label = experiment.config.questions.group.clone().unwrap_or_default();
     (0..effects.groups())
         .map(|group| {
-            let [log_prob, difference, correct, preferred] =
-                [0, 1, 2, 3].map(|index| effects.spread(group, index));
+            let [log_prob, difference, correct, preferred, probe] =
+                [0, 1, 2, 3, 4].map(|index| effects.spread(group, index));
             let accuracy = if compares { preferred } else { correct };
             CurveRow {
                 method: named.method.clone(),
@@ -306,6 +308,8 @@ fn rows_of(experiment: &super::Experiment, named: &Named, effects: &Effects) -> 
                 log_prob_error: log_prob.error,
                 logit_difference: difference.mean,
                 logit_difference_error: difference.error,
+                probe: reads.then_some(probe.mean),
+                probe_error: reads.then_some(probe.error),
             }
         })
         .collect()

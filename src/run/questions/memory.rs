@@ -64,7 +64,9 @@ fn kept_columns(experiment: &Experiment) -> usize {
         Causal::Knowledge => 2 * width + spec.width,
         _ => 2 * width,
     });
-    let asking = pasts + held + own + other + task.max().unwrap_or(0);
+    // What a probe reads, and the start of its way back.
+    let read = experiment.readout.as_ref().map_or(0, |of| 3 * spec.site_width(of.site()));
+    let asking = pasts + held + own + other + task.max().unwrap_or(0) + read;
     let searches = methods.iter().any(|chosen| chosen.causal == Causal::Mask);
     let masking = if searches { all + width } else { 0 };
     // A survey and probes keep all neurons, and nothing else.

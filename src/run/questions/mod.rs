@@ -9,8 +9,10 @@ pub mod config;
 mod judge;
 pub mod keys;
 mod mask;
+mod mediators;
 mod memory;
 mod passes;
+mod probe_metric;
 mod ranking;
 mod resolve;
 mod sets;
@@ -44,6 +46,7 @@ use crate::artifact::manifest::{
     CorpusFacts, FORMAT, FileFacts, LabelFacts, Manifest, PlanFacts, Program, SiteFacts, Timings,
     hash_json,
 };
+use crate::artifact::mediators::{MEDIATORS, write_mediators};
 use crate::corpus::block::Counts;
 use crate::device::backward::has_gradient;
 use crate::device::forward::Limits;
@@ -61,6 +64,7 @@ use crate::stimulate::diffmask;
 use crate::stimulate::log_prob_increase::FrozenNorm;
 use crate::stimulate::neurons::{Neurons, site_of};
 use crate::stimulate::read::{self, Questions};
+use crate::stimulate::readout::Readout;
 use crate::stimulate::task::ByLayer;
 
 /// Questions of a block, unless the file says otherwise.
@@ -78,6 +82,8 @@ pub struct Experiment {
     pub methods: Vec<Chosen>,
     /// Which neurons are asked.
     pub neurons: Neurons,
+    /// The probe of `metric=probe`.
+    readout: Option<Arc<Readout>>,
     /// Rankings and sets that are judged beside those of the methods.
     orders: Vec<Order>,
     /// Hash of everything that may change a number.
@@ -115,6 +121,8 @@ impl Experiment {
         let questions = read::read(&config.questions, &model, &tokenizer)?;
         let neurons = neurons(&config, &model)?;
         let methods = resolve::methods(&config.methods, &questions, (neurons.kind, &model.spec))?;
+        let (readout, readout_hash) =
+            probe_metric::open(&config, (&neurons, &methods), &model.spec)?;
         let limits = resolve::limits(&config.neurons, (&methods, &questions), &model.spec)?;
         judge::check(&config.judge, &questions, &methods, &neurons)?;
         let (orders, order_hashes) = sets::elsewhere(&config.judge, &neurons)?;
@@ -138,6 +146,7 @@ impl Experiment {
             model_files,
             hashes,
             order_hashes,
+            readout_hash,
             tokenizer.hash(),
             devices.kind(),
         ]);
@@ -148,6 +157,7 @@ impl Experiment {
             questions,
             methods,
             neurons,
+            readout,
             orders,
             run_id,
             model_files,
@@ -244,6 +254,8 @@ pub fn stimulate_on<O: SuffixOps + Device>(
     let judged = judge::judge(&mut passes, &rankings, (survey.as_ref(), &baseline))?;
     write_curves(&folder.path().join(CURVES), folder.run_id(), judged.curves.into_iter())?;
     write_sets(&folder.path().join(SETS), folder.run_id(), judged.sets.into_iter())?;
+    let mediators = mediators::mediators(&mut passes, &rankings)?;
+    write_mediators(&folder.path().join(MEDIATORS), folder.run_id(), mediators.into_iter())?;
     let tokens = passes.tokens();
     experiment.model.check_unchanged()?;
     let timings = Timings {
@@ -339,7 +351,8 @@ fn manifest(
     let blocks = u64::from(experiment.blocks());
     let searched = (0..).zip(&experiment.methods).filter(|(_, chosen)| chosen.search().is_some());
     let gates = searched.map(|(at, _)| mask::gates_file(at));
-    let names = [EFFECTS, CURVES, SETS, TIME].map(str::to_owned).into_iter().chain(gates);
+    let names =
+        [EFFECTS, CURVES, SETS, TIME, MEDIATORS].map(str::to_owned).into_iter().chain(gates);
     let outputs = names.map(|name| FileFacts::output(folder.path(), &name));
     let skipped = match experiment.questions.skipped {
         0 => None,

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::{BLOCK, Experiment};
-use crate::accumulate::effects::{EffectPlan, EffectState, Effects};
+use crate::accumulate::effects::{EffectPlan, EffectState, Effects, Spread};
 use crate::corpus::block::Counts;
 use crate::device::backward::Differentiable;
 use crate::device::suffix_ops::SuffixOps;
@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::run::Report;
 use crate::run::folder::RunFolder;
 use crate::stimulate::arms::Arm;
+use crate::stimulate::mediation::Mediation;
 use crate::stimulate::neurons::activations;
 use crate::stimulate::question::{QuestionBatch, batches};
 use crate::stimulate::resample::Asked;
@@ -170,7 +171,8 @@ impl<'a, O: SuffixOps + Device> Passes<'a, O> {
         tasks: Vec<Task>,
     ) -> Result<(Effects, Found, Counts)> {
         let identity = format!("{tasks:?}");
-        let tasks = Tasks { tasks, neurons: self.experiment.neurons.clone() };
+        let (neurons, readout) = (self.experiment.neurons.clone(), self.experiment.readout.clone());
+        let tasks = Tasks { tasks, neurons, readout };
         let plan = tasks.plan(self.experiment.questions.groups.len());
         let pass = Pass { title: "asking", folder: name, identity: identity.as_bytes() };
         let state =
@@ -187,15 +189,32 @@ impl<'a, O: SuffixOps + Device> Passes<'a, O> {
         // Sets follow from the rankings, and these from the questions: their bytes tell arms apart.
         let identity = format!("{arms:?}");
         let pass = Pass { title: "judging", folder: name, identity: identity.as_bytes() };
+        let readout = self.experiment.readout.as_deref();
         let state = self.pass(&pass, &plan, |run, asked: &Asked<'_>, state| {
             let asked = asked.questions();
             for (arm, effects) in arms.iter().zip(&mut state.measures) {
-                arm.add(run, asked, effects)?;
+                arm.add(run, asked, readout, effects)?;
             }
             state.counts.tokens += asked.0.iter().map(|one| one.tokens.len() as u64).sum::<u64>();
             Ok(())
         })?;
         Ok(state.measures)
+    }
+
+    /// Sets patched together on every question: the whole effect, and that of each set.
+    pub(super) fn mediated(&mut self, name: &str, mediation: &Mediation) -> Result<Vec<Spread>> {
+        let groups = self.experiment.questions.groups.len();
+        let plan = EffectPlan { groups, widths: vec![1; mediation.measures()] };
+        let identity = format!("{mediation:?}");
+        let pass = Pass { title: "patching", folder: name, identity: identity.as_bytes() };
+        let readout = self.experiment.readout.as_deref();
+        let state = self.pass(&pass, &plan, |run, asked: &Asked<'_>, state| {
+            let asked = asked.questions();
+            mediation.add(run, asked, readout, &mut state.measures)?;
+            state.counts.tokens += asked.0.iter().map(|one| one.tokens.len() as u64).sum::<u64>();
+            Ok(())
+        })?;
+        Ok(state.measures.iter().map(|effects| effects.spread(0, 0)).collect())
     }
 
     /// One pass: blocks that earlier attempts did are not done again.

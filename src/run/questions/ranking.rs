@@ -33,7 +33,7 @@ pub(super) struct Ranking {
 pub(super) struct Ranked {
     pub(super) place: Place,
     score: f64,
-    spread: Spread,
+    pub(super) spread: Spread,
     p: Option<f64>,
     q: Option<f64>,
     share: Option<f64>,

@@ -15,6 +15,7 @@ use crate::stimulate::gradients::Over;
 use crate::stimulate::integrated_gradients::{Quadrature, Settings};
 use crate::stimulate::log_prob_increase::FrozenNorm;
 use crate::stimulate::masks::Holds;
+use crate::stimulate::mediation::Mediation;
 use crate::stimulate::question::{Question, Where};
 use crate::stimulate::read::Questions;
 use crate::stimulate::task::{ByLayer, Replacement, Task, Then, Value};
@@ -119,6 +120,25 @@ impl Chosen {
             return Err(call.wrong("top needs a value to go to, and resample has many", remedy));
         }
         Ok(())
+    }
+
+    /// Whether its number is that of the probe of `[metric]`.
+    pub(super) fn reads_probe(&self) -> bool {
+        let measures = self.call.method.params.iter().any(|param| param.name == "metric");
+        measures && self.call.text("metric") == "probe"
+    }
+
+    /// The share that the first neurons of a `patch` must recover together, and how they are patched:
+    /// nothing of them yet.
+    pub(super) fn mediation(&self, kind: SiteKind) -> Option<(f64, Mediation)> {
+        if self.causal != Causal::Patch
+            || matches!(self.value(), Value::Of(Metric::Kl) | Value::Cosine)
+        {
+            return None;
+        }
+        let (place, value) = (self.place(), self.value());
+        let share = Some(self.call.number("share")).filter(|share| *share > 0.0);
+        share.map(|share| (share, Mediation { kind, place, value, sets: Vec::new() }))
     }
 
     /// How many neurons are looked at exactly, where a gradient chooses them.
@@ -246,6 +266,7 @@ impl Chosen {
             "prob" => Metric::Prob,
             "loss" => Metric::Loss,
             "kl" => Metric::Kl,
+            "probe" => Metric::Probe,
             _ => Metric::LogitDifference,
         }
     }

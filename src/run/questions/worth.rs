@@ -94,6 +94,8 @@ mod tests {
             log_prob_error: 0.0,
             logit_difference: 0.0,
             logit_difference_error: 0.0,
+            probe: None,
+            probe_error: None,
         }
     }
 

@@ -22,6 +22,8 @@ pub enum Act {
     Scale,
     /// x = x + s sd, sd being its standard deviation over all rows.
     Add,
+    /// x is clamped to its mean over all rows ± s sd: what is inside stays (purification, Yi et al. 2024).
+    Clamp,
     /// x = x + a (mean in the class - mean in the others); a is s, or spaced over the ranking.
     Translate(Spacing),
 }
@@ -54,6 +56,7 @@ impl Act {
             Self::Set(_) => "set",
             Self::Scale => "scale",
             Self::Add => "add",
+            Self::Clamp => "clamp",
             Self::Translate(_) => "translate",
         }
     }
@@ -68,6 +71,12 @@ impl Act {
         let wrong = |what: &str, remedy: &str| Err(Error::config("strengths", what, remedy));
         if strengths.is_empty() || strengths.iter().any(|s| !s.is_finite()) {
             return wrong("a strength is no number, or there is none", "write --strengths 1,2,4");
+        }
+        if self == Self::Clamp && strengths.iter().any(|&s| s < 0.0) {
+            return wrong(
+                "a clamp reaches some deviations to either side",
+                "leave out what is below 0",
+            );
         }
         if self == Self::Translate(Spacing::Log) && strengths.iter().any(|&s| s <= 0.0) {
             return wrong("a spaced translation begins above 0", "leave 0 and less out");
@@ -156,7 +165,7 @@ impl<'a> Maker<'a> {
         self.targets.iter().map(next).collect()
     }
 
-    /// The number written for a target into a neuron with these moments.
+    /// The number written for a target into a neuron with these moments; of a clamp, how far it reaches.
     fn written(
         &self,
         (rank, target): (usize, &Target),
@@ -168,7 +177,7 @@ impl<'a> Maker<'a> {
             Act::Set(Value::Number(number)) => strength * number,
             Act::Set(_) => strength * (moments.mean + ratio * (target.number - own.mean)),
             Act::Scale => strength,
-            Act::Add => strength * moments.sd,
+            Act::Add | Act::Clamp => strength * moments.sd,
             Act::Translate(spacing) => {
                 let factor = match spacing {
                     Spacing::Constant => strength,
@@ -187,16 +196,31 @@ impl<'a> Maker<'a> {
             #[expect(clippy::cast_possible_truncation, reason = "activations are f32")]
             values.push(number as f32);
         }
-        let edit = |(site, (columns, values))| {
+        let edit = |(site, (columns, values)): (Site, (Vec<u32>, Vec<f32>))| {
             let write = match self.act {
                 Act::Set(_) => Write::Set(values),
                 #[expect(clippy::cast_possible_truncation, reason = "activations are f32")]
                 Act::Scale => Write::Scale(strength as f32),
                 Act::Add | Act::Translate(_) => Write::Add(values),
+                Act::Clamp => self.clamp(site, (&columns, &values)),
             };
             (site, vec![Edit { columns: Some(columns), tokens: None, write }])
         };
         by_site.into_iter().map(edit).collect()
+    }
+}
+
+impl Maker<'_> {
+    /// So far around the means of these columns.
+    fn clamp(&self, site: Site, (columns, reach): (&[u32], &[f32])) -> Write {
+        let bounds = columns.iter().zip(reach).map(|(&index, reach)| {
+            let mean = self.experts.moments[&NeuronId { site, index }].mean;
+            #[expect(clippy::cast_possible_truncation, reason = "activations are f32")]
+            let [low, high] = [-reach, *reach].map(|by| (mean + f64::from(by)) as f32);
+            (low, high)
+        });
+        let (low, high) = bounds.unzip();
+        Write::Clamp { low, high }
     }
 }
 
@@ -253,6 +277,7 @@ mod tests {
             (Act::Set(Value::Number(3.0)), 0.0, Write::Set(vec![0.0, 0.0])),
             (Act::Scale, -1.5, Write::Scale(-1.5)),
             (Act::Add, 3.0, Write::Add(vec![15.0, 6.0])),
+            (Act::Clamp, 2.0, Write::Clamp { low: vec![-6.0, -3.0], high: vec![14.0, 5.0] }),
             (constant, 0.5, Write::Add(vec![7.0, 5.5])),
         ] {
             let edits = maker(act, &experts).top(strength);

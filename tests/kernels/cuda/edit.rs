@@ -22,8 +22,9 @@ fn check((gpu, element): (&CudaDevice, Element), edit: &Edit, (cols, values): (u
 }
 
 /// Each way to write elements by themselves: one value, and one for each column.
-fn writes(tokens: usize, columns: usize) -> [Write; 8] {
+fn writes(tokens: usize, columns: usize) -> [Write; 10] {
     let values = random(6, columns, Element::F32);
+    let bounds = values.iter().map(|x| x.abs() - 0.25).collect();
     let gates = (0..columns).map(|i| [1.0, 0.0, 0.3, 0.999][i % 4]).collect();
     [
         Write::Set(vec![0.0]),
@@ -32,6 +33,8 @@ fn writes(tokens: usize, columns: usize) -> [Write; 8] {
         Write::Add(vec![0.7]),
         Write::Blend { gates: vec![0.25], towards: values.clone() },
         Write::Blend { gates, towards: vec![-0.5] },
+        Write::Clamp { low: vec![-0.25], high: bounds },
+        Write::Clamp { low: values.iter().map(|x| x - 0.5).collect(), high: vec![f32::INFINITY] },
         Write::Add(values),
         Write::Rows(random(7, tokens * columns, Element::F32)),
     ]
@@ -179,6 +182,69 @@ fn a_gradient_is_masked_where_the_edit_wrote_zero() {
                 CpuDevice.edit_mask(&edit, &at_y, &mut at_g);
                 assert_bits(&read(&CpuDevice, &mut at_g, rows), &want, "the processor");
             }
+        }
+    });
+}
+
+/// What a clamp wrote has no slope, what it left has; each device by the bounds as its type keeps them.
+#[test]
+fn a_gradient_is_masked_where_a_clamp_wrote() {
+    on_both(|gpu, element| {
+        for (rows, cols) in [(5, 7), (9, 8), (2, 33), (11, 384)] {
+            let (x, g) = (random(4, rows * cols, element), random(5, rows * cols, element));
+            for (i, columns) in column_lists(cols).into_iter().enumerate() {
+                let count = columns.as_ref().map_or(cols, Vec::len);
+                let tokens = columns.as_ref().map(|_| third(rows));
+                let high: Vec<f32> =
+                    random(6, count, Element::F32).iter().map(|x| x.abs()).collect();
+                let low = if i == 0 { vec![-0.3] } else { vec![f32::NEG_INFINITY; count] };
+                let write = Write::Clamp { low: low.clone(), high: high.clone() };
+                let edit = Edit { columns: columns.clone(), tokens: tokens.clone(), write };
+                let place = |list: &Option<Vec<u32>>, one: usize| match list {
+                    None => Some(one),
+                    Some(list) => list.iter().position(|&at| at as usize == one),
+                };
+                let outside = |i: usize| {
+                    let at =
+                        place(&columns, i % cols).filter(|_| place(&tokens, i / cols).is_some());
+                    at.is_some_and(|at| {
+                        let [low, high] = [low[at % low.len()], high[at]].map(|x| kept(element, x));
+                        x[i] <= low || x[i] >= high
+                    })
+                };
+                let want: Vec<f32> =
+                    (0..g.len()).map(|i| if outside(i) { 0.0 } else { g[i] }).collect();
+                assert!(want.contains(&0.0) && want.iter().any(|g| *g != 0.0));
+                let (mut y, mut at_g) = (tensor(gpu, cols, &x), tensor(gpu, cols, &g));
+                gpu.edit(&edit, &mut y);
+                gpu.edit_mask(&edit, &y, &mut at_g);
+                assert_bits(&read(gpu, &mut at_g, rows), &want, "the GPU");
+                if element == Element::F32 {
+                    let (mut y, mut at_g) =
+                        (tensor(&CpuDevice, cols, &x), tensor(&CpuDevice, cols, &g));
+                    CpuDevice.edit(&edit, &mut y);
+                    CpuDevice.edit_mask(&edit, &y, &mut at_g);
+                    assert_bits(&read(&CpuDevice, &mut at_g, rows), &want, "the processor");
+                }
+            }
+        }
+    });
+}
+
+/// Oracle: by hand. NaN is nowhere below or above; a missing bound bounds nothing.
+#[test]
+fn a_clamp_leaves_what_is_within() {
+    let values = [-0.0, f32::INFINITY, f32::NAN, -7.5, f32::NEG_INFINITY, 0.5];
+    on_both(|gpu, element| {
+        for (low, high, want) in [
+            (-1.0, 1.0, [-0.0, 1.0, f32::NAN, -1.0, -1.0, 0.5]),
+            (f32::NEG_INFINITY, 0.25, [-0.0, 0.25, f32::NAN, -7.5, f32::NEG_INFINITY, 0.25]),
+            (2.0, 2.0, [2.0, 2.0, f32::NAN, 2.0, 2.0, 2.0]),
+        ] {
+            let write = Write::Clamp { low: vec![low], high: vec![high] };
+            let edit = Edit { columns: None, tokens: None, write };
+            assert_bits(&edited(&CpuDevice, &edit, 6, &values), &want, "the processor");
+            assert_bits(&edited(gpu, &edit, 6, &values), &want, &format!("the GPU, {element:?}"));
         }
     });
 }

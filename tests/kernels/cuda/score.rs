@@ -77,6 +77,7 @@ fn by_definition(problem: &Problem, row: usize) -> ([f64; SCORES], Vec<Vec<f64>>
             Metric::Prob => p[target].exp() * (one(i, target) - p[i].exp()),
             Metric::LogitDifference => one(i, target) - one(i, foil),
             Metric::Kl => p[i].exp() - q[i].exp(),
+            Metric::Probe => unreachable!("it is not of the logits"),
         });
         // The answer 0 of a yes-no question has no logit of its own.
         answers.map(|g| weight * g).skip(usize::from(cols == 1)).collect()

@@ -18,7 +18,6 @@ const KERNELS: &str = "../kernels";
 /// Writes `OUT_DIR/kernels.rs`: `STEMS`, see `src/device/cuda/images.rs`.
 fn main() {
     println!("cargo:rerun-if-changed={KERNELS}");
-    println!("cargo:rerun-if-changed=../build/kernels.rs");
     for name in
         ["ELECTRODE_CUDA", "ELECTRODE_NVCC", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "NVCC_CCBIN"]
     {
