@@ -189,14 +189,9 @@ fn plan(file: &Path, dry_run: bool) -> Result<()> {
         plan.write(&config.out)?;
     }
     let blocks: u64 = plan.passes.iter().map(|pass| u64::from(pass.blocks)).sum();
-    let bytes: u64 = plan
-        .points
-        .iter()
-        .map(|point| plan.passes[point.pass].bytes)
-        .sum();
+    let bytes: u64 = plan.points.iter().map(|point| plan.passes[point.pass].bytes).sum();
     let read: u64 = plan.passes.iter().map(|pass| pass.bytes).sum();
-    let disk: u64 =
-        plan.tasks.iter().map(|task| 2 * plan.passes[task.pass].state_bytes).sum();
+    let disk: u64 = plan.tasks.iter().map(|task| 2 * plan.passes[task.pass].state_bytes).sum();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let mut text = format!(
         "sweep {} ({})\n{} points share {} passes: {:.1} MiB of text are read for what would be {:.1}\n\

@@ -18,6 +18,7 @@ mod refused;
 mod same_bits;
 mod similarity;
 mod stopped;
+mod sweep;
 pub(crate) mod tiny;
 
 use std::collections::BTreeMap;

@@ -166,7 +166,8 @@ impl SweepConfig {
         let lines = self.slurm.extra.iter().chain(&self.slurm.setup);
         let fields =
             [&self.slurm.partition, &self.slurm.account, &self.slurm.time, &self.slurm.memory];
-        if let Some(line) = lines.chain(fields.into_iter().flatten()).find(|line| line.contains(['\n', '\r']))
+        if let Some(line) =
+            lines.chain(fields.into_iter().flatten()).find(|line| line.contains(['\n', '\r']))
         {
             return wrong("slurm", format!("{line:?} has a line break"), "one line for each entry");
         }
@@ -237,7 +238,11 @@ impl Axis {
             .unwrap_or_else(|| self.key.rsplit('.').next().unwrap_or(&self.key).to_owned());
         if !is_name(&name) {
             let what = format!("'{name}' cannot be part of a path");
-            return Err(Error::config(place("name"), what, "use letters, digits, '.', '_' and '-'"));
+            return Err(Error::config(
+                place("name"),
+                what,
+                "use letters, digits, '.', '_' and '-'",
+            ));
         }
         let values = match (&self.values, self.range, &self.glob) {
             (Some(values), None, None) => values.clone(),
@@ -267,7 +272,11 @@ impl Axis {
                 return Err(Error::config(place("names"), what, remedy));
             }
         }
-        Ok(Resolved { key: self.key.clone(), name, values: names.into_iter().zip(values).collect() })
+        Ok(Resolved {
+            key: self.key.clone(),
+            name,
+            values: names.into_iter().zip(values).collect(),
+        })
     }
 }
 
@@ -319,7 +328,10 @@ fn named(at: usize, value: &Value) -> String {
 /// What may stand in a path, a job's name and a table without a thought.
 fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    !text.is_empty() && text.len() <= 100 && text.chars().all(allowed) && !text.starts_with(['.', '-'])
+    !text.is_empty()
+        && text.len() <= 100
+        && text.chars().all(allowed)
+        && !text.starts_with(['.', '-'])
 }
 
 #[cfg(test)]

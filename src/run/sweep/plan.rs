@@ -140,11 +140,10 @@ impl SweepPlan {
             }
             other => other.map_err(Error::io(&path, "read"))?,
         };
-        let damaged = |what: String| {
-            Error::input(&path, what, "plan the sweep again into another folder")
-        };
-        let plan: Self = serde_json::from_slice(&bytes)
-            .map_err(|error| damaged(format!("damaged: {error}")))?;
+        let damaged =
+            |what: String| Error::input(&path, what, "plan the sweep again into another folder");
+        let plan: Self =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(format!("damaged: {error}")))?;
         if plan.format != FORMAT {
             return Err(damaged(format!("'{}' is not {FORMAT}", plan.format)));
         }

@@ -144,7 +144,8 @@ fn header((plan, out): (&SweepPlan, &Path), slurm: &SlurmConfig, merge: bool) ->
     let name = if merge { format!("{name}-merge") } else { name };
     let log = if merge { "merge-%j.log" } else { "%A_%a.log" };
     let mut text = String::from("#!/bin/bash\n");
-    let mut line = |option: String| writeln!(text, "#SBATCH {option}").expect("a String takes text");
+    let mut line =
+        |option: String| writeln!(text, "#SBATCH {option}").expect("a String takes text");
     line(format!("--job-name={name}"));
     line(format!("--comment=\"electrode sweep {}\"", plan.name));
     line(format!("--output={}", Folder(out).logs().join(log).display()));

@@ -89,9 +89,11 @@ pub fn status(plan: &SweepPlan, out: &Path) -> Result<Status> {
         let Some(id) = id.filter(|_| path.exists()) else { return Ok(status) };
         let mut blocks = BTreeSet::new();
         for node in load_folder(&path, id)?.nodes {
-            blocks.extend(node.node.blocks().filter(|&b| {
-                (u64::from(task.first)..u64::from(task.end)).contains(&b)
-            }));
+            blocks.extend(
+                node.node
+                    .blocks()
+                    .filter(|&b| (u64::from(task.first)..u64::from(task.end)).contains(&b)),
+            );
             status.tokens += node.counts.tokens;
         }
         status.done = u32::try_from(blocks.len()).expect("blocks are u32");

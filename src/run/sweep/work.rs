@@ -89,7 +89,8 @@ pub fn work(
 /// The node's own name under Slurm, where several may share a host.
 fn node() -> String {
     let named = ["SLURMD_NODENAME", "HOSTNAME"].iter().find_map(|name| std::env::var(name).ok());
-    named.or_else(|| Some(std::fs::read_to_string("/etc/hostname").ok()?.trim().to_owned()))
+    named
+        .or_else(|| Some(std::fs::read_to_string("/etc/hostname").ok()?.trim().to_owned()))
         .unwrap_or_default()
 }
 
@@ -110,9 +111,7 @@ fn try_work(
     attempt.devices = prepared.devices.facts().into_iter().map(|device| device.name).collect();
     let asked = (plan, task, Folder(out).task(plan, task));
     match &prepared.devices {
-        Devices::Cpu => {
-            on(&prepared, asked, vec![devices::cpu()], (stop, report, attempt))
-        }
+        Devices::Cpu => on(&prepared, asked, vec![devices::cpu()], (stop, report, attempt)),
         Devices::Cuda(found) => {
             let slots = devices::gpus(found, prepared.config.model.dtype);
             on(&prepared, asked, slots, (stop, report, attempt))
