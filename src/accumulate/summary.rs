@@ -40,3 +40,37 @@ pub struct SiteSummary {
     /// A uniform sample of rows.
     pub sample: RowSample,
 }
+
+impl SiteSummary {
+    /// Some of the groups alone, by their indices here; the first must be 0, all rows.
+    ///
+    /// # Panics
+    /// If an index is no group, or the first is not 0.
+    #[must_use]
+    pub fn select(&self, groups: &[usize]) -> Self {
+        assert_eq!(groups.first(), Some(&0), "the group of all rows comes first");
+        fn rows<T: Copy>(values: &[T], width: usize, groups: &[usize]) -> Vec<T> {
+            groups.iter().flat_map(|g| values[g * width..][..width].iter().copied()).collect()
+        }
+        let (n, b, all) = (self.neurons, self.bins, self.groups + 1);
+        let bins = |neuron: usize| rows(&self.histogram[neuron * all * b..][..all * b], b, groups);
+        Self {
+            site: self.site,
+            neurons: n,
+            groups: groups.len() - 1,
+            rows: rows(&self.rows, 1, groups),
+            count: rows(&self.count, n, groups),
+            mean: rows(&self.mean, n, groups),
+            variance: rows(&self.variance, n, groups),
+            min: rows(&self.min, n, groups),
+            max: rows(&self.max, n, groups),
+            firing: rows(&self.firing, n, groups),
+            bins: b,
+            edges: self.edges.clone(),
+            histogram: if b == 0 { Vec::new() } else { (0..n).flat_map(bins).collect() },
+            top: self.top.clone(),
+            bottom: self.bottom.clone(),
+            sample: self.sample.clone(),
+        }
+    }
+}

@@ -26,6 +26,7 @@ pub mod similarity;
 pub mod sparsity;
 pub mod steer;
 pub mod stimulate;
+pub mod sweep;
 pub mod texts;
 
 use std::io::Write as _;
@@ -61,6 +62,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Sweep(sweep::SweepArgs),
     Probe(probe::ProbeArgs),
     Stimulate(stimulate::StimulateArgs),
     Ablate(stimulate::AblateArgs),
@@ -115,6 +117,7 @@ fn start() -> u8 {
 fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Sweep(args) => sweep::run(args),
         Command::Probe(args) => probe::run(args),
         Command::Stimulate(args) => stimulate::run(args),
         Command::Ablate(args) => stimulate::ablate(args),

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use signal_hook::consts::{SIGINT, SIGTERM};
+
 use super::progress::Progress;
 use super::{device, output};
 use crate::config::RunConfig;
@@ -71,8 +73,13 @@ pub(super) fn with_progress<T>(work: impl FnOnce(run::Report<'_>) -> Result<T>) 
 
 /// Set by TERM and INT: the run stops between two batches, and resumes when started again.
 pub(super) fn stop_flag() -> Result<Arc<AtomicBool>> {
+    stop_at(&[SIGTERM, SIGINT])
+}
+
+/// Set by any of these signals.
+pub(super) fn stop_at(signals: &[i32]) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+    for &signal in signals {
         // A second signal ends the process at once.
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))

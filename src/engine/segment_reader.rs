@@ -214,9 +214,18 @@ pub struct Loaded {
 ///
 /// Records of one node must agree to the bit, else something is broken (exit code 70).
 pub fn load_folder(folder: &Path, run_id: RunId) -> Result<Loaded> {
+    load_folders(&[folder.to_path_buf()], run_id)
+}
+
+/// As [`load_folder`], of several folders.
+pub fn load_folders(folders: &[PathBuf], run_id: RunId) -> Result<Loaded> {
     let mut loaded = Loaded::default();
     let mut found: HashMap<Node, StoredNode> = HashMap::new();
-    for path in segments(folder)? {
+    let mut paths = Vec::new();
+    for folder in folders {
+        paths.append(&mut segments(folder)?);
+    }
+    for path in paths {
         let mut reader = SegmentReader::open(&path, run_id)?;
         while let Some(record) = reader.next_record()? {
             if unpack(&path, &record).is_err() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::merge::{Node, Tree};
 use super::segment::{RunId, SegmentWriter};
-use super::segment_reader::{Loaded, StoredNode, load_folder};
+use super::segment_reader::{Loaded, StoredNode, load_folder, load_folders};
 use crate::accumulate::{Merge, State};
 use crate::corpus::block::Counts;
 use crate::error::{Error, Result};
@@ -79,8 +79,21 @@ impl<S: State> Merge for Held<S> {
 impl<S: State> States<S> {
     /// Finds what earlier attempts of the same run finished.
     pub fn load(folder: &Path, run_id: RunId, plan: S::Plan) -> Result<Self> {
+        Self::with(folder, load_folder(folder, run_id)?, (run_id, plan))
+    }
+
+    /// As [`Self::load`], of several folders, whose files are left as they are: what is written goes
+    /// to the first.
+    ///
+    /// # Panics
+    /// If there is no folder.
+    pub fn load_all(folders: &[PathBuf], run_id: RunId, plan: S::Plan) -> Result<Self> {
+        Self::with(&folders[0], load_folders(folders, run_id)?, (run_id, plan))
+    }
+
+    fn with(folder: &Path, loaded: Loaded, (run_id, plan): (RunId, S::Plan)) -> Result<Self> {
         let reading = Arc::new(Reading { run_id, plan });
-        let Loaded { nodes, damage } = load_folder(folder, run_id)?;
+        let Loaded { nodes, damage } = loaded;
         for damage in &damage {
             tracing::warn!(?damage, "a stored state is unusable; its blocks are done again");
         }

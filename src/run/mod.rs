@@ -23,6 +23,7 @@ pub mod similarity;
 pub mod sparsity;
 mod statistics_tables;
 pub mod steer;
+pub mod sweep;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

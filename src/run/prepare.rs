@@ -49,6 +49,12 @@ impl Prepared {
     /// Opens model, tokenizer and corpus; refuses what cannot work.
     pub fn new(config: RunConfig) -> Result<Self> {
         let devices = Devices::choose(config.device.name.as_deref(), config.model.dtype)?;
+        Self::on(config, devices)
+    }
+
+    /// As [`Self::new`], for these devices, whatever the configuration names: a run is planned where
+    /// it will not work.
+    pub fn on(config: RunConfig, devices: Devices) -> Result<Self> {
         let methods = parse_methods(&config)?;
         let model = Model::open(&config.model.path)?;
         let sites = watched_sites(&config, &model)?;
@@ -127,6 +133,11 @@ impl Prepared {
     /// How long a killed run may lose at most.
     pub fn commit_interval(&self) -> Duration {
         self.config.device.commit_seconds.map_or(COMMIT_INTERVAL, Duration::from_secs)
+    }
+
+    /// Hash of everything that may change a number but the kind of the device.
+    pub fn id_anywhere(&self) -> RunId {
+        run_id(&self.config, &Devices::Cpu, &self.model_files, &self.plan, &self.tokenizer)
     }
 
     /// The run id in hex.

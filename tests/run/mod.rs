@@ -20,6 +20,7 @@ mod same_bits;
 mod similarity;
 mod similarity_whole;
 mod stopped;
+mod sweep;
 pub(crate) mod tiny;
 
 use std::collections::BTreeMap;
