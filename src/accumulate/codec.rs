@@ -45,7 +45,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next length; it cannot exceed the bytes that are left, for every element takes one.
-    pub fn len(&mut self) -> Result<usize> {
+    pub fn length(&mut self) -> Result<usize> {
         let len = self.take::<u64>(1)?[0];
         usize::try_from(len)
             .ok()
@@ -159,7 +159,7 @@ fn encode_sample(out: &mut Vec<u8>, sample: &RowSample) {
 }
 
 fn decode_sample(from: &mut Reader<'_>, plan: &StatisticsPlan) -> Result<RowSample> {
-    let len = from.len()?;
+    let len = from.length()?;
     if len > plan.sample {
         return Err(damaged(format!("a sample of {len} rows, the plan says {}", plan.sample)));
     }

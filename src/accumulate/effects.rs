@@ -143,17 +143,17 @@ impl State for EffectState {
         let mut reader = Reader::new(bytes);
         let mut state = Self::new(plan);
         state.counts = counts_from_slice(&reader.take::<u64>(10)?);
-        let measures = reader.len()?;
+        let measures = reader.length()?;
         if measures != state.measures.len() {
             return Err(damaged(format!("{measures} measures, the run has {}", plan.widths.len())));
         }
         for effects in &mut state.measures {
             let (groups, cells) = (effects.count.len(), effects.sum.len());
-            if reader.len()? != groups {
+            if reader.length()? != groups {
                 return Err(damaged("another number of groups".into()));
             }
             effects.count = reader.take(groups)?;
-            if reader.len()? != cells {
+            if reader.length()? != cells {
                 return Err(damaged("another number of neurons".into()));
             }
             effects.sum = reader.take(cells)?;

@@ -260,18 +260,18 @@ fn check_plan(plan: &GramPlan, reader: &mut Reader<'_>) -> Result<()> {
         true => Ok(()),
         false => Err(damaged(format!("{what} are not those of the run"))),
     };
-    due("its sites", reader.len()? == plan.sites.len())?;
+    due("its sites", reader.length()? == plan.sites.len())?;
     for GramSite { site, shift } in &plan.sites {
-        let length = reader.len()?;
+        let length = reader.length()?;
         due("its sites", reader.take::<u8>(length)? == site.to_string().as_bytes())?;
-        due("its columns", reader.len()? == shift.len())?;
+        due("its columns", reader.length()? == shift.len())?;
         let bits = |shift: &[f32]| shift.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         due("its shifts", bits(&reader.take(shift.len())?) == bits(shift))?;
     }
-    due("its pairs", reader.len()? == plan.pairs.len())?;
+    due("its pairs", reader.length()? == plan.pairs.len())?;
     for &(left, right) in &plan.pairs {
         due("its pairs", reader.take::<u64>(2)? == [left as u64, right as u64])?;
     }
-    due("its classes", reader.len()? == plan.groups.len())?;
+    due("its classes", reader.length()? == plan.groups.len())?;
     due("its classes", reader.take::<u32>(plan.groups.len())? == plan.groups)
 }

@@ -61,10 +61,10 @@ impl State for List {
     fn decode((): &(), bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let counts = counts_from_slice(&reader.take::<u64>(10)?);
-        let count = reader.len()?;
+        let count = reader.length()?;
         let mut items = Vec::new();
         for _ in 0..count {
-            let length = reader.len()?;
+            let length = reader.length()?;
             items.push(reader.take(length)?);
         }
         reader.finish()?;

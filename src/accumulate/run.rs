@@ -66,12 +66,12 @@ impl State for RunStatistics {
         }
         let counts = reader.take::<u64>(10)?;
         let mut state = Self { counts: counts_from_slice(&counts), sites: Vec::new() };
-        let sites = reader.len()?;
+        let sites = reader.length()?;
         if sites != plan.len() {
             return Err(damaged(format!("{sites} sites, the run has {}", plan.len())));
         }
         for (site, plan) in plan {
-            let length = reader.len()?;
+            let length = reader.length()?;
             let name = reader.take::<u8>(length)?;
             if name != site.to_string().as_bytes() {
                 let name = String::from_utf8_lossy(&name).into_owned();

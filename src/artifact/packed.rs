@@ -71,7 +71,7 @@ fn decode(column: &mut Column, rows: usize, reader: &mut Reader<'_>) -> Result<(
     let shape = column.field.shape;
     let mut cells = rows;
     if shape != Shape::One {
-        let levels = reader.len()?;
+        let levels = reader.length()?;
         column.definition = reader.take(levels)?;
         cells = column.definition.iter().filter(|level| **level > 0).count();
     }
@@ -95,7 +95,7 @@ fn decode_texts(texts: &mut Vec<ByteArray>, cells: usize, reader: &mut Reader<'_
         if often == 0 || often > cells - texts.len() {
             return Err(damaged(format!("a text that stands {often} times in {cells} cells")));
         }
-        let length = reader.len()?;
+        let length = reader.length()?;
         let text = ByteArray::from(reader.take::<u8>(length)?);
         texts.extend(std::iter::repeat_n(text, often));
     }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use electrode::artifact::probing::{
-    CodeRow, LAYERS, LayerRow, METHODS, MethodRow, PROBES, ProbeRow, SELECTION, SUBSETS, SelectionRow, SmallestRow,
-    SubsetRow,
+    CodeRow, LAYERS, LayerRow, METHODS, MethodRow, PROBES, ProbeRow, SELECTION, SUBSETS,
+    SelectionRow, SmallestRow, SubsetRow,
 };
 use electrode::artifact::rows::RankingRow;
 use electrode::artifact::table::read_table;

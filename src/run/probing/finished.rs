@@ -148,16 +148,16 @@ impl State for Finished {
     fn decode((): &(), bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let mut own = Self::default();
-        for _ in 0..reader.len()? {
+        for _ in 0..reader.length()? {
             let mut site = SiteDone::default();
             for _ in TABLES {
                 site.tables.push(take_bytes(&mut reader)?);
             }
-            for _ in 0..reader.len()? {
+            for _ in 0..reader.length()? {
                 let name = take_text(&mut reader)?;
-                let axes = reader.len()?;
+                let axes = reader.length()?;
                 let shape: Vec<u64> = reader.take(axes)?;
-                let count = reader.len()?;
+                let count = reader.length()?;
                 let values = reader.take(count)?;
                 if shape.iter().try_fold(1_u64, |all, n| all.checked_mul(*n)) != Some(count as u64)
                 {
@@ -165,7 +165,7 @@ impl State for Finished {
                 }
                 site.arrays.push(Array { name, shape, values });
             }
-            for _ in 0..reader.len()? {
+            for _ in 0..reader.length()? {
                 site.notes.push(take_text(&mut reader)?);
             }
             own.sites.push(site);
@@ -181,7 +181,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 fn take_bytes(reader: &mut Reader<'_>) -> Result<Vec<u8>> {
-    let length = reader.len()?;
+    let length = reader.length()?;
     reader.take(length)
 }
 

@@ -111,13 +111,13 @@ fn read(path: &Path, identity: &RunId) -> Option<Vec<(usize, Midway)>> {
 fn decode(bytes: &[u8]) -> Result<Vec<(usize, Midway)>> {
     let mut reader = Reader::new(bytes);
     let mut sites = Vec::new();
-    for _ in 0..reader.len()? {
+    for _ in 0..reader.length()? {
         let [site, passes] = reader.take::<u64>(2)?[..] else { unreachable!("two were taken") };
-        let length = reader.len()?;
+        let length = reader.length()?;
         let arrays = reader.take(length)?;
-        let length = reader.len()?;
+        let length = reader.length()?;
         let numbers = reader.take(length)?;
-        let length = reader.len()?;
+        let length = reader.length()?;
         let solve = reader.take(length)?;
         let bank = BankState { arrays, numbers };
         let passes = u32::try_from(passes).unwrap_or(u32::MAX);

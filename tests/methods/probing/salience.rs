@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use electrode::methods::probing::elastic_net::LinearProbe;
 use electrode::methods::probing::salience::{
-    above_threshold, bottom_by_mass, class_ranking, exact_order, granular, mean_abs, percent_order, threshold_set,
-    top_by_mass,
+    above_threshold, bottom_by_mass, class_ranking, exact_order, granular, mean_abs, percent_order,
+    threshold_set, top_by_mass,
 };
 use electrode::methods::probing::zeroing::zeroed;
 use electrode::methods::probing::{Block, Rows};
