@@ -146,7 +146,8 @@ impl Prepared {
     }
 }
 
-fn parse_methods(config: &RunConfig) -> Result<Vec<MethodCall>> {
+/// The methods of a run file; refuses those that cannot work in it.
+pub(super) fn parse_methods(config: &RunConfig) -> Result<Vec<MethodCall>> {
     let methods: Vec<MethodCall> =
         config.methods.iter().map(|text| MethodCall::parse(text)).collect::<Result<_>>()?;
     for (i, call) in methods.iter().enumerate() {

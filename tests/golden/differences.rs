@@ -118,7 +118,8 @@ impl Case {
             })
             .flatten()
             .collect();
-        let mut zeros: Option<Vec<bool>> = None;
+        // A kept value at a bound and a dropped one are two things: between them the loss jumps.
+        let mut fixed: Option<Vec<Option<u32>>> = None;
         let mut slope = 0.0;
         for (steps, weight) in [(-2.0, 1.0), (-1.0, -8.0), (1.0, 8.0), (2.0, -1.0)] {
             let mut edits = edits.clone();
@@ -128,12 +129,12 @@ impl Case {
             edits.entry(site).or_default().push(edit);
             let (losses, values) = self.losses(&edits, &watched, false);
             slope += weight * losses.iter().sum::<f64>();
-            let found: Vec<bool> = values
-                .values()
-                .flatten()
-                .map(|x| *x == 0.0 || bounds.contains(&x.to_bits()))
-                .collect();
-            if zeros.replace(found.clone()).is_some_and(|before| before != found) {
+            let held = |x: &f32| {
+                let bits = (x + 0.0).to_bits();
+                (*x == 0.0 || bounds.contains(&bits)).then_some(bits)
+            };
+            let found: Vec<Option<u32>> = values.values().flatten().map(held).collect();
+            if fixed.replace(found.clone()).is_some_and(|before| before != found) {
                 return None;
             }
         }
@@ -290,17 +291,19 @@ fn gradients_go_back_within_bounds_alone() {
             let (low, high) = (0..width).map(|n| (-number(n), number(n + 2))).unzip();
             Edit { columns: None, tokens: None, write: Write::Clamp { low, high } }
         };
-        let keep = Edit { columns: None, tokens: None, write: Write::KeepTop(width / 2) };
+        let keep = Edit { columns: None, tokens: None, write: Write::KeepTop(width - width / 8) };
         let wanted: BTreeSet<Site> =
             [Site::of_layer(0, SiteKind::MlpPre), Site::of_layer(0, SiteKind::ResidPre)].into();
         for edits in [vec![clamp(0.02)], vec![clamp(0.02), keep, clamp(0.01)]] {
+            // Where neurons are dropped too, more elements have a jump beside them.
+            let least = if edits.len() == 1 { 3 } else { 1 };
             let edits: Edits = [(act, edits)].into();
             let mut slopes = 0;
             for (site, found) in case.gradients(&edits, &wanted) {
                 eprintln!("{name}, {} edits, {site}", edits[&act].len());
                 slopes += compare(&mut case, &edits, site, &found, Some(act));
             }
-            assert!(slopes >= 3, "{name}: {slopes} of 12");
+            assert!(slopes >= least, "{name}: {slopes} of 12");
         }
     }
 }

@@ -121,7 +121,7 @@ fn tasks_may_be_killed_doubled_and_disordered() {
     assert!(tasks >= 6, "{tasks} tasks");
     let missing = sweep(&["merge", &out]);
     assert_eq!(missing.code, Some(75), "{}", missing.stderr);
-    assert!(missing.stderr.contains("blocks of pass 0 are missing: 0-"), "{}", missing.stderr);
+    assert!(missing.stderr.contains("blocks of pass 0 are missing"), "{}", missing.stderr);
     assert!(!Path::new(&out).join("points").exists(), "nothing is written of an unfinished sweep");
     let task = |number: usize| {
         let mut command = electrode();

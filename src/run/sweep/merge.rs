@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::plan::{Folder, SweepPlan};
 use super::points::Point;
-use super::work::claim_kind;
+use super::work::{claim_kind, claimed};
 use crate::accumulate::run::RunStatistics;
 use crate::accumulate::summary::SiteSummary;
 use crate::artifact::machine::utc_now;
@@ -46,6 +46,11 @@ pub fn merge(
     let mut merged = Merged { points: Vec::new(), tokens: 0 };
     let mut unfinished = Vec::new();
     for pass in 0..plan.passes.len() {
+        if claimed(&Folder(out).pass(pass))?.is_none() {
+            let blocks = plan.passes[pass].blocks;
+            unfinished.push(format!("all {blocks} blocks of pass {pass} are missing"));
+            continue;
+        }
         let prepared = plan.prepare(pass, device)?;
         claim_kind(&prepared, &Folder(out).pass(pass))?;
         let asked = (plan, out, pass);

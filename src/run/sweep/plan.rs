@@ -12,6 +12,7 @@ use crate::config::RunConfig;
 use crate::engine::segment::RunId;
 use crate::error::{Error, Result};
 use crate::hash::hex;
+use crate::run::prepare::parse_methods;
 use crate::run::{Devices, Prepared};
 
 /// File name of the plan.
@@ -70,6 +71,9 @@ impl SweepPlan {
     /// is written.
     pub fn make(config: &SweepConfig) -> Result<Self> {
         let (points, passes) = points(config)?;
+        for point in &points {
+            parse_methods(&point.config)?;
+        }
         let mut hasher = blake3::Hasher::new();
         let (mut planned, mut tasks) = (Vec::new(), Vec::new());
         for (number, mut pass) in passes.into_iter().enumerate() {
