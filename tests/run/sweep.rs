@@ -191,6 +191,7 @@ fn other_sweeps_models_and_corpora_are_refused() {
     let done = sweep(&["plan", &other]);
     assert_eq!(done.code, Some(2), "{}", done.stderr);
     assert!(done.stderr.contains("the folder holds sweep"), "{}", done.stderr);
+    assert_eq!(sweep(&["task", &out, "0"]).code, Some(0));
     // One more sentence: no task of the old plan may read it.
     for name in ["c.word", "c.label"] {
         let text = fs::read_to_string(bench.path(name)).expect("it is there");
