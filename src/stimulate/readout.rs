@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn gradients_are_slopes() {
-        let (row, step) = ([1.5_f32, -0.75], 0.0078125_f32);
+        let (row, step) = ([1.5_f32, -0.75], 0.000_976_562_5_f32);
         for output in [Output::Logit, Output::LogProb] {
             for class in 0..3 {
                 let probe = readout(class, output);
