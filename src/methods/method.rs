@@ -106,6 +106,8 @@ pub enum Probing {
     Gaussian,
     /// Greedily, with one probe that was trained under masks.
     Latent,
+    /// By the weights of a probe of two adjacent words.
+    Tree,
 }
 
 /// What a causal method does to a model.

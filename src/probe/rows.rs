@@ -16,6 +16,8 @@ pub struct RowTable {
     pub parts: Vec<Part>,
     /// By label column: the class of each row, or [`NONE`].
     pub classes: Vec<Vec<u32>>,
+    /// Whether each row goes on with the sentence of the row before it.
+    pub continues: Vec<bool>,
     /// What was read and what was lost.
     pub counts: Counts,
 }
@@ -26,12 +28,16 @@ impl RowTable {
         let labels = &rules.plan.labels;
         let blocks = (0..).take(rules.plan.blocks.len()).collect();
         let mut table = Self { classes: vec![Vec::new(); labels.columns.len()], ..Self::default() };
+        let mut before = None;
         for block in BlockStream::start(rules.clone(), blocks)? {
             let block = block?;
             table.counts += block.counts;
             for sequence in &block.sequences {
                 let part = split.part(sequence.document, sequence.sentence);
                 for row in &sequence.rows {
+                    let own = Some((sequence.document, sequence.sentence));
+                    table.continues.push(before == own);
+                    before = own;
                     table.push(labels, part, &row.groups);
                 }
             }

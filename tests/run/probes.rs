@@ -258,6 +258,41 @@ fn weights_have_the_orders_that_are_asked_for() {
     assert!(twice.stderr.contains("probes.orders"), "{}", twice.stderr);
 }
 
+/// Labels that the next word decides: a probe of one word cannot know them, one of two can.
+#[test]
+fn a_tree_probe_reads_two_words() {
+    let bench = Bench::new(400);
+    let words = fs::read_to_string(bench.path("c.word")).expect("written");
+    let label = |words: &[&str]| match words.get(1).map(|next| next[1..].parse::<u32>()) {
+        Some(Ok(number)) if number < 10 => "low",
+        Some(_) => "high",
+        None => "none",
+    };
+    let of_line = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        (0..words.len()).map(|at| label(&words[at..])).collect::<Vec<_>>().join(" ")
+    };
+    let labels: Vec<String> = words.lines().map(of_line).collect();
+    fs::write(bench.path("c.label"), labels.join("\n") + "\n").expect("written");
+    let more = [
+        r#"methods=["tree-probe"]"#,
+        r#"concepts=[{ column = "label", classes = ["low", "high"] }]"#,
+        r#"capture.sites=["embeddings"]"#,
+        "judge.code_length=false",
+        "probes.control=none",
+        "probes.epochs=20",
+    ];
+    let done = probe(&bench, "out", &more);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let tried: Vec<MethodRow> = read_table(&bench.path("out").join(METHODS)).expect("readable");
+    let test: Vec<&MethodRow> = tried.iter().filter(|row| row.part == "test").collect();
+    assert_eq!(test.len(), 1, "{tried:?}");
+    assert!(test[0].n > 300 && test[0].accuracy > 0.93, "{:?}", test[0]);
+    let rows: Vec<ProbeRow> = read_table(&bench.path("out").join(PROBES)).expect("readable");
+    let alone = rows.iter().filter(|row| row.part == "test").map(|row| row.accuracy);
+    assert!(alone.fold(0.0, f64::max) < 0.83, "one word is not enough");
+}
+
 #[test]
 fn numbers_have_errors_and_no_accuracy() {
     let bench = Bench::new(120);

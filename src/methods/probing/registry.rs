@@ -149,6 +149,22 @@ pub const PROBING: &[Method] = &[
         ..ON_ROWS
     },
     Method {
+        name: "tree-probe",
+        summary: "a label of each word and the next, as of their lowest common ancestor, that stands on the \
+                  first word; a treebank of nonce words among split.test_files shows what is lexical",
+        formula: "[x_i ; x_i+1] to the label by one ridge-penalised softmax; 1 - min_g of the share of \
+                  g's |w| of both words before the neuron",
+        paper: "Arps et al. 2022, arXiv 2204.06201",
+        params: &[
+            positive("l2", "0.01", "weight of |W|²"),
+            Param { default: "128", ..CANDIDATES },
+            Param { default: "5000", ..ROWS },
+            SEED,
+        ],
+        kind: Kind::Probing(Probing::Tree),
+        ..ON_ROWS
+    },
+    Method {
         name: "gauss",
         summary: "neurons chosen one after another on dev rows, with a Gaussian of each class",
         formula: "greedy by H(V) - mean -log2 p(v | h) of the neurons so far; score 1 - place / k",

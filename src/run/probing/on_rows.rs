@@ -7,6 +7,7 @@ mod greedy_probes;
 mod pairs;
 mod parse;
 mod parts;
+mod tree;
 mod tried;
 
 use std::collections::BTreeMap;
@@ -171,8 +172,10 @@ impl Asked<'_, '_> {
         (read, source): (&mut Rows<'_, '_>, &mut dyn Source<O>),
         found: &mut OnRows,
     ) -> Result<()> {
-        if how == Probing::Ccs {
-            return self.paired(source, found);
+        match how {
+            Probing::Ccs => return self.paired(source, found),
+            Probing::Tree => return self.adjacent(source, found),
+            _ => {}
         }
         let task = &self.site.tasks.list[self.label().task];
         let (most, _) = bounds(self.call);
@@ -258,6 +261,35 @@ impl Asked<'_, '_> {
             let unseen = label.unseen[tried.part as usize] as f64;
             tried.accuracy *= known / (known + unseen).max(1.0);
         }
+        self.put(("*", own.ranking, false), &own.tried, found);
+        Ok(())
+    }
+
+    /// Adjacent words.
+    fn adjacent<O: Ops>(&self, source: &mut dyn Source<O>, found: &mut OnRows) -> Result<()> {
+        let (tasks, label) = (self.site.tasks, self.label());
+        let (most, seed) = bounds(self.call);
+        let first = sample(&tasks.list[label.task], most, seed)
+            .map(|labelled| tree::first_words(&labelled, &tasks.continues));
+        let second = first.clone().map(|mut one| {
+            one.rows.iter_mut().for_each(|row| *row += 1);
+            one
+        });
+        let wanted = first.each_ref().map(tree::both_words);
+        let read = Parts::read(source, (self.site.at, self.site.place.width), &wanted)?;
+        let pairs = first.each_ref().map(Labelled::len);
+        let [first, second] = [first, second].map(|rows| read.pick(rows));
+        let Some(own) = tree::tree(self.call, [&first, &second], label.classes.len())? else {
+            self.note("left out: fewer than two classes have enough pairs", found);
+            return Ok(());
+        };
+        for class in own.left_out {
+            let name = &label.classes[class];
+            self.note(&format!("class '{name}' left out: too few pairs"), found);
+        }
+        let counts =
+            Part::ALL.map(|part| format!("{} {}", pairs[part as usize], part.name())).join(", ");
+        self.note(&format!("{counts} pairs of adjacent words"), found);
         self.put(("*", own.ranking, false), &own.tried, found);
         Ok(())
     }

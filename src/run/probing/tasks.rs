@@ -47,6 +47,8 @@ pub(super) struct Tasks {
     pub(super) labels: Vec<Label>,
     /// By row; none without word types.
     pub(super) types: Option<Vec<u32>>,
+    /// By row: whether it goes on with the sentence of the one before it.
+    pub(super) continues: Vec<bool>,
     /// By column that pairs rows: the value of each row, which nobody learns.
     pub(super) pairs: BTreeMap<String, Vec<u32>>,
 }
@@ -61,6 +63,7 @@ pub(super) fn tasks(
     let types = labels.columns.iter().position(|column| column.name == WORD_TYPE);
     let types = types.filter(|_| probes.control != Control::None);
     own.types = types.map(|at| table.classes[at].clone());
+    own.continues.clone_from(&table.continues);
     for (at, column) in labels.columns.iter().enumerate() {
         if pairs.contains(&column.name) {
             own.pairs.insert(column.name.clone(), table.classes[at].clone());

@@ -63,8 +63,18 @@ impl<'a> Classes<'a> {
         self.count > 1 && self.targets[Part::Dev as usize].iter().any(|own| *own != LEFT_OUT)
     }
 
+    /// How many take part.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Those that take none.
+    pub(super) fn left_out(&self) -> &[usize] {
+        &self.left_out
+    }
+
     /// Rows of the classes that take part: their activations at some columns, and their classes.
-    fn known(&self, part: Part, columns: &[u32]) -> (Vec<f32>, Vec<u32>) {
+    pub(super) fn known(&self, part: Part, columns: &[u32]) -> (Vec<f32>, Vec<u32>) {
         let targets = &self.targets[part as usize];
         let own: &PartRows = self.parts.of(part);
         let (mut values, mut labels) = (Vec::new(), Vec::new());
@@ -76,7 +86,7 @@ impl<'a> Classes<'a> {
     }
 
     /// The columns that are tried: of more than `most`, those that tell classes apart best one by one.
-    fn candidates(&self, most: usize) -> Result<Vec<u32>> {
+    pub(super) fn candidates(&self, most: usize) -> Result<Vec<u32>> {
         let width = self.parts.width;
         if most == 0 || most >= width {
             return Ok((0..).take(width).collect());

@@ -79,6 +79,24 @@ impl Parts {
         Ok(own)
     }
 
+    /// Some of these rows, by their numbers in the corpus, with other classes.
+    ///
+    /// # Panics
+    /// If a row is not there.
+    pub(super) fn pick(&self, wanted: [Labelled; 3]) -> Self {
+        let pick = |part: Part| {
+            let (labelled, own) = (&wanted[part as usize], self.of(part));
+            let at = |row: &u32| own.numbers.binary_search(row).expect("it was read");
+            PartRows {
+                values: labelled.rows.iter().flat_map(|row| own.row(at(row)).to_vec()).collect(),
+                width: self.width,
+                numbers: labelled.rows.clone(),
+                targets: labelled.targets.iter().map(|target| *target as u32).collect(),
+            }
+        };
+        Self { width: self.width, parts: Part::ALL.map(pick) }
+    }
+
     /// Rows of one part.
     pub(super) fn of(&self, part: Part) -> &PartRows {
         &self.parts[part as usize]
