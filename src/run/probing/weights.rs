@@ -115,7 +115,7 @@ pub(in crate::run) struct Wanted<'a> {
     pub(in crate::run) seed: Option<u64>,
 }
 
-/// Reads one probe of a file that [`write`] wrote; refuses to guess where several fit.
+/// Reads one probe of a file that [`write()`] wrote; refuses to guess where several fit.
 pub(in crate::run) fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Stored> {
     let refuse = |what: String, remedy: &str| Error::input(path, what, remedy);
     let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
