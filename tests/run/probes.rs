@@ -287,10 +287,10 @@ fn a_tree_probe_reads_two_words() {
     let tried: Vec<MethodRow> = read_table(&bench.path("out").join(METHODS)).expect("readable");
     let test: Vec<&MethodRow> = tried.iter().filter(|row| row.part == "test").collect();
     assert_eq!(test.len(), 1, "{tried:?}");
-    assert!(test[0].n > 300 && test[0].accuracy > 0.93, "{:?}", test[0]);
+    assert!(test[0].n > 300 && test[0].information > Some(0.1), "{:?}", test[0]);
     let rows: Vec<ProbeRow> = read_table(&bench.path("out").join(PROBES)).expect("readable");
-    let alone = rows.iter().filter(|row| row.part == "test").map(|row| row.accuracy);
-    assert!(alone.fold(0.0, f64::max) < 0.83, "one word is not enough");
+    let alone = rows.iter().filter(|row| row.part == "test").map(|row| row.information);
+    assert!(alone.fold(0.0, f64::max) < 0.05, "one word knows nothing of the next");
 }
 
 #[test]

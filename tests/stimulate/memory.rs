@@ -55,8 +55,8 @@ fn the_plan_of_an_experiment_is_that_by_hand() {
     // All keys and values, and the product with the gradient and its difference, of 4096 tokens.
     let pasts = 2 * spec.layers as u64 * width;
     assert_eq!(plan.kept, 4 * 4096 * (pasts + 2 * neurons));
-    // A count and two sums of 4 numbers and 1024 neurons, for all questions and two groups.
-    assert_eq!((plan.state, plan.states), (3 * 16 * (4 + neurons), 5));
+    // A count and two sums of 5 numbers and 1024 neurons, for all questions and two groups.
+    assert_eq!((plan.state, plan.states), (3 * 16 * (5 + neurons), 5));
     assert_eq!(
         plan.total(),
         plan.weights + plan.transposed + plan.workspace + plan.kept + 5 * plan.state

@@ -29,7 +29,9 @@ use crate::engine::tokenizer::open_tokenizer;
 use crate::error::Result;
 use crate::id::NeuronId;
 use crate::model::Model;
-use crate::stimulate::maximize::{Maximized, Outcome, Search, Settings, groups, layers_needed};
+use crate::stimulate::maximize::{
+    Maximized, Outcome, Search, Settings, check, groups, layers_needed,
+};
 
 /// Tokens of the texts that a CPU moves, and keeps, together: more at once are no faster there.
 const CPU_GROUP: usize = 256;
@@ -109,8 +111,7 @@ fn on<O: Device + GradientOps>(
     // Blocks above the last neuron are neither loaded nor run.
     model.spec.layers = layers_needed(&model.spec, &config.neurons, config.settings.fluency);
     let asked = (&config.neurons[..], &allowed[..], [tokenizer.before(), tokenizer.after()]);
-    let [before, after] = asked.2;
-    let text = before.len() + config.settings.length + after.len();
+    let text = check(&model, &config.settings, asked)?;
     let limits = Limits { tokens: batch_tokens.max(text), sequence: text };
     let setup = Setup::new(limits, |ops, limits: Limits| {
         Search::new(ops, &model, (&config.settings, limits.tokens), asked)

@@ -6,6 +6,7 @@
 //! One position's vector described by its nearest words is `textualize` (Baeumel et al. 2023).
 
 pub mod ascent;
+mod check;
 pub mod embedding;
 pub mod refine;
 pub mod relax;
@@ -13,17 +14,20 @@ pub mod vocabulary;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::ascent::{Ascent, At, Frame, Texts};
+pub use self::check::check;
+
+use self::ascent::{Ascent, At, Texts};
+use self::check::{check_frame, frame};
 use self::refine::refine;
 use self::relax::{Adam, Relaxed, Variant};
 use self::vocabulary::Vocabulary;
-use crate::device::backward::{Differentiable, has_gradient};
+use crate::device::backward::Differentiable;
 use crate::device::forward::Limits;
 use crate::device::gradient_ops::GradientOps;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hash::{GAMMA, mix};
 use crate::id::{NeuronId, Site, SiteKind};
-use crate::model::{HeadSpec, Model, ModelSpec};
+use crate::model::{Model, ModelSpec};
 
 /// Weights over the vocabulary that are moved at once, at most, unless one text has more.
 const CELLS: usize = 1 << 26;
@@ -181,11 +185,11 @@ impl<'a, O: GradientOps> Search<'a, O> {
         ops: O,
         model: &Model,
         (settings, batch_tokens): (&'a Settings, usize),
-        (neurons, allowed, [before, after]): Asked<'a>,
+        asked: Asked<'a>,
     ) -> Result<Self> {
-        let frame =
-            Frame { before: before.to_vec(), after: after.to_vec(), length: settings.length };
-        check(model, settings, neurons, &frame)?;
+        let (neurons, allowed, _) = asked;
+        let frame = frame(settings, asked);
+        check_frame(model, settings, neurons, &frame)?;
         let vocabulary = Vocabulary::new(&ops, model, allowed.to_vec())?;
         let sites: BTreeSet<Site> = neurons.iter().map(|neuron| neuron.site).collect();
         let limits = Limits { tokens: batch_tokens.max(frame.tokens()), sequence: frame.tokens() };
@@ -229,42 +233,6 @@ impl<'a, O: GradientOps> Search<'a, O> {
         }
         Ok(outcomes)
     }
-}
-
-/// Refuses what cannot be asked of this model.
-fn check(model: &Model, settings: &Settings, neurons: &[NeuronId], frame: &Frame) -> Result<()> {
-    let spec = &model.spec;
-    let wrong = |place: &str, what: String, remedy: &str| Err(Error::config(place, what, remedy));
-    if neurons.is_empty() || settings.restarts == 0 || settings.length == 0 {
-        return wrong("maximize", "nothing to do".into(), "ask for a neuron, a text, a position");
-    }
-    let (from, to) = settings.temperature;
-    let positive = |x: f32| x.is_finite() && x > 0.0;
-    if !positive(from) || !positive(to) || !positive(settings.rate) {
-        let what = "temperatures and the rate are above 0".to_owned();
-        return wrong("maximize", what, "choose 1, 0.1 and 0.1");
-    }
-    if let Some(most) = spec.max_tokens.filter(|&most| frame.tokens() > most) {
-        let what = format!("texts of {} tokens, the model takes {most}", frame.tokens());
-        return wrong("--length", what, "make them shorter");
-    }
-    for neuron in neurons {
-        if !spec.has_site(neuron.site) || !has_gradient(neuron.site) {
-            let remedy = "use embeddings, final_norm, or a site of a layer but attn_probs";
-            return wrong(&neuron.to_string(), "no gradient comes from there".into(), remedy);
-        }
-        let width = spec.site_width(neuron.site);
-        if neuron.index as usize >= width {
-            let what = format!("the site has {width} neurons");
-            return wrong(&neuron.to_string(), what, "count from 0");
-        }
-    }
-    let speaks = matches!(spec.head, HeadSpec::Lm { .. }) && spec.attention.causal;
-    if settings.fluency != 0.0 && !speaks {
-        let what = "fluency needs a causal language model with its head".to_owned();
-        return wrong("--fluency", what, "leave it out");
-    }
-    Ok(())
 }
 
 /// One restart of one neuron.
