@@ -7,6 +7,7 @@ pub mod capture;
 pub mod config;
 pub mod corpus;
 pub mod device;
+pub mod disk;
 pub mod error;
 pub mod hash;
 pub mod id;

@@ -1,12 +1,12 @@
 //! Hashes of files: SHA-256 for what others compare with, blake3 for our own; and a mixer of
 //! numbers, for everything that is drawn by a seed.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// Size and SHA-256 (hex) of a file.
@@ -36,7 +36,7 @@ pub fn sha256(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn read_through(path: &Path, mut take: impl FnMut(&[u8])) -> Result<u64> {
-    let mut file = File::open(path).map_err(Error::io(path, "read"))?;
+    let mut file = disk::File::open(path).map_err(Error::io(path, "read"))?;
     let mut buffer = vec![0_u8; 1 << 18];
     let mut total = 0;
     loop {

@@ -1,6 +1,9 @@
 //! All integration tests in one binary: one link, one set of helpers.
 
 mod artifact;
+#[allow(dead_code, reason = "shared with the binary of tests/reliability")]
+#[path = "support/bench.rs"]
+mod bench;
 mod cli;
 mod corpus;
 mod engine {
@@ -38,6 +41,8 @@ mod generate;
 mod laws;
 mod methods;
 mod model;
+#[path = "support/noise.rs"]
+mod noise;
 mod planted;
 mod report;
 mod rewrite;

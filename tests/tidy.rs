@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer may import those above it, and itself.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "error",
     "id",
+    "disk",
     "hash",
     "corpus",
     "model",
@@ -30,7 +31,7 @@ const BOTTOM: &str = "cli";
 /// corpus layer and the whole of it here, so neither stands above the other.
 const ANYWHERE: &str = "config";
 /// What the run file itself may import.
-const CONFIG_MAY: [&str; 3] = ["error", "id", "corpus"];
+const CONFIG_MAY: [&str; 4] = ["error", "id", "disk", "corpus"];
 
 const MAX_LINES: usize = 400;
 const BANNED: [&str; 6] =
@@ -192,6 +193,37 @@ fn banned_words_stay_out_of_what_ships() {
     }
     assert_eq!(broken("let a = b.unwrap();\nprintln!();\n// dbg!(a)\n").len(), 2);
     assert_eq!(broken("fn f() {}\n#[cfg(test)]\nmod tests { a.unwrap() }").len(), 0);
+}
+
+/// Calls that are made through `src/disk.rs`, so that tests can make them fail.
+const THROUGH_DISK: [&str; 10] = [
+    "fs::read(",
+    "fs::read_to_string(",
+    "fs::write(",
+    "fs::rename(",
+    "fs::copy(",
+    "fs::hard_link(",
+    "fs::remove_",
+    "fs::create_dir",
+    "fs::File",
+    "OpenOptions",
+];
+/// What reads the machine rather than files of ours.
+const BESIDE_DISK: [&str; 2] = ["src/disk.rs", "src/artifact/machine.rs"];
+
+#[test]
+fn files_are_touched_through_one_module() {
+    let broken = |text: &str| -> Vec<String> {
+        let hits = |line: &str| THROUGH_DISK.iter().any(|call| line.contains(call));
+        code(text).filter(|(_, line)| hits(line)).map(|(i, line)| format!("{i}: {line}")).collect()
+    };
+    for name in files(&["src"], &[".rs"]) {
+        if !BESIDE_DISK.iter().any(|beside| name.starts_with(beside)) {
+            let found = broken(&read(&name));
+            assert!(found.is_empty(), "{name}, use crate::disk: {found:#?}");
+        }
+    }
+    assert_eq!(broken("std::fs::write(a, b);\nlet f = fs::File::open(p);\n").len(), 2);
 }
 
 #[test]

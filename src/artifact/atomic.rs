@@ -4,10 +4,10 @@
 //! fsync a power cut leaves a file of length zero under the final name; without the last the name
 //! itself may be gone.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::disk::{self, File};
 use crate::error::{Error, Result};
 
 /// Temporary files begin and end like this, so that [`remove_leftovers`] knows them.
@@ -32,7 +32,10 @@ pub fn write_atomic<T>(
     };
     // A failed fsync is never repeated: the kernel may have dropped the pages it could not write.
     temporary.as_file().sync_all().map_err(Error::io(path, "sync"))?;
-    temporary.persist(path).map_err(|e| e.error).map_err(Error::io(path, "rename"))?;
+    let name = temporary.into_temp_path();
+    disk::rename(&name, path).map_err(Error::io(path, "rename"))?;
+    // It stands under its own name now: nothing is left to remove.
+    let _ = name.keep();
     sync_folder(folder)?;
     Ok(filled)
 }
@@ -76,8 +79,8 @@ pub fn write_folder_atomic<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>
     // Somebody may have made one meanwhile; an empty one would be replaced by the rename.
     free()?;
     let finished = temporary.keep();
-    if let Err(error) = std::fs::rename(&finished, path) {
-        let _ = std::fs::remove_dir_all(&finished);
+    if let Err(error) = disk::rename(&finished, path) {
+        let _ = disk::remove_dir_all(&finished);
         return Err(Error::io(path, "rename")(error));
     }
     sync_folder(beside)?;
@@ -86,8 +89,7 @@ pub fn write_folder_atomic<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>
 
 /// Makes names in `folder` survive a power cut.
 pub fn sync_folder(folder: &Path) -> Result<()> {
-    let handle = File::open(folder).map_err(Error::io(folder, "sync"))?;
-    handle.sync_all().map_err(Error::io(folder, "sync"))
+    disk::sync_folder(folder).map_err(Error::io(folder, "sync"))
 }
 
 /// Removes what killed processes left in `folder`, and says how many files that were. Only the
@@ -99,7 +101,7 @@ pub fn remove_leftovers(folder: &Path) -> Result<usize> {
         let name = entry.file_name();
         let ours = name.to_str().is_some_and(|n| n.starts_with(PREFIX) && n.ends_with(SUFFIX));
         if ours {
-            std::fs::remove_file(entry.path()).map_err(Error::io(entry.path(), "remove"))?;
+            disk::remove_file(entry.path()).map_err(Error::io(entry.path(), "remove"))?;
             removed += 1;
         }
     }
@@ -114,8 +116,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    builder(0o666).tempfile_in(folder)
+fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile<File>> {
+    builder(0o666).make_in(folder, |path| File::create_new(path))
 }
 
 /// The crate makes files and folders for the owner only; results are for whoever the umask allows.

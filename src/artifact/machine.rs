@@ -43,10 +43,30 @@ pub fn peak_memory() -> Option<u64> {
     kilobytes(&field(&status, "VmHWM")?)
 }
 
+/// Memory that this process holds now, in bytes, where the system tells it.
+pub fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    kilobytes(&field(&status, "VmRSS")?)
+}
+
 /// Memory that processes can still get, in bytes, where the system tells it.
 pub fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     kilobytes(&field(&text, "MemAvailable")?)
+}
+
+/// What every thread of this process waits for, a line for each, as far as the system tells.
+pub fn threads() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let line = |task: std::fs::DirEntry| {
+        let read = |name: &str| {
+            let text = std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            text.trim().to_owned()
+        };
+        let (name, waits, call) = (read("comm"), read("wchan"), read("syscall"));
+        format!("thread {} {name}: in {waits}, system call {call}", task.file_name().display())
+    };
+    tasks.map(line).collect()
 }
 
 /// The first `key : value` of a file in /proc.

@@ -11,6 +11,7 @@ use super::atomic::write_bytes_atomic;
 use super::machine::Machine;
 use super::secrets::mask;
 use crate::corpus::block::Counts;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::hash::{blake3_of_bytes, blake3_of_file};
 
@@ -233,11 +234,16 @@ fn masked(value: &Value) -> Value {
 
 /// Writes a value with sorted keys, indented, whole or not at all.
 pub fn write_json_atomic<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let failed = |e: serde_json::Error| Error::io(path, "write")(e.into());
-    let value = serde_json::to_value(value).map_err(failed)?;
-    let mut bytes = serde_json::to_vec_pretty(&sorted(&value)).map_err(failed)?;
+    let value = serde_json::to_value(value).map_err(|e| Error::io(path, "write")(e.into()))?;
+    write_bytes_atomic(path, &json_bytes(path, &value)?)
+}
+
+/// A value as it stands in the file `path`.
+pub(super) fn json_bytes(path: &Path, value: &Value) -> Result<Vec<u8>> {
+    let bytes = serde_json::to_vec_pretty(&sorted(value));
+    let mut bytes = bytes.map_err(|e| Error::io(path, "write")(e.into()))?;
     bytes.push(b'\n');
-    write_bytes_atomic(path, &bytes)
+    Ok(bytes)
 }
 
 impl Manifest {
@@ -258,7 +264,7 @@ impl Manifest {
     /// Reads `manifest.json` of `folder`.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
-        let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        let bytes = disk::read(&path).map_err(Error::io(&path, "read"))?;
         let remedy = "run the same command again: it writes the manifest anew";
         let manifest: Self = serde_json::from_slice(&bytes)
             .map_err(|e| Error::input(&path, format!("not a manifest: {e}"), remedy))?;

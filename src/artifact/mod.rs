@@ -12,6 +12,7 @@ pub mod probing;
 pub mod ranked;
 mod record;
 pub mod rows;
+pub mod sealed;
 pub mod secrets;
 pub mod similarity;
 pub mod sparsity;

@@ -1,5 +1,7 @@
 //! Masks what looks like a secret before it reaches a file that people share.
 
+use serde_json::Value;
+
 /// Beginnings of tokens, and how many token characters must follow for it to be one.
 const TOKENS: [(&str, usize); 8] = [
     ("hf_", 8),
@@ -30,6 +32,16 @@ pub fn mask(text: &str) -> String {
         rest = &rest[first.len_utf8()..];
     }
     out
+}
+
+/// The first text of a value that holds a secret, masked.
+pub fn first_masked(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(mask(text)).filter(|masked| masked != text),
+        Value::Array(items) => items.iter().find_map(first_masked),
+        Value::Object(map) => map.values().find_map(first_masked),
+        _ => None,
+    }
 }
 
 /// What stays of the secret that `text` begins with, and how many bytes of it go.

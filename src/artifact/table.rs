@@ -1,7 +1,6 @@
 //! Tables of rows as Parquet files: written in a stream and whole or not at all, read back group
 //! by group.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use super::columns::{
     Column, Field, RUN_KEY, SCHEMA, SCHEMA_KEY, Shape, Sink, Value, Values, properties, schema,
     write_group,
 };
+use crate::disk::{self, SystemFile};
 use crate::error::{Error, Result};
 
 /// Rows of a row group, and cells for tables whose lists make rows long.
@@ -102,8 +102,8 @@ pub fn visit_table<R: Record>(path: &Path, mut visit: impl FnMut(R)) -> Result<(
     let damaged = |what: String| {
         Error::input(path, what, "remove it and run the same command again: the table is remade")
     };
-    let file = File::open(path).map_err(Error::io(path, "read"))?;
-    let reader = SerializedFileReader::new(file).map_err(|e| damaged(e.to_string()))?;
+    let file = disk::File::open(path).map_err(Error::io(path, "read"))?;
+    let reader = SerializedFileReader::new(file.into_std()).map_err(|e| damaged(e.to_string()))?;
     check_version(&reader).map_err(damaged)?;
     let fields = R::fields();
     let found =
@@ -134,18 +134,18 @@ pub(super) fn read_rows<R: Record>(
 
 /// The run a table was written by.
 pub fn run_id_of(path: &Path) -> Result<Option<String>> {
-    let file = File::open(path).map_err(Error::io(path, "read"))?;
-    let reader = SerializedFileReader::new(file)
+    let file = disk::File::open(path).map_err(Error::io(path, "read"))?;
+    let reader = SerializedFileReader::new(file.into_std())
         .map_err(|e| Error::input(path, e.to_string(), "run the same command again"))?;
     Ok(note(&reader, RUN_KEY))
 }
 
-fn note(reader: &SerializedFileReader<File>, key: &str) -> Option<String> {
+fn note(reader: &SerializedFileReader<SystemFile>, key: &str) -> Option<String> {
     let notes = reader.metadata().file_metadata().key_value_metadata()?;
     notes.iter().find(|note| note.key == key)?.value.clone()
 }
 
-fn check_version(reader: &SerializedFileReader<File>) -> std::result::Result<(), String> {
+fn check_version(reader: &SerializedFileReader<SystemFile>) -> std::result::Result<(), String> {
     let major = |version: &str| version.split('.').next().map(str::to_string);
     match note(reader, SCHEMA_KEY) {
         Some(version) if major(&version) == major(SCHEMA) => Ok(()),
@@ -181,7 +181,7 @@ fn find_columns(
 }
 
 fn read_group(
-    reader: &SerializedFileReader<File>,
+    reader: &SerializedFileReader<SystemFile>,
     group: usize,
     fields: &[Field],
     places: &[usize],

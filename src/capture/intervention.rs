@@ -43,6 +43,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::object::{Object, Settings};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
 
@@ -142,7 +143,7 @@ const EXAMPLE: &str = r#"write {"kind": "zero", "edits": [{"layer": 0, "neurons"
 impl Intervention {
     /// Reads a file.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+        let text = disk::read_to_string(path).map_err(Error::io(path, "read"))?;
         Self::parse(&text, path)
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 
 use super::grid::Grid;
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// Files that were read, each once.
@@ -34,7 +35,7 @@ impl Patches {
     ) -> Result<Vec<f32>> {
         let refuse = |what: String, remedy: &str| Err(Error::input(file, what, remedy));
         if !self.files.contains_key(file) {
-            let bytes = std::fs::read(file).map_err(Error::io(file, "read"))?;
+            let bytes = disk::read(file).map_err(Error::io(file, "read"))?;
             self.files.insert(file.to_path_buf(), bytes);
         }
         let read = match SafeTensors::deserialize(&self.files[file]) {

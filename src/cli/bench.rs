@@ -9,6 +9,7 @@ use super::{device, output};
 use crate::artifact::machine::Machine;
 use crate::config::Dtype;
 use crate::device::cpu::CpuDevice;
+use crate::disk;
 use crate::engine::measure::{Load, Measured, measure};
 use crate::error::{Error, Result, did_you_mean};
 use crate::model::Model;
@@ -101,7 +102,7 @@ fn model(shape: &str) -> Result<Model> {
         let what = format!("'{shape}' is neither a shape nor a file{hint}");
         return Err(Error::config("SHAPE", what, format!("one of {}", names.join(", "))));
     }
-    let text = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+    let text = disk::read(&path).map_err(Error::io(&path, "read"))?;
     Model::random((&path, &text), 0)
 }
 

@@ -9,6 +9,7 @@ pub mod detect;
 pub mod device;
 pub mod devices;
 pub mod edit;
+pub mod export;
 pub mod extract;
 pub mod generate;
 pub mod inspect;
@@ -83,6 +84,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Methods(methods::MethodsArgs),
     Report(report::ReportArgs),
+    Export(export::ExportArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -138,6 +140,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(args),
         Command::Methods(args) => methods::run(args),
         Command::Report(args) => report::run(args),
+        Command::Export(args) => export::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

@@ -1,21 +1,24 @@
 //! `electrode sweep`: plan, submit, status, resume, merge, cancel, and the task that jobs run.
 
+mod status;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Subcommand};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
+use self::status::StatusArgs;
 use super::run::{stop_at, stop_flag, with_progress};
 use super::{device, output};
+use crate::disk;
 use crate::error::{Error, Result};
-use crate::run::sweep::{self, Local, SlurmConfig, Status, Submission, SweepConfig, SweepPlan};
+use crate::run::sweep::{self, Local, Merging, SlurmConfig, Submission, SweepConfig, SweepPlan};
 
 /// Task lists are written by us; anything larger is some other file.
 const MOST_LIST: u64 = 1 << 24;
-/// Tasks with a line of their own in a status.
-const LISTED: usize = 20;
 
 /// Run a grid of models, layers, labels, methods and seeds, here or on a Slurm cluster
 #[derive(Args, Debug)]
@@ -34,28 +37,24 @@ enum SweepCommand {
         /// Say what it would take, and write nothing
         #[arg(long)]
         dry_run: bool,
+        /// What one device reads, for the estimate of device-hours
+        #[arg(long, value_name = "N")]
+        tokens_per_second: Option<f64>,
     },
     /// Submit every task that is not done, and a merge behind them; or run them here
     Submit(SubmitArgs),
     /// The same as submit: what is done stays done
     Resume(SubmitArgs),
     /// Say how far a sweep is, from what is on the disk
-    Status {
-        /// The sweep's folder
-        #[arg(value_name = "DIR")]
-        out: PathBuf,
-        /// Say it again every so many seconds, until all is done
-        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10")]
-        watch: Option<u64>,
-        /// As one JSON object
-        #[arg(long)]
-        json: bool,
-    },
+    Status(StatusArgs),
     /// Merge what the tasks left into tables and reports
     Merge {
         /// The sweep's folder
         #[arg(value_name = "DIR")]
         out: PathBuf,
+        /// Also what is unfinished, into DIR/partial, marked with what it covers
+        #[arg(long)]
+        partial: bool,
         #[command(flatten)]
         on: OnArgs,
     },
@@ -130,42 +129,61 @@ struct SubmitArgs {
 
 pub(super) fn run(args: SweepArgs) -> Result<()> {
     match args.command {
-        SweepCommand::Plan { file, dry_run } => plan(&file, dry_run),
+        SweepCommand::Plan { file, dry_run, tokens_per_second } => {
+            plan(&file, dry_run, tokens_per_second)
+        }
         SweepCommand::Submit(args) | SweepCommand::Resume(args) => submit(args),
-        SweepCommand::Status { out, watch, json } => status(&out, watch, json),
-        SweepCommand::Merge { out, on } => {
+        SweepCommand::Status(args) => status::run(&args),
+        SweepCommand::Merge { out, partial, on } => {
             device::threads(on.threads.map(usize::from))?;
-            merge(&out, on.device.as_deref())
+            merge(&out, Merging { device: on.device.as_deref(), partial })
         }
         SweepCommand::Cancel { out } => {
-            let jobs = sweep::cancel(&SweepPlan::read(&out)?)?;
+            let jobs = sweep::cancel(&SweepPlan::read(&out)?, &out)?;
             output::print(&format!("{jobs} jobs taken off the queue\n"))
         }
         SweepCommand::Task { out, task, list, index, requeues, on } => {
             // Before anything else: a notice that comes early must not end the process.
-            let stop = stop_at(&[SIGTERM, SIGINT, SIGUSR1])?;
+            let stop = told_to_end()?;
             let task = match (task, list, index) {
                 (Some(task), _, _) => task,
                 (None, Some(list), Some(index)) => listed(&list, index)?,
                 _ => unreachable!("clap asks for one of them"),
             };
             device::threads(on.threads.map(usize::from))?;
-            let plan = SweepPlan::read(&out)?;
-            let mut before = None;
-            let ended = with_progress(|report| {
-                before = sweep::status(&plan, &out)?.tasks.get(task).map(|task| task.done);
-                sweep::work((&plan, &out), task, on.device.as_deref(), (&stop, report))
-            });
-            match ended {
-                Ok(blocks) => output::print(&format!("task {task}: {blocks} blocks\n")),
-                Err(error) => {
-                    let now = sweep::status(&plan, &out)?.tasks.get(task).map(|task| task.done);
-                    if error.exit_code() == 75 && requeues > 0 && now > before {
-                        sweep::queue_again(requeues);
-                    }
-                    Err(error)
-                }
+            do_task((&out, task), (&stop, requeues), on.device.as_deref())
+        }
+    }
+}
+
+/// Set by INT, of which a second one ends the process, and by what a cluster sends: the notice and
+/// TERM come one after the other, and the second must not cost what the first began to save.
+fn told_to_end() -> Result<Arc<AtomicBool>> {
+    let stop = stop_at(&[SIGINT])?;
+    for signal in [SIGTERM, SIGUSR1] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))
+            .map_err(Error::io("signal handler", "create"))?;
+    }
+    Ok(stop)
+}
+
+/// Does a task; as a job, is queued again if it ends unfinished.
+fn do_task(
+    (out, task): (&Path, usize),
+    (stop, requeues): (&AtomicBool, u32),
+    device: Option<&str>,
+) -> Result<()> {
+    let plan = SweepPlan::read(out)?;
+    let done = || sweep::status_of((&plan, out), [task]).map(|status| status.blocks().0);
+    let before = done()?;
+    let ended = with_progress(|report| sweep::work((&plan, out), task, device, (stop, report)));
+    match ended {
+        Ok(blocks) => output::print(&format!("task {task}: {blocks} blocks\n")),
+        Err(error) => {
+            if requeues > 0 && error.exit_code() == 75 {
+                sweep::queue_again(requeues, done()? > before);
             }
+            Err(error)
         }
     }
 }
@@ -177,21 +195,21 @@ fn listed(path: &Path, index: usize) -> Result<usize> {
     if bytes > MOST_LIST {
         return Err(damaged("is too large for a list of tasks".to_owned()));
     }
-    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+    let text = disk::read_to_string(path).map_err(Error::io(path, "read"))?;
     let line = text.lines().nth(index).ok_or_else(|| damaged(format!("has no line {index}")))?;
     line.parse().map_err(|_| damaged(format!("line {}: '{line}' is no task", index + 1)))
 }
 
-fn plan(file: &Path, dry_run: bool) -> Result<()> {
+fn plan(file: &Path, dry_run: bool, tokens_per_second: Option<f64>) -> Result<()> {
     let config = SweepConfig::load(file)?;
     let plan = SweepPlan::make(&config)?;
+    let estimate = sweep::estimate((&plan, &config.out), tokens_per_second)?;
     if !dry_run {
         plan.write(&config.out)?;
     }
     let blocks: u64 = plan.passes.iter().map(|pass| u64::from(pass.blocks)).sum();
     let bytes: u64 = plan.points.iter().map(|point| plan.passes[point.pass].bytes).sum();
     let read: u64 = plan.passes.iter().map(|pass| pass.bytes).sum();
-    let disk: u64 = plan.tasks.iter().map(|task| 2 * plan.passes[task.pass].state_bytes).sum();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let mut text = format!(
         "sweep {} ({})\n{} points share {} passes: {:.1} MiB of text are read for what would be {:.1}\n\
@@ -204,8 +222,15 @@ fn plan(file: &Path, dry_run: bool) -> Result<()> {
         mib(bytes),
         plan.tasks.len(),
         blocks,
-        mib(disk),
+        mib(estimate.disk),
     );
+    let hours = estimate.hours.map_or_else(|| "unknown".to_owned(), |hours| format!("{hours:.2}"));
+    writeln!(
+        text,
+        "about {} tokens ({}); device-hours: {hours} ({})",
+        estimate.tokens, estimate.tokens_from, estimate.hours_from
+    )
+    .expect("a String takes text");
     for (number, pass) in plan.passes.iter().enumerate() {
         let points = plan.points.iter().filter(|point| point.pass == number).count();
         writeln!(
@@ -231,102 +256,40 @@ fn submit(args: SubmitArgs) -> Result<()> {
         let threads = args.threads.map_or(rayon::current_num_threads() / slots, usize::from);
         let local = Local { slots, threads, devices: args.devices };
         with_progress(|report| sweep::run_here((&plan, &args.out), &local, (&stop, report)))?;
-        return merge(&args.out, local.devices.first().map(String::as_str));
+        let device = local.devices.first().map(String::as_str);
+        return merge(&args.out, Merging { device, partial: false });
     }
     let mut slurm: SlurmConfig = plan.slurm.clone();
     slurm.partition = args.partition.or(slurm.partition);
     slurm.account = args.account.or(slurm.account);
     slurm.time = args.time.or(slurm.time);
     slurm.limit = args.limit.or(slurm.limit);
-    let Submission { files, jobs, tasks } =
+    let Submission { files, jobs, tasks, queued, left_out } =
         sweep::submit((&plan, &args.out), &slurm, args.dry_run)?;
     let mut text = format!("{tasks} tasks\n");
+    let mut line = |what: String| writeln!(text, "{what}").expect("a String takes text");
+    if queued > 0 {
+        line(format!("{queued} more are in the queue already"));
+    }
+    if !left_out.is_empty() {
+        line(format!("without {}: a device was at fault there", left_out.join(", ")));
+    }
     for (at, file) in files.iter().enumerate() {
         let job = jobs.get(at).map_or_else(String::new, |job| format!(" is job {job}"));
-        writeln!(text, "{}{job}", file.display()).expect("a String takes text");
+        line(format!("{}{job}", file.display()));
     }
     output::print(&text)
 }
 
-fn merge(out: &Path, device: Option<&str>) -> Result<()> {
+fn merge(out: &Path, merging: Merging<'_>) -> Result<()> {
     let plan = SweepPlan::read(out)?;
-    let merged = with_progress(|report| sweep::merge((&plan, out), device, report))?;
-    output::print(&format!(
-        "{} points from {} tokens\n{}\n",
-        merged.points.len(),
-        merged.tokens,
-        out.join(sweep::DATA).display()
-    ))
-}
-
-fn status(out: &Path, watch: Option<u64>, json: bool) -> Result<()> {
-    let plan = SweepPlan::read(out)?;
-    let stop = stop_flag()?;
-    loop {
-        let status = sweep::status(&plan, out)?;
-        let queued = sweep::queued(&plan).unwrap_or_default();
-        let text = if json { as_json(&status, &queued) } else { as_text(&status, &queued) };
-        output::print(&text)?;
-        let Some(seconds) = watch else { return Ok(()) };
-        for _ in 0..10 * seconds.max(1) {
-            if status.missing().is_empty() || stop.load(std::sync::atomic::Ordering::Relaxed) {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+    let merged = with_progress(|report| sweep::merge((&plan, out), merging, report))?;
+    let page = out.join(sweep::OVERVIEW);
+    sweep::overview((&plan, out), &sweep::status(&plan, out)?, &page)?;
+    let mut text = format!("{} points from {} tokens\n", merged.points.len(), merged.tokens);
+    for missing in &merged.missing {
+        writeln!(text, "partial: {missing}").expect("a String takes text");
     }
-}
-
-fn as_text(status: &Status, queued: &[String]) -> String {
-    let (done, all) = status.blocks();
-    let finished = status.tasks.len() - status.missing().len();
-    let mut text = format!(
-        "{finished} of {} tasks, {done} of {all} blocks, {} tokens\n",
-        status.tasks.len(),
-        status.tokens()
-    );
-    let mut line = |what: String| writeln!(text, "{what}").expect("a String takes text");
-    if let Some(seconds) = status.seconds_per_block() {
-        let left = seconds * (all - done) as f64;
-        line(format!("{seconds:.1} s a block; about {:.2} device-hours are left", left / 3600.0));
-    }
-    let failed: Vec<_> = status.tasks.iter().filter(|task| task.failure().is_some()).collect();
-    for task in failed.iter().take(LISTED) {
-        let attempt = task.failure().expect("just filtered");
-        let what = attempt.error.as_deref().unwrap_or("no message").replace('\n', " ");
-        line(format!(
-            "task {}: {} of {} blocks, attempt {} on {} ended with {}: {what}",
-            task.task,
-            task.done,
-            task.blocks,
-            task.attempts.len(),
-            attempt.node,
-            attempt.exit
-        ));
-    }
-    if failed.len() > LISTED {
-        line(format!("and {} more that failed", failed.len() - LISTED));
-    }
-    if !queued.is_empty() {
-        line(format!("{} jobs in the queue", queued.len()));
-        queued.iter().take(LISTED).for_each(|job| line(format!("  {job}")));
-    }
-    text
-}
-
-fn as_json(status: &Status, queued: &[String]) -> String {
-    let (done, all) = status.blocks();
-    let task = |task: &sweep::TaskStatus| {
-        serde_json::json!({
-            "task": task.task, "blocks": task.blocks, "done": task.done, "tokens": task.tokens,
-            "attempts": task.attempts,
-        })
-    };
-    let value = serde_json::json!({
-        "blocks": all, "done": done, "tokens": status.tokens(),
-        "seconds_per_block": status.seconds_per_block(),
-        "queued": queued,
-        "tasks": status.tasks.iter().map(task).collect::<Vec<_>>(),
-    });
-    format!("{value}\n")
+    let data = out.join(if merged.missing.is_empty() { sweep::DATA } else { sweep::PARTIAL });
+    output::print(&(text + &format!("{}\n{}\n", data.display(), page.display())))
 }

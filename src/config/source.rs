@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::keys::{Key, Kind};
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// Run files are written by people; anything larger is some other file.
@@ -40,7 +41,7 @@ impl Source {
                 "give a TOML run file, such as configs/runs/quickstart.toml",
             ));
         }
-        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let bytes = disk::read(path).map_err(Error::io(path, "read"))?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             Error::config(&file, format!("byte {at} is not UTF-8"), "save the run file as UTF-8")

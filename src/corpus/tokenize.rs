@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// Largest `tokenizer.json` that is opened. The largest known (250 k tokens, merges spelled out)
@@ -189,7 +190,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         let what = format!("{size} bytes, more than a tokenizer has ({MAX_BYTES})");
         return Err(Error::input(path, what, "check that it is a tokenizer.json"));
     }
-    std::fs::read(path).map_err(Error::io(path, "read"))
+    disk::read(path).map_err(Error::io(path, "read"))
 }
 
 /// Runs what may panic on hostile files (tokenizers issue 2094), without a message on stderr.

@@ -176,6 +176,43 @@ impl<'a, O: Device, P: Send> Fleet<'a, O, P> {
         }
     }
 
+    /// Does something on every device, all at once; those that fail are given up. Gives what came of
+    /// the others, in order.
+    pub fn on_each<T: Send>(
+        &mut self,
+        work: impl Fn(&str, &mut P) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let work = &work;
+        let ask = |member: &mut Member<'a, O, P>| {
+            let name = member.slot.name.clone();
+            member.work(|program| work(&name, program))
+        };
+        let answers: Vec<Result<T>> = match &mut self.members[..] {
+            // On its own thread: the processor's work is shared out from there.
+            [one] => vec![ask(one)],
+            several => std::thread::scope(|scope| {
+                let asked: Vec<_> =
+                    several.iter_mut().map(|member| scope.spawn(|| ask(member))).collect();
+                let wait = |asked: std::thread::ScopedJoinHandle<'_, Result<T>>| {
+                    asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                };
+                asked.into_iter().map(wait).collect()
+            }),
+        };
+        let (mut good, mut failed) = (Vec::new(), Vec::new());
+        for (place, answer) in answers.into_iter().enumerate() {
+            match answer {
+                Ok(answer) => good.push(answer),
+                Err(error) if error.is_of_device() => failed.push((place, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        let left = good.len();
+        failed.iter().for_each(|(at, error)| say_lost(self.members[*at].name(), error, left));
+        self.give_up(failed)?;
+        Ok(good)
+    }
+
     /// The first device anew, once everything on it was given back.
     pub(super) fn reopen(&mut self) -> Result<O> {
         self.members[0].program = None;

@@ -50,6 +50,12 @@ impl Node {
     fn parent(self) -> Self {
         Self { level: self.level + 1, index: self.index / 2 }
     }
+
+    /// The nodes that it is a part of, smallest first.
+    pub(super) fn above(self) -> impl Iterator<Item = Self> {
+        let next = |node: &Self| (node.level < Self::MAX_LEVEL).then(|| node.parent());
+        std::iter::successors(next(&self), next)
+    }
 }
 
 /// Finished nodes waiting for their other halves: at most two per level for each run of

@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::capture::grid::Grid;
 use crate::device::forward::{ForwardInput, Limits};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::model::ModelSpec;
 
@@ -32,7 +33,7 @@ pub struct PaddedIds {
 impl PaddedIds {
     /// Reads the safetensors file of the contract.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let bytes = disk::read(path).map_err(Error::io(path, "read"))?;
         let remedy = "give a safetensors file with input_ids and attention_mask, (B, S) int64";
         let refuse = |what: String| Error::input(path, what, remedy);
         let file = SafeTensors::deserialize(&bytes)

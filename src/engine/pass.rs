@@ -67,7 +67,9 @@ pub fn run_pass<O: Device, P: Send, W: BlockWork<P>>(
     let mut running = vec![(0, 0.0); fleet.len()];
     let run = |program: &mut P, block: &W::Block, underway: &Underway<'_>| {
         let index = work.index(block);
-        tracing::debug!(device = underway.device(), block = index, "block taken");
+        let _span =
+            tracing::info_span!("block", block = index, device = underway.device()).entered();
+        tracing::debug!("block taken");
         Ok((index, work.run(program, block, underway)?))
     };
     let ended = share_out(fleet, (blocks, stop), run, |place, told| {

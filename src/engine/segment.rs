@@ -6,7 +6,7 @@
 //! lengths can be believed; a record counts only when everything about it is right. All numbers
 //! are little-endian.
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use super::merge::Node;
 use super::segment_reader::{SegmentReader, StoredNode};
 use crate::accumulate::run::{counts_from_slice, counts_to_array};
 use crate::corpus::block::Counts;
+use crate::disk::{self, File};
 use crate::error::{Error, Result};
 
 /// Who made a run: a hash of everything that may change a number.
@@ -98,17 +99,6 @@ pub(super) fn record_hash(node: Node, counts: &Counts, payload: &[u8]) -> [u8; 3
     *blake3::Hasher::new().update(&place(node, counts)).update(payload).finalize().as_bytes()
 }
 
-/// A file whose bytes can be forced to the disk.
-pub(super) trait Durable: Write {
-    fn sync(&mut self) -> io::Result<()>;
-}
-
-impl Durable for File {
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
-    }
-}
-
 /// Appends records to a segment of its own.
 ///
 /// After any failed write or sync it refuses all further work: what the system holds of the file
@@ -117,7 +107,7 @@ pub struct SegmentWriter {
     folder: PathBuf,
     path: PathBuf,
     run_id: RunId,
-    file: Box<dyn Durable + Send>,
+    file: File,
     /// Set by the first failure.
     broken: bool,
     /// Records written, in order; those of covered nodes are dead.
@@ -133,16 +123,16 @@ impl std::fmt::Debug for SegmentWriter {
 impl SegmentWriter {
     /// Makes a new file in `folder` (made as well if it is not there) and puts it on the disk.
     pub fn create(folder: &Path, run_id: RunId) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+        disk::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
         let (path, file) = create_file(folder)?;
-        let mut writer = Self::over(Box::new(file), path, run_id)?;
+        let mut writer = Self::over(file, path, run_id)?;
         writer.sync()?;
         sync_folder(folder)?;
         Ok(writer)
     }
 
     /// Begins a segment in an empty file.
-    fn over(file: Box<dyn Durable + Send>, path: PathBuf, run_id: RunId) -> Result<Self> {
+    fn over(file: File, path: PathBuf, run_id: RunId) -> Result<Self> {
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
         let mut writer = Self { folder, path, run_id, file, broken: false, written: Vec::new() };
         let mut header = Vec::with_capacity(HEADER);
@@ -186,7 +176,7 @@ impl SegmentWriter {
 
     /// Forces everything appended so far to the disk.
     pub fn sync(&mut self) -> Result<()> {
-        self.guarded("sync", |file| file.sync())
+        self.guarded("sync", |file| file.sync_data())
     }
 
     fn write(&mut self, parts: &[&[u8]]) -> Result<()> {
@@ -197,15 +187,21 @@ impl SegmentWriter {
     fn guarded(
         &mut self,
         action: &'static str,
-        work: impl FnOnce(&mut dyn Durable) -> io::Result<()>,
+        work: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> Result<()> {
         if self.broken {
             let source = io::Error::other("an earlier write or sync of this file failed");
             return Err(Error::Io { path: self.path.clone(), action, source });
         }
-        let result = work(self.file.as_mut());
+        let result = work(&mut self.file);
         self.broken = result.is_err();
         result.map_err(Error::io(&self.path, action))
+    }
+
+    /// Removes the file.
+    pub fn remove(self) -> Result<()> {
+        disk::remove_file(&self.path).map_err(Error::io(&self.path, "remove"))?;
+        sync_folder(&self.folder)
     }
 
     /// Where a node's last record stands, if this file has it.
@@ -218,10 +214,11 @@ impl SegmentWriter {
     /// Whether records covered by larger nodes take more than four times the room of the others.
     pub fn should_rotate(&self) -> bool {
         let (mut live, mut dead) = (0, 0);
-        for (at, head) in self.written.iter().enumerate() {
-            let covered = self.written.iter().enumerate().any(|(other, later)| {
-                later.node.covers(head.node) && (later.node != head.node || other > at)
-            });
+        let nodes: HashSet<Node> = self.written.iter().map(|head| head.node).collect();
+        let mut later = HashSet::new();
+        for head in self.written.iter().rev() {
+            let above = head.node.above().any(|node| nodes.contains(&node));
+            let covered = above || !later.insert(head.node);
             *(if covered { &mut dead } else { &mut live }) += head.record_bytes();
         }
         dead > 4 * live
@@ -255,7 +252,7 @@ impl SegmentWriter {
             ));
         }
         next.sync()?;
-        fs::remove_file(&self.path).map_err(Error::io(&self.path, "remove"))?;
+        disk::remove_file(&self.path).map_err(Error::io(&self.path, "remove"))?;
         sync_folder(&self.folder)?;
         Ok(next)
     }
@@ -267,7 +264,7 @@ fn create_file(folder: &Path) -> Result<(PathBuf, File)> {
         // The standard library seeds every `RandomState` of a process differently, and at random.
         let random = RandomState::new().hash_one(std::process::id());
         let path = folder.join(format!("attempt-{random:016x}.{SUFFIX}"));
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
+        match File::create_new(&path) {
             Ok(file) => return Ok((path, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(Error::io(&path, "create")(error)),
@@ -277,15 +274,16 @@ fn create_file(folder: &Path) -> Result<(PathBuf, File)> {
 
 /// Puts the names in a folder on the disk.
 fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder, "sync"))
+    disk::sync_folder(folder).map_err(Error::io(folder, "sync"))
 }
 
 #[cfg(test)]
 mod tests {
-    //! Oracle: a file that fails on request, and counts what it is asked.
+    //! Oracle: a disk that fails on request, and counts what it is asked.
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::disk::{Act, Watcher, watch};
 
     #[derive(Default)]
     struct Asked {
@@ -299,36 +297,36 @@ mod tests {
         fail_sync: usize,
     }
 
-    impl Write for Failing {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut asked = self.asked.lock().unwrap();
-            asked.writes += 1;
-            if asked.writes == self.fail_write {
-                return Err(io::ErrorKind::StorageFull.into());
+    impl Watcher for Failing {
+        fn before(&self, _: &Path, act: Act<'_>) -> io::Result<Option<usize>> {
+            let mut asked = self.asked.lock().expect("nobody panics");
+            match act {
+                Act::Write(_) => asked.writes += 1,
+                Act::Sync => asked.syncs += 1,
+                _ => return Ok(None),
             }
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+            match act {
+                Act::Write(_) if asked.writes == self.fail_write => {
+                    Err(io::ErrorKind::StorageFull.into())
+                }
+                Act::Sync if asked.syncs == self.fail_sync => Err(io::Error::other("lost")),
+                _ => Ok(None),
+            }
         }
     }
 
-    impl Durable for Failing {
-        fn sync(&mut self) -> io::Result<()> {
-            let mut asked = self.asked.lock().unwrap();
-            asked.syncs += 1;
-            if asked.syncs == self.fail_sync {
-                return Err(io::Error::other("lost"));
-            }
-            Ok(())
-        }
+    fn failing(fail_write: usize, fail_sync: usize) -> (Arc<Mutex<Asked>>, Arc<Failing>) {
+        let asked = Arc::new(Mutex::new(Asked::default()));
+        (Arc::clone(&asked), Arc::new(Failing { asked, fail_write, fail_sync }))
     }
 
     #[test]
     fn a_failed_sync_is_never_repeated() {
-        let asked = Arc::new(Mutex::new(Asked::default()));
-        let file = Failing { asked: Arc::clone(&asked), fail_write: 0, fail_sync: 2 };
-        let mut writer = SegmentWriter::over(Box::new(file), "x.seg".into(), [0; 32]).unwrap();
+        let folder = tempfile::TempDir::new().expect("a temporary folder");
+        // The first is that of the header.
+        let (asked, failing) = failing(0, 3);
+        let _watch = watch(folder.path(), failing);
+        let mut writer = SegmentWriter::create(folder.path(), [0; 32]).unwrap();
         writer.append(Node::block(0), &Counts::default(), b"a").unwrap();
         writer.sync().unwrap();
         let failure = writer.sync().unwrap_err();
@@ -338,21 +336,22 @@ mod tests {
         let append = writer.append(Node::block(1), &Counts::default(), b"b");
         assert_eq!(append.unwrap_err().exit_code(), 74);
         let asked = asked.lock().unwrap();
-        assert_eq!((asked.syncs, asked.writes), (2, writes), "the file was touched again");
+        assert_eq!((asked.syncs, asked.writes), (3, writes), "the file was touched again");
     }
 
     #[test]
     fn a_failed_write_is_the_last() {
         for fail_write in 2..=4 {
-            let asked = Arc::new(Mutex::new(Asked::default()));
-            let file = Failing { asked: Arc::clone(&asked), fail_write, fail_sync: 0 };
-            let mut writer = SegmentWriter::over(Box::new(file), "x.seg".into(), [0; 32]).unwrap();
+            let folder = tempfile::TempDir::new().expect("a temporary folder");
+            let (asked, failing) = failing(fail_write, 0);
+            let _watch = watch(folder.path(), failing);
+            let mut writer = SegmentWriter::create(folder.path(), [0; 32]).unwrap();
             let first = writer.append(Node::block(0), &Counts::default(), b"a");
             assert_eq!(first.unwrap_err().exit_code(), 74);
             assert!(writer.append(Node::block(1), &Counts::default(), b"b").is_err());
             assert!(writer.sync().is_err());
             assert_eq!(asked.lock().unwrap().writes, fail_write);
-            assert_eq!(asked.lock().unwrap().syncs, 0);
+            assert_eq!(asked.lock().unwrap().syncs, 1);
         }
     }
 }

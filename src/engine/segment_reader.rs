@@ -2,15 +2,18 @@
 //! believed before its checksum is seen to be right.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::fs;
+use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
 
 use super::merge::Node;
 use super::segment::{
     HEAD, HEADER, MAGIC, MARKER, RecordHead, RunId, SUFFIX, TAIL, VERSION, record_hash,
 };
 use crate::corpus::block::Counts;
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// A part of a file that held no valid record, and was left out.
@@ -34,7 +37,9 @@ pub(super) struct Record {
 /// Walks through one segment.
 pub struct SegmentReader {
     path: PathBuf,
-    file: BufReader<File>,
+    file: BufReader<disk::File>,
+    /// Of the file's next byte.
+    at: u64,
     size: u64,
     offset: u64,
     damage: Vec<Damage>,
@@ -43,11 +48,12 @@ pub struct SegmentReader {
 impl SegmentReader {
     /// Opens a segment of the run `run_id`; those of others are refused.
     pub fn open(path: &Path, run_id: RunId) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path, "read"))?;
+        let file = disk::File::open(path).map_err(Error::io(path, "read"))?;
         let size = file.metadata().map_err(Error::io(path, "read"))?.len();
         let mut reader = Self {
             path: path.to_path_buf(),
             file: BufReader::with_capacity(1 << 16, file),
+            at: 0,
             size,
             offset: 0,
             damage: Vec::new(),
@@ -153,10 +159,14 @@ impl SegmentReader {
     }
 
     fn read_exact_at(&mut self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        // Relative, for any other seek drops what is buffered, which is most of the next record.
+        let distance = offset.cast_signed() - self.at.cast_signed();
         self.file
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| self.file.read_exact(bytes))
-            .map_err(Error::io(&self.path, "read"))
+            .seek_relative(distance)
+            .and_then(|()| self.file.read_exact(bytes))
+            .map_err(Error::io(&self.path, "read"))?;
+        self.at = offset + bytes.len() as u64;
+        Ok(())
     }
 
     fn note(&mut self, offset: u64, what: &'static str) {
@@ -189,16 +199,56 @@ impl StoredNode {
         Self { node, counts, path: path.to_path_buf(), offset, head }
     }
 
-    /// Reads the payload, and checks it once more.
+    /// Reads the payload, and checks it once more. Another attempt may have put its segment into a
+    /// new file meanwhile; what it has merged into larger nodes is then gone.
     pub fn payload(&self, run_id: RunId) -> Result<Vec<u8>> {
-        let mut reader = SegmentReader::open(&self.path, run_id)?;
+        let mut reader = match SegmentReader::open(&self.path, run_id) {
+            Err(error) if is_gone(&error) => return self.moved_payload(run_id),
+            other => other?,
+        };
         reader.offset = self.offset;
         match reader.next_record()? {
             Some(record) if record.head == self.head => unpack(&self.path, &record),
             _ => Err(changed(&self.path)),
         }
     }
+
+    /// The payload from whichever other segment of the folder has the record.
+    fn moved_payload(&self, run_id: RunId) -> Result<Vec<u8>> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        for _ in 0..LISTINGS {
+            let mut replaced = false;
+            for path in segments(folder)? {
+                let mut reader = match SegmentReader::open(&path, run_id) {
+                    Err(error) if is_gone(&error) => {
+                        replaced = true;
+                        continue;
+                    }
+                    other => other?,
+                };
+                while let Some(record) = reader.next_record()? {
+                    if record.head == self.head {
+                        return unpack(&path, &record);
+                    }
+                }
+            }
+            if !replaced {
+                break;
+            }
+        }
+        let blocks = self.node.blocks();
+        let what = format!("another attempt has merged blocks {blocks:?} into larger states");
+        Err(Error::Unfinished { what })
+    }
 }
+
+/// Whether a file is not there (any more).
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::NotFound)
+}
+
+/// Times that segments are listed again, because some were replaced while they were read.
+const LISTINGS: usize = 20;
 
 /// What the segments of a folder hold together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -217,35 +267,37 @@ pub fn load_folder(folder: &Path, run_id: RunId) -> Result<Loaded> {
     load_folders(&[folder.to_path_buf()], run_id)
 }
 
-/// As [`load_folder`], of several folders.
+/// As [`load_folder`], of several folders. Attempts may be writing to them: where one puts its segment
+/// into a new file meanwhile, everything is read again.
 pub fn load_folders(folders: &[PathBuf], run_id: RunId) -> Result<Loaded> {
+    for _ in 1..LISTINGS {
+        match load_listed(folders, run_id) {
+            Err(error) if is_gone(&error) => {}
+            other => return other,
+        }
+    }
+    load_listed(folders, run_id)
+}
+
+fn load_listed(folders: &[PathBuf], run_id: RunId) -> Result<Loaded> {
     let mut loaded = Loaded::default();
     let mut found: HashMap<Node, StoredNode> = HashMap::new();
     let mut paths = Vec::new();
     for folder in folders {
         paths.append(&mut segments(folder)?);
     }
-    for path in paths {
-        let mut reader = SegmentReader::open(&path, run_id)?;
-        while let Some(record) = reader.next_record()? {
-            if unpack(&path, &record).is_err() {
-                reader.note(record.offset, "a payload does not match its hash");
-                continue;
-            }
-            let stored = StoredNode {
-                node: record.head.node,
-                counts: record.head.counts,
-                path: path.clone(),
-                offset: record.offset,
-                head: record.head,
-            };
+    // Side by side, then put together in the order of their names.
+    let read: Vec<Result<_>> = paths.par_iter().map(|path| records(path, run_id)).collect();
+    for of_file in read {
+        let (nodes, mut damage) = of_file?;
+        loaded.damage.append(&mut damage);
+        for stored in nodes {
             if let Some(other) = found.get(&stored.node) {
                 agree(other, &stored)?;
             } else {
                 found.insert(stored.node, stored);
             }
         }
-        loaded.damage.append(&mut reader.damage);
     }
     // By first block, larger first: a node is covered if one already kept reaches as far.
     let mut nodes: Vec<StoredNode> = found.into_values().collect();
@@ -258,6 +310,17 @@ pub fn load_folders(folders: &[PathBuf], run_id: RunId) -> Result<Loaded> {
         }
     }
     Ok(loaded)
+}
+
+/// The records of a file whose checksums are right. Payloads are not unpacked here: [`StoredNode::payload`]
+/// holds each to its hash when it is used.
+fn records(path: &Path, run_id: RunId) -> Result<(Vec<StoredNode>, Vec<Damage>)> {
+    let mut reader = SegmentReader::open(path, run_id)?;
+    let mut nodes = Vec::new();
+    while let Some(record) = reader.next_record()? {
+        nodes.push(StoredNode::new(path, record.offset, record.head));
+    }
+    Ok((nodes, reader.damage))
 }
 
 /// The segment files of a folder, by name.
@@ -317,6 +380,6 @@ fn changed(path: &Path) -> Error {
     Error::input(
         path,
         "a record is damaged, or was changed while it was read",
-        "run the same command again, it resumes",
+        "remove this file and run the same command again: its blocks are done again",
     )
 }

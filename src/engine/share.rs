@@ -105,7 +105,9 @@ pub(super) fn share_out<O: Device, P: Send, T: Send, R: Send>(
         let start = |(place, member)| {
             let line = Line { place, sender: sender.clone() };
             let (queue, work) = (&queue, &work);
-            scope.spawn(move || take_turns(member, (queue, stop), work, &line))
+            // What workers log belongs to whatever they were started for.
+            let span = tracing::Span::current();
+            scope.spawn(move || span.in_scope(|| take_turns(member, (queue, stop), work, &line)))
         };
         let workers: Vec<_> = fleet.members_mut().enumerate().map(start).collect();
         drop(sender);

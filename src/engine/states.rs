@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 pub const COMMIT_INTERVAL: Duration = Duration::from_secs(20);
 /// Finished nodes kept in memory.
 const RESIDENT: usize = 1;
+/// The same while stored ones are merged, which come in the order of their blocks: of n blocks without a
+/// gap log2 n are waiting at a time, and with gaps never more than twice this.
+const LOADED: usize = 24;
 
 /// See the module.
 pub struct States<S: State> {
@@ -69,8 +72,16 @@ impl<S: State> Merge for Held<S> {
             counts: Counts::default(),
             reading: Arc::clone(&reading),
         };
-        let mut state = std::mem::replace(self, empty).load()?;
-        state.merge(later.load()?)?;
+        let earlier = std::mem::replace(self, empty);
+        let on_disk = |held: &Self| matches!(held.place, Place::Disk(_));
+        // Unpacking is most of the work of a merge of many segments.
+        let (state, later) = if on_disk(&earlier) && on_disk(&later) {
+            rayon::join(|| earlier.load(), || later.load())
+        } else {
+            (earlier.load(), later.load())
+        };
+        let mut state = state?;
+        state.merge(later?)?;
         *self = Self { counts: state.counts(), place: Place::Memory(state), reading };
         Ok(())
     }
@@ -97,20 +108,33 @@ impl<S: State> States<S> {
         for damage in &damage {
             tracing::warn!(?damage, "a stored state is unusable; its blocks are done again");
         }
-        let mut tree = Tree::new();
-        for stored in nodes {
-            let (node, counts) = (stored.node, stored.counts);
-            let place = Place::Disk(Box::new(stored));
-            tree.insert(node, Held { place, counts, reading: Arc::clone(&reading) })?;
-        }
-        Ok(Self {
+        let mut states = Self {
             folder: folder.to_path_buf(),
-            reading,
-            tree,
+            reading: Arc::clone(&reading),
+            tree: Tree::new(),
             writer: None,
             last_commit: Instant::now(),
             interval: COMMIT_INTERVAL,
-        })
+        };
+        let mut merged = 0;
+        for stored in nodes {
+            let (node, counts) = (stored.node, stored.counts);
+            let place = Place::Disk(Box::new(stored));
+            let held = Held { place, counts, reading: Arc::clone(&reading) };
+            merged += usize::from(states.tree.insert(node, held)? != node);
+            if merged >= LOADED {
+                merged = 0;
+                if states.resident() > LOADED {
+                    states.commit()?;
+                }
+            }
+        }
+        Ok(states)
+    }
+
+    /// Nodes whose states are in memory.
+    fn resident(&self) -> usize {
+        self.tree.nodes().filter(|(_, held)| matches!(held.place, Place::Memory(_))).count()
     }
 
     /// Another time between two states on disk; zero for a state after every block.
@@ -135,9 +159,7 @@ impl<S: State> States<S> {
         let reading = Arc::clone(&self.reading);
         let held = Held { counts: state.counts(), place: Place::Memory(state), reading };
         self.tree.insert(Node::block(block), held)?;
-        let resident =
-            self.tree.nodes().filter(|(_, held)| matches!(held.place, Place::Memory(_))).count();
-        if resident > RESIDENT || self.last_commit.elapsed() >= self.interval {
+        if self.resident() > RESIDENT || self.last_commit.elapsed() >= self.interval {
             self.commit()?;
         }
         Ok(())
@@ -162,15 +184,33 @@ impl<S: State> States<S> {
             }
         }
         writer.sync()?;
-        let writer = if writer.should_rotate() { writer.rotate()? } else { writer };
+        let rotated = writer.should_rotate();
+        let writer = if rotated { writer.rotate()? } else { writer };
         for (node, held) in self.tree.nodes_mut() {
-            if let Some(stored) = writer.stored(node) {
+            // The others stand where they stood, unless their file has gone.
+            let moved = rotated || matches!(held.place, Place::Memory(_));
+            if moved && let Some(stored) = writer.stored(node) {
                 held.place = Place::Disk(Box::new(stored));
             }
         }
         self.writer = Some(writer);
         self.last_commit = Instant::now();
         Ok(())
+    }
+
+    /// Takes back what this attempt has put on the disk: its blocks count as not done.
+    pub fn take_back(&mut self) -> Result<()> {
+        match self.writer.take() {
+            Some(writer) => writer.remove(),
+            None => Ok(()),
+        }
+    }
+
+    /// What there is, merged, of an unfinished pass: `None` of no blocks. Its bits depend on which
+    /// blocks are there.
+    pub fn fold(mut self) -> Result<Option<S>> {
+        self.commit()?;
+        self.tree.fold()?.map(Held::load).transpose()
     }
 
     /// The merged state, once every block is in.

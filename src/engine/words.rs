@@ -3,9 +3,9 @@
 //! once for the rows, and once for the devices, which share it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+
 use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
+
 use std::path::Path;
 
 use crate::artifact::words::check_columns;
@@ -23,6 +23,7 @@ use crate::corpus::tokenize::Tokenizer;
 use crate::device::forward::{Forward, ForwardInput, Limits, SiteWork};
 use crate::device::ops::{Edit, Ops, RowRuns};
 use crate::device::site_view::{SiteView, SiteVisitor};
+use crate::disk::File;
 use crate::engine::fleet::{Device, Fleet, Setup, Slot};
 use crate::engine::share::share;
 use crate::engine::tokenizer::open_tokenizer;

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 
 /// The format's own limit for the header.
 const MAX_HEADER: u64 = 100_000_000;
-/// More tensors than any model has.
-const MAX_TENSORS: usize = 1_000_000;
+/// More tensors than any file has (those of the largest models are shared out), with the metadata.
+const MAX_TENSORS: usize = 100_000;
 /// The header is an object of objects that hold lists.
 const MAX_DEPTH: usize = 4;
 
@@ -65,7 +65,7 @@ pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Header> {
             rest.len()
         )));
     };
-    check_depth(json).map_err(damaged)?;
+    check_shape(json).map_err(damaged)?;
     let Entries(tensors) = serde_json::from_slice(json)
         .map_err(|error| damaged(format!("damaged safetensors header: {error}")))?;
     check_layout(&tensors, data.len() as u64).map_err(damaged)?;
@@ -82,20 +82,28 @@ pub(crate) fn refuse_pickle(path: &Path) -> Error {
     )
 }
 
-/// Nesting is counted before parsing, so that a deep header costs nothing.
-fn check_depth(json: &[u8]) -> std::result::Result<(), String> {
+/// Nesting and tensors are counted before parsing, so that a header that is too deep or too long costs
+/// neither time nor memory.
+fn check_shape(json: &[u8]) -> std::result::Result<(), String> {
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    let mut tensors = 0_usize;
     for byte in json {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_text => escaped = true,
             b'"' => in_text = !in_text,
-            b'{' | b'[' if !in_text => depth += 1,
+            b'{' | b'[' if !in_text => {
+                depth += 1;
+                tensors += usize::from(depth == 2);
+            }
             b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
             _ => {}
         }
         if depth > MAX_DEPTH {
             return Err(format!("safetensors header nested deeper than {MAX_DEPTH}"));
+        }
+        if tensors > MAX_TENSORS {
+            return Err(format!("more than {MAX_TENSORS} tensors"));
         }
     }
     Ok(())
@@ -168,9 +176,6 @@ impl<'de> Visitor<'de> for EntriesVisitor {
             if name == "__metadata__" {
                 map.next_value::<IgnoredAny>()?;
                 continue;
-            }
-            if tensors.len() == MAX_TENSORS {
-                return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
             }
             let entry = map.next_value::<Entry>()?;
             if tensors.insert(name.clone(), entry).is_some() {

@@ -2,9 +2,9 @@
 //! The network is never asked.
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// What the environment says about where the cache is.
@@ -76,7 +76,7 @@ fn snapshot(repository: &Path, name: &str, revision: &str) -> Result<PathBuf> {
     let remedy = format!("fetch it again: hf download {name} --revision {revision}");
     let snapshots = repository.join("snapshots");
     let reference = repository.join("refs").join(revision);
-    let commit = match fs::read_to_string(&reference) {
+    let commit = match disk::read_to_string(&reference) {
         Ok(text) => text.trim().to_owned(),
         // A commit may be named directly.
         Err(_) if !revision.contains('/') && snapshots.join(revision).is_dir() => {

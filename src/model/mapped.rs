@@ -1,12 +1,13 @@
 //! A file in memory without a copy. The only `unsafe` of the model layer.
 #![expect(unsafe_code, reason = "mapping a file is unsafe: another process may change it")]
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use memmap2::Mmap;
 
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// A mapped file, and how it looked when it was opened.
@@ -41,11 +42,12 @@ impl Mapped {
         if !fs::metadata(path).map_err(Error::io(path, "read"))?.is_file() {
             return Err(Error::input(path, "not a plain file", "give a model folder"));
         }
-        let file = File::open(path).map_err(Error::io(path, "read"))?;
+        let file = disk::File::open(path).map_err(Error::io(path, "read"))?;
         let metadata = file.metadata().map_err(Error::io(path, "read"))?;
+        let system = file.to_map().map_err(Error::io(path, "read"))?;
         // SAFETY: the map is read only, its bytes are taken as plain numbers, and
         // `check_unchanged` reports a file that somebody wrote to while it was in use.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "read"))?;
+        let map = unsafe { Mmap::map(system) }.map_err(Error::io(path, "read"))?;
         Ok(Self { path: path.to_path_buf(), map, seen: Stamp::of(&metadata) })
     }
 

@@ -175,6 +175,11 @@ impl Model {
     /// Name, size and SHA-256 of the configuration, the tokenizer and the weight files, in that
     /// order.
     pub fn hashes(&self) -> Result<Vec<(String, u64, String)>> {
+        self.files()?.iter().map(|path| hash(path)).collect()
+    }
+
+    /// The files that decide what it says.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
         let mut paths = vec![self.config.clone()];
         for name in COMPANIONS {
             let path = self.folder.join(name);
@@ -183,7 +188,7 @@ impl Model {
             }
         }
         paths.extend(self.weights.paths().map(Path::to_path_buf));
-        paths.iter().map(|path| hash(path)).collect()
+        Ok(paths)
     }
 
     /// Fails if a weight file was replaced or written to since it was opened.

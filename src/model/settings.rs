@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::spec::Activation;
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// A configuration larger than this is not one.
@@ -33,7 +34,7 @@ impl Settings {
             let what = format!("{size} bytes are too many for a model configuration");
             return Err(Error::config(place(), what, "give the model's own config.json"));
         }
-        Self::parse(file, &fs::read(file).map_err(Error::io(file, "read"))?)
+        Self::parse(file, &disk::read(file).map_err(Error::io(file, "read"))?)
     }
 
     /// The text of such a file.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::header::{self, Entry, Header};
 use super::mapped::Mapped;
 use super::stored::{StoredTensor, stored};
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// The file of a checkpoint in one piece.
@@ -68,7 +69,7 @@ impl Weights {
         if fs::metadata(&index).map_err(Error::io(&index, "read"))?.len() > MAX_INDEX {
             return Err(wrong(format!("more than {MAX_INDEX} bytes are too many for an index")));
         }
-        let text = fs::read(&index).map_err(Error::io(&index, "read"))?;
+        let text = disk::read(&index).map_err(Error::io(&index, "read"))?;
         let Index { weight_map } = serde_json::from_slice(&text)
             .map_err(|error| wrong(format!("not an index of tensors: {error}")))?;
         let mut names: Vec<&str> = weight_map.values().map(String::as_str).collect();

@@ -1,10 +1,8 @@
 //! Activations kept for training (A12): on a device, or in files that every device reads in pieces.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +11,7 @@ use super::source::{GoOn, Source, Streamed, Take};
 use crate::artifact::manifest::write_json_atomic;
 use crate::device::ops::Ops;
 use crate::device::suffix_ops::SuffixOps;
+use crate::disk::{self, File};
 use crate::error::{Error, Result};
 
 /// Rows that are read from a file at once.
@@ -166,7 +165,7 @@ impl Files {
     /// The files that an earlier attempt of this run left whole in `folder`, if it did.
     pub fn open(folder: &Path, run_id: &str, (rows, widths): (usize, &[usize])) -> Option<Self> {
         let due = Whole { run_id: run_id.to_owned(), rows, widths: widths.to_vec() };
-        let found: Whole = serde_json::from_slice(&std::fs::read(folder.join(WHOLE)).ok()?).ok()?;
+        let found: Whole = serde_json::from_slice(&disk::read(folder.join(WHOLE)).ok()?).ok()?;
         if found != due {
             return None;
         }
@@ -190,14 +189,12 @@ impl Files {
         (run_id, rows): (&str, usize),
     ) -> Result<Self> {
         remove(folder)?;
-        std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+        disk::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
         let widths = source.widths().to_vec();
         let (mut files, mut writers) = (Vec::new(), Vec::new());
         for site in 0..widths.len() {
             let path = path(folder, site);
-            let mut options = File::options();
-            let options = options.read(true).write(true).create(true).truncate(true);
-            let file = options.open(&path).map_err(Error::io(&path, "create"))?;
+            let file = File::create(&path).map_err(Error::io(&path, "create"))?;
             let copy = file.try_clone().map_err(Error::io(&path, "open"))?;
             writers.push(BufWriter::with_capacity(1 << 20, copy));
             files.push((path, file));
@@ -222,7 +219,7 @@ impl Files {
 /// Removes the files of a folder; nothing where there are none.
 pub fn remove(folder: &Path) -> Result<()> {
     // Without this one, no other is believed.
-    for gone in [std::fs::remove_file(folder.join(WHOLE)), std::fs::remove_dir_all(folder)] {
+    for gone in [disk::remove_file(folder.join(WHOLE)), disk::remove_dir_all(folder)] {
         match gone {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::io(folder, "remove")(error));

@@ -66,7 +66,7 @@ fn unix_lines(text: &str) -> String {
 
 /// Inside JSON these characters occur in strings only, where an escape means the same. Without
 /// `<` no tag or comment can begin; U+2028 and U+2029 end lines in older scripts.
-fn escape_json(json: &str, out: &mut String) {
+pub(super) fn escape_json(json: &str, out: &mut String) {
     for c in json.chars() {
         match c {
             '<' => out.push_str("\\u003c"),

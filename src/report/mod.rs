@@ -6,6 +6,8 @@ mod comparison;
 mod experiment;
 mod gather;
 mod html;
+mod layer_map;
+pub mod overview;
 mod pages;
 mod plot;
 mod probing;

@@ -9,10 +9,16 @@ const OWN: &str = "
 .sheet h1, .sheet h2 { font-family: var(--serif); }
 .sheet table { border-collapse: collapse; margin: .6rem 0 1.6rem; font-size: .9rem; }
 .sheet th, .sheet td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
-.sheet th { color: var(--soft); font-weight: 500; }
-.sheet td.name, .sheet th.name { text-align: left; }
+.sheet table:not(.heat) th { color: var(--soft); font-weight: 500; text-align: right; }
+.sheet td.name, .sheet table:not(.heat) th.name { text-align: left; }
 .sheet svg { max-width: 100%; height: auto; font: 12px var(--sans); fill: var(--soft); }
 .sheet p { color: var(--soft); }
+.sheet .texts td, .sheet .texts table:not(.heat) th { text-align: left; }
+.sheet .facts table { width: auto; }
+.sheet > svg { display: block; margin: .4rem 0 1.6rem; }
+.sheet .maps { display: flex; flex-wrap: wrap; gap: .8rem 1.6rem; }
+.sheet figure { margin: 0 0 .8rem; }
+.sheet figcaption { font-size: .86rem; overflow-wrap: anywhere; max-width: 26rem; }
 ";
 
 /// The whole page.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::tensor::{Step, Tensor, shape_after};
 use super::writer::{Piece, write_pieces};
 use crate::artifact::atomic::{write_bytes_atomic, write_folder_atomic};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::model::stored::{StoredPlace, StoredTensor};
 use crate::model::{Model, Param};
@@ -80,7 +81,7 @@ impl<'a> Rewrite<'a> {
     /// All of `model`, unchanged so far. `edit` is kept in the new folder's history.
     pub fn new(model: &'a Model, edit: Value) -> Result<Self> {
         let path = model.config_path();
-        let text = fs::read(path).map_err(Error::io(path, "read"))?;
+        let text = disk::read(path).map_err(Error::io(path, "read"))?;
         let config = serde_json::from_slice(&text).map_err(|error| {
             Error::config(
                 path.display().to_string(),
@@ -181,7 +182,7 @@ impl<'a> Rewrite<'a> {
             for name in COPIED {
                 let from = self.model.folder.join(name);
                 if from.is_file() {
-                    let bytes = fs::read(&from).map_err(Error::io(&from, "read"))?;
+                    let bytes = disk::read(&from).map_err(Error::io(&from, "read"))?;
                     write_bytes_atomic(&folder.join(name), &bytes)?;
                 }
             }
@@ -216,7 +217,7 @@ impl<'a> Rewrite<'a> {
         let path = self.model.folder.join(HISTORY);
         let mut edits = match fs::metadata(&path) {
             Ok(found) if found.is_file() && found.len() <= MAX_HISTORY => {
-                let text = fs::read(&path).map_err(Error::io(&path, "read"))?;
+                let text = disk::read(&path).map_err(Error::io(&path, "read"))?;
                 let old: Value = serde_json::from_slice(&text).unwrap_or_default();
                 old["edits"].as_array().cloned().unwrap_or_default()
             }

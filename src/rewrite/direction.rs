@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::checkpoint::Rewrite;
 use super::tensor::{Dtype, Step};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::model::{BlockSpec, LayerParam, Model, Param};
 
@@ -30,7 +31,7 @@ pub fn read_direction(text: &str) -> Result<Vec<f64>> {
     if fs::metadata(path).map_err(Error::io(path, "read"))?.len() > MAX_LIST {
         return Err(wrong(format!("more than {MAX_LIST} bytes are too many for a direction")));
     }
-    let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
+    let bytes = disk::read(path).map_err(Error::io(path, "read"))?;
     if path.extension().is_some_and(|suffix| suffix == "json") {
         return serde_json::from_slice(&bytes)
             .map_err(|error| wrong(format!("not a list of numbers: {error}")));

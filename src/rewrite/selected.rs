@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::choose::Wanted;
 use super::neurons::Neurons;
 use crate::artifact::effects::EffectRow;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::id::{Site, SiteKind};
 
@@ -35,7 +36,7 @@ pub fn read_list(path: &Path) -> Result<Neurons> {
     if fs::metadata(path).map_err(Error::io(path, "read"))?.len() > MAX_LIST {
         return Err(wrong(format!("more than {MAX_LIST} bytes are too many for a list")));
     }
-    let text = fs::read(path).map_err(Error::io(path, "read"))?;
+    let text = disk::read(path).map_err(Error::io(path, "read"))?;
     let entries: Vec<Entry> = serde_json::from_slice(&text)
         .map_err(|error| wrong(format!("not a list of neurons: {error}")))?;
     let mut neurons = Neurons::new();

@@ -3,7 +3,6 @@
 //! (`layers.3.before`, `layers.3.after`, `[neurons, D]`, in the type of the checkpoint).
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use safetensors::tensor::TensorView;
@@ -14,6 +13,7 @@ use super::checkpoint::Rewrite;
 use super::neurons::{Neurons, check, columns, put_columns};
 use super::tensor::Dtype;
 use crate::artifact::atomic::write_bytes_atomic;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -63,7 +63,7 @@ impl Undo {
         let wrong = |what: String| {
             Error::input(path, what, "give a file that `electrode edit --undo-file` wrote")
         };
-        let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
+        let bytes = disk::read(path).map_err(Error::io(path, "read"))?;
         let file = SafeTensors::deserialize(&bytes)
             .map_err(|error| wrong(format!("not a safetensors file, or damaged: {error}")))?;
         let mut layers = BTreeMap::new();

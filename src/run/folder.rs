@@ -1,6 +1,6 @@
 //! The run folder: who owns it, and where its files are.
 
-use std::fs::{File, TryLockError};
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use crate::artifact::atomic::remove_leftovers;
 use crate::artifact::manifest::write_json_atomic;
 use crate::artifact::rows::{ContextRow, HistogramRow, NeuronRow, RankingRow, TopWordRow};
 use crate::artifact::tables;
+use crate::disk::{self, File};
 use crate::error::{Error, Result};
 
 /// Says which run the folder belongs to, from its first moment.
@@ -40,10 +41,16 @@ impl RunFolder {
 
     /// The same for anything with an identity of its own.
     pub(super) fn open_at(path: PathBuf, run_id: String) -> Result<Self> {
-        std::fs::create_dir_all(&path).map_err(Error::io(&path, "create"))?;
-        let lock = lock(&path)?;
+        disk::create_dir_all(&path).map_err(Error::io(&path, "create"))?;
+        let lock = lock(&path.join(LOCK), || {
+            Error::config(
+                path.display().to_string(),
+                "another run is working in this folder",
+                "wait for it, or choose another out=",
+            )
+        })?;
         let owner = path.join(RUN);
-        match std::fs::read(&owner) {
+        match disk::read(&owner) {
             Ok(bytes) => check_owner(&owner, &bytes, &run_id)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io(&owner, "read")(error)),
@@ -104,17 +111,13 @@ impl RunFolder {
     }
 }
 
-/// One run at a time: two would both be right, but waste each other's work.
-fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join(LOCK);
-    let file = File::create(&path).map_err(Error::io(&path, "create"))?;
+/// One run at a time: two would both be right, but waste each other's work. The lock of a file, held
+/// as long as what is returned lives; `busy` says what another holds it for.
+pub(super) fn lock(path: &Path, busy: impl FnOnce() -> Error) -> Result<File> {
+    let file = File::create(path).map_err(Error::io(path, "create"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::config(
-            folder.display().to_string(),
-            "another run is working in this folder",
-            "wait for it, or choose another out=",
-        )),
+        Err(TryLockError::WouldBlock) => Err(busy()),
         // Some network file systems have no locks; two runs are then told apart by their states.
         Err(TryLockError::Error(error)) => {
             tracing::warn!(%error, "this file system gives no locks");

@@ -11,6 +11,9 @@ mod folder;
 pub mod generate;
 pub mod maximize;
 mod memory;
+pub mod metrics;
+pub mod neuronpedia;
+mod opened;
 pub mod order;
 mod pieces;
 mod prepare;
@@ -35,6 +38,7 @@ pub use devices::Devices;
 pub use memory::{MemoryPlan, Room, memory_plan};
 pub use prepare::Prepared;
 
+use self::metrics::Metrics;
 use crate::accumulate::summary::SiteSummary;
 use crate::artifact::machine::utc_now;
 use crate::corpus::block::{Counts, Sequence};
@@ -74,6 +78,9 @@ struct PassFacts {
     tokens: u64,
     seconds: f64,
     resumed: u64,
+    /// Blocks that the result covers, and how it does not where some are missing.
+    done: u32,
+    partial: Option<String>,
     /// Devices that failed on the way.
     lost: Vec<String>,
 }
@@ -115,22 +122,28 @@ pub fn run_on<O: Device>(
     let blocks = BlockStream::start_for(fleet.len(), prepared.block_rules(), todo)?;
     folder.claim(prepared)?;
     let total = f64::from(plan.blocks);
+    let metrics = Metrics::start(folder.path().join(metrics::METRICS), folder.states());
+    metrics.runs_on(&prepared.devices);
+    metrics.begin((resumed as f64, plan.blocks), before);
     let progress = |PassProgress { tokens: now, blocks }| {
         tokens = now;
+        metrics.note(now, blocks);
         report("reading neurons", now, blocks / total);
     };
     run_pass(&mut fleet, &plan, &mut states, blocks, (stop, progress))?;
+    drop(metrics);
     let mut facts = PassFacts {
         start,
         clock,
         tokens: tokens - before,
         seconds: pass_clock.elapsed().as_secs_f64(),
         resumed,
+        done: plan.blocks,
+        partial: None,
         lost: Vec::new(),
     };
     let (counts, summaries) = states.finish(plan.blocks)?.finish();
-    prepared.model.check_unchanged()?;
-    prepared.plan.check_unchanged(&prepared.config.corpus)?;
+    prepared.check_unchanged()?;
     finish(prepared, &folder, &mut fleet, (counts, &summaries, &mut facts), report)
 }
 
@@ -180,13 +193,18 @@ fn rate(facts: &PassFacts) -> f64 {
 fn pass_plan<O: Device>(prepared: &Prepared, fleet: &mut Fleet<'_, O>) -> Result<PassPlan> {
     let sequences = calibration(prepared)?;
     let sites = fleet.on_one(|forward| calibrated(prepared, forward, &sequences))?;
-    Ok(PassPlan {
+    Ok(pass_of(prepared, sites))
+}
+
+/// The pass of a run that was calibrated.
+fn pass_of(prepared: &Prepared, sites: Calibrated) -> PassPlan {
+    PassPlan {
         sites,
         pool: prepared.config.capture.pool,
         batch_tokens: prepared.batch_tokens(),
         blocks: prepared.blocks(),
         max_nan: prepared.config.statistics.max_nan,
-    })
+    }
 }
 
 /// The sequences that a run is calibrated on.
@@ -197,12 +215,15 @@ fn calibration(prepared: &Prepared) -> Result<Vec<Sequence>> {
     Ok(tokenize_documents(&sample, &prepared.tokenizer, &labels, &prepared.rules)?.0)
 }
 
+/// What is collected at each site.
+type Calibrated = Vec<(Site, Arc<StatisticsPlan>)>;
+
 /// What is collected at each site: its shifts and bins are taken from these sequences.
 fn calibrated<O: Device>(
     prepared: &Prepared,
     forward: &mut Forward<O>,
     sequences: &[Sequence],
-) -> Result<Vec<(Site, Arc<StatisticsPlan>)>> {
+) -> Result<Calibrated> {
     let (statistics, pool) = (&prepared.config.statistics, prepared.config.capture.pool);
     let groups = prepared.plan.labels.groups();
     calibrate(forward, &prepared.sites, sequences, (statistics, pool, groups))

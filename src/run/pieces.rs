@@ -4,7 +4,6 @@
 //! mixed in. They are merged in their order along a fixed tree (`engine/states.rs`): how often the
 //! work was stopped changes no bit.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +12,7 @@ use std::time::Duration;
 use super::folder::RunFolder;
 use crate::accumulate::State;
 use crate::artifact::atomic::final_target;
+use crate::disk;
 use crate::engine::fleet::{Device, Fleet};
 use crate::engine::pass::{BlockWork, PassProgress, run_pass};
 use crate::engine::segment::RunId;
@@ -88,7 +88,7 @@ impl<'a> Pieces<'a> {
 
     /// Removes the pieces: the output is in its place.
     pub(super) fn remove(self) -> Result<()> {
-        match fs::remove_dir_all(&self.temporary) {
+        match disk::remove_dir_all(&self.temporary) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(Error::io(&self.temporary, "remove")(error))
             }

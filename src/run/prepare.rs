@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::devices::Devices;
 use super::memory::memory_plan;
+use super::opened::{Opened, Stamp};
 use crate::config::{FirstPosition, RunConfig};
 use crate::corpus::align::RowRules;
 use crate::corpus::plan::Plan;
@@ -43,6 +44,8 @@ pub struct Prepared {
     pub limits: Limits,
     /// Hash of everything that may change a number.
     pub run_id: RunId,
+    /// Of files that were not read again, see [`Opened`].
+    stamps: Vec<Stamp>,
 }
 
 impl Prepared {
@@ -55,16 +58,28 @@ impl Prepared {
     /// As [`Self::new`], for these devices, whatever the configuration names: a run is planned where
     /// it will not work.
     pub fn on(config: RunConfig, devices: Devices) -> Result<Self> {
+        Self::with(config, devices, None)
+    }
+
+    /// As [`Self::on`], from what was found when the same was opened before; fails if it is not the
+    /// same only where the run id is compared.
+    pub(super) fn again(config: RunConfig, devices: Devices, opened: Opened) -> Result<Self> {
+        Self::with(config, devices, Some(opened))
+    }
+
+    fn with(config: RunConfig, devices: Devices, opened: Option<Opened>) -> Result<Self> {
         let methods = parse_methods(&config)?;
         let model = Model::open(&config.model.path)?;
         let sites = watched_sites(&config, &model)?;
         let statistics = &config.statistics;
-        let plan = Plan::make(
-            &config.corpus,
-            &config.concepts,
-            statistics.calibration_rows,
-            statistics.seed,
-        )?;
+        let (plan, model_files, stamps) = match opened {
+            Some(Opened { plan, model_files, stamps }) => (plan, model_files, stamps),
+            None => {
+                let (rows, seed) = (statistics.calibration_rows, statistics.seed);
+                let plan = Plan::make(&config.corpus, &config.concepts, rows, seed)?;
+                (plan, model.hashes()?, Vec::new())
+            }
+        };
         check_classes(&plan)?;
         let tokenizer = open_tokenizer(&model, config.corpus.add_bos)?;
         let longest = model.spec.sequence_limit(config.corpus.max_tokens);
@@ -77,7 +92,6 @@ impl Prepared {
         };
         let tokens = statistics.batch_tokens.unwrap_or_else(|| devices.batch_tokens());
         let limits = Limits { tokens: tokens.max(longest), sequence: longest };
-        let model_files = model.hashes()?;
         let run_id = run_id(&config, &devices, &model_files, &plan, &tokenizer);
         let mut prepared = Self {
             config,
@@ -91,11 +105,28 @@ impl Prepared {
             sites,
             limits,
             run_id,
+            stamps,
         };
         if prepared.config.statistics.batch_tokens.is_none() {
             prepared.limits.tokens = prepared.tokens_that_fit()?;
         }
         Ok(prepared)
+    }
+
+    /// Fails if model or corpus are no longer what was opened: read once more, or where they were not
+    /// read in the first place, by their times.
+    pub(super) fn check_unchanged(&self) -> Result<()> {
+        self.model.check_unchanged()?;
+        if self.stamps.is_empty() {
+            return self.plan.check_unchanged(&self.config.corpus);
+        }
+        match self.stamps.iter().find(|stamp| !stamp.is_untouched()) {
+            None => Ok(()),
+            Some(stamp) => {
+                let remedy = "leave models and corpora alone while they are read; plan again";
+                Err(Error::input(stamp.path(), "changed while it was in use", remedy))
+            }
+        }
     }
 
     /// The most tokens in a batch for which every GPU has room; if it has none for the batch of a

@@ -28,7 +28,7 @@ pub(super) fn write_manifest(
     let outputs = [NEURONS, RANKINGS, CONTEXTS, HISTOGRAMS].into_iter().chain(words);
     let manifest = Manifest {
         format: FORMAT.to_owned(),
-        run_id: prepared.run_id_hex(),
+        run_id: folder.run_id().to_owned(),
         electrode: Program::default(),
         config_hash: hash_json(&prepared.config.identity()),
         config,
@@ -45,7 +45,7 @@ pub(super) fn write_manifest(
         plan: PlanFacts {
             blocks: u64::from(prepared.blocks()),
             hash: prepared.plan.hash(),
-            done: u64::from(prepared.blocks()),
+            done: u64::from(facts.done),
         },
         machine: Machine::here(rayon::current_num_threads()),
         devices: prepared.devices.facts(),
@@ -61,7 +61,8 @@ pub(super) fn write_manifest(
 
 /// What a reader must know of the rankings, and of the way to them.
 fn notes(ranked: &Ranked, facts: &PassFacts) -> Vec<String> {
-    ranked.notes.iter().cloned().chain(facts.lost.iter().map(lost_note)).collect()
+    let partial = facts.partial.iter().cloned();
+    partial.chain(ranked.notes.iter().cloned()).chain(facts.lost.iter().map(lost_note)).collect()
 }
 
 /// What a reader must know of a device that was given up.

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::question::Question;
 use crate::corpus::tokenize::Tokenizer;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -199,7 +200,7 @@ impl Place<'_> {
 
 /// The objects of a file with their line numbers.
 fn objects(path: &Path) -> Result<Vec<(usize, Value)>> {
-    let file = std::fs::File::open(path).map_err(Error::io(path, "open"))?;
+    let file = disk::File::open(path).map_err(Error::io(path, "open"))?;
     let mut objects = Vec::new();
     for (line, text) in (1..).zip(std::io::BufReader::new(file).split(b'\n')) {
         let text = text.map_err(Error::io(path, "read"))?;

@@ -9,50 +9,14 @@ use electrode::config::keys::{KEYS, Key};
 use electrode::error::Error;
 use proptest::prelude::*;
 
-use super::config_table::{ROWS, Row};
+use super::config_table::{ROWS, named, plain, with_value, write};
 use super::{finish, run};
-
-/// A run file with every key once, where `line` may put something else in a key's place, and the
-/// line on which the key `wanted` stands.
-fn write(wanted: &str, line: impl Fn(&Row, &str) -> Option<String>) -> (String, usize) {
-    let (mut text, mut section, mut at) = (String::from("# every key\n"), "", 0);
-    for row in ROWS {
-        let (table, key) = row.path.rsplit_once('.').unwrap_or(("", row.path));
-        if table != section {
-            let (open, close) = if table.ends_with("[]") { ("[[", "]]") } else { ("[", "]") };
-            text += &format!("\n{open}{}{close}\n", table.trim_end_matches("[]"));
-            section = table;
-        }
-        if row.path == wanted {
-            at = text.lines().count() + 1;
-        }
-        if let Some(line) = line(row, key) {
-            text += &(line + "\n");
-        }
-    }
-    (text, at)
-}
-
-fn plain(row: &Row, key: &str) -> Option<String> {
-    Some(format!("{key} = {}", row.good))
-}
-
-fn with_value(path: &str, value: &str) -> (String, usize) {
-    write(path, |row, key| {
-        Some(format!("{key} = {}", if row.path == path { value } else { row.good }))
-    })
-}
 
 fn load(text: &str, overrides: &[&str]) -> electrode::error::Result<RunConfig> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("run.toml");
     std::fs::write(&path, text).expect("the run file is written");
     RunConfig::load(&path, &overrides.iter().map(|&text| text.to_owned()).collect::<Vec<_>>())
-}
-
-/// How messages write the path of a key.
-fn named(path: &str) -> String {
-    path.replace("[]", ".0")
 }
 
 /// One wrong run file, through the program: `what` must stand in the message.

@@ -2,6 +2,7 @@
 
 mod compare;
 mod config;
+#[path = "../support/config_table.rs"]
 mod config_table;
 mod devices;
 mod experiment_keys;

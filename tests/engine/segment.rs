@@ -164,6 +164,35 @@ fn rotation_keeps_what_lives() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
+/// One attempt has read a folder when another puts its segment into a new file: what lives is found
+/// there, and what was merged into a larger node ends the attempt as one to be begun again.
+#[test]
+fn readers_outlive_a_rotation() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = SegmentWriter::create(folder.path(), RUN).unwrap();
+    let append = |writer: &mut SegmentWriter, node: Node| {
+        writer.append(node, &counts(node.index.into()), &payload(node.index)).unwrap();
+        writer.sync().unwrap();
+    };
+    blocks(0..3).into_iter().for_each(|node| append(&mut writer, node));
+    let before = load_folder(folder.path(), RUN).unwrap().nodes;
+    append(&mut writer, Node { level: 1, index: 0 });
+    let mut writer = writer.rotate().unwrap();
+    assert_eq!(before[2].payload(RUN).unwrap(), payload(2));
+    for dead in &before[..2] {
+        assert_eq!(dead.payload(RUN).unwrap_err().exit_code(), 75);
+    }
+    // And while it is read.
+    let reading = std::thread::spawn({
+        let path = folder.path().to_path_buf();
+        move || (0..300).map(|_| read(&path).len()).collect::<Vec<_>>()
+    });
+    while !reading.is_finished() {
+        writer = writer.rotate().unwrap();
+    }
+    assert_eq!(reading.join().unwrap(), [2; 300]);
+}
+
 #[test]
 fn large_payloads_and_strange_ones() {
     let folder = tempfile::tempdir().unwrap();

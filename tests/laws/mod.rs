@@ -1,5 +1,6 @@
 //! Laws of the accumulators.
 
+#[path = "../support/data.rs"]
 pub(crate) mod data;
 mod gram;
 mod merge;

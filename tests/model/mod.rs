@@ -6,4 +6,5 @@ mod hub;
 mod layout;
 mod sites;
 mod specs;
+#[path = "../support/checkpoints.rs"]
 mod support;

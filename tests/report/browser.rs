@@ -10,7 +10,7 @@ use super::payloads::payloads;
 use crate::run_folder::{self, Shape};
 
 /// The browser on the path, or a line that says the test was left out.
-fn browser() -> Option<PathBuf> {
+pub(super) fn browser() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let found = std::env::split_paths(&path)
@@ -23,7 +23,7 @@ fn browser() -> Option<PathBuf> {
 }
 
 /// The document after the script ran, and what the console said.
-fn document(browser: &Path, page: &Path, hash: &str) -> (String, String) {
+pub(super) fn document(browser: &Path, page: &Path, hash: &str) -> (String, String) {
     let profile = tempfile::tempdir().expect("makes a folder");
     let profile = format!("--user-data-dir={}", profile.path().display());
     let output = Command::new(browser)
@@ -40,7 +40,7 @@ fn document(browser: &Path, page: &Path, hash: &str) -> (String, String) {
     (text(output.stdout), console)
 }
 
-fn body(document: &str) -> &str {
+pub(super) fn body(document: &str) -> &str {
     let end = document.find("<script type=\"application/json\"").expect("the data follow");
     &document[document.find("<body").expect("has a body")..end]
 }

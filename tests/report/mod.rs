@@ -2,4 +2,5 @@
 
 mod browser;
 mod html;
+mod overview;
 mod payloads;

@@ -9,6 +9,8 @@ mod gpu_memory;
 mod gpu_trained;
 pub(crate) mod gpus;
 mod memory;
+mod neuronpedia;
+mod nvml;
 mod pieces;
 mod pieces_on_gpus;
 mod planted;
@@ -21,158 +23,13 @@ mod similarity;
 mod similarity_whole;
 mod stopped;
 mod sweep;
-pub(crate) mod tiny;
+mod sweep_jobs;
+mod sweep_watch;
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use tempfile::TempDir;
-
-/// The tables of a run folder.
-const TABLES: [&str; 4] =
-    ["neurons.parquet", "rankings.parquet", "contexts.parquet", "histograms.parquet"];
-
-/// What a finished command left.
-#[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-/// The program at the repository root, without the caller's logging environment.
-pub(crate) fn electrode() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_electrode"));
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("ELECTRODE_LOG");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-pub(crate) fn finish(command: &mut Command) -> Finished {
-    let output = command.output().expect("the program starts");
-    Finished {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).expect("stdout is UTF-8"),
-        stderr: String::from_utf8(output.stderr).expect("stderr is UTF-8"),
-    }
-}
-
-/// A folder with a tiny model, a corpus and a run file.
-struct Bench {
-    folder: TempDir,
-}
-
-impl Bench {
-    /// `sentences` lines of words and labels, and the model that reads them.
-    fn new(sentences: usize) -> Self {
-        let bench = Self { folder: TempDir::new().expect("a temporary folder") };
-        tiny::write_model(&bench.path("model"));
-        let (words, labels) = tiny::corpus(sentences);
-        fs::write(bench.path("c.word"), words).expect("written");
-        fs::write(bench.path("c.label"), labels).expect("written");
-        let text = format!(
-            r#"
-name = "a tiny run"
-out = "{root}/out"
-methods = ["probeless", "auroc", "mi", "topctx"]
-[model]
-path = "{root}/model"
-[corpus]
-format = "parallel"
-files = ["{root}/c.word"]
-label_files = ["{root}/c.label"]
-block_bytes = 2048
-[[concepts]]
-column = "label"
-[capture]
-sites = ["layers.*.mlp_act", "layers.*.resid_post"]
-[statistics]
-bins = 16
-top = 5
-bottom = 2
-sample = 64
-calibration_rows = 300
-batch_tokens = 256
-[device]
-commit_seconds = 0
-"#,
-            root = bench.folder.path().display()
-        );
-        fs::write(bench.path("run.toml"), text).expect("written");
-        bench
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// The command; `out` is a folder of this bench.
-    fn command(&self, out: &str, more: &[&str]) -> Command {
-        let mut command = electrode();
-        command.arg("run").arg(self.path("run.toml"));
-        command.arg(format!("out={}", self.path(out).display())).args(more);
-        command
-    }
-
-    fn run(&self, out: &str, more: &[&str]) -> Finished {
-        finish(&mut self.command(out, more))
-    }
-
-    /// Runs to the end and gives the tables.
-    fn tables(&self, out: &str, more: &[&str]) -> BTreeMap<&'static str, Vec<u8>> {
-        let done = self.run(out, more);
-        assert_eq!(done.code, Some(0), "{}", done.stderr);
-        tables(&self.path(out))
-    }
-}
-
-/// The bytes of every table of a run folder.
-fn tables(folder: &Path) -> BTreeMap<&'static str, Vec<u8>> {
-    let read = |name: &'static str| {
-        let bytes = fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-        (name, bytes)
-    };
-    TABLES.into_iter().map(read).collect()
-}
-
-/// Says which table differs, without its bytes.
-fn assert_same(
-    a: &BTreeMap<&'static str, Vec<u8>>,
-    b: &BTreeMap<&'static str, Vec<u8>>,
-    what: &str,
-) {
-    for name in TABLES {
-        assert!(a[name] == b[name], "{what}: {name} differs");
-    }
-}
-
-fn manifest(folder: &Path) -> serde_json::Value {
-    let bytes = fs::read(folder.join("manifest.json")).expect("a finished run has a manifest");
-    serde_json::from_slice(&bytes).expect("it is JSON")
-}
-
-/// Every file below a folder with its bytes, by path; nothing for a folder that is not there.
-fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut open = vec![folder.to_path_buf()];
-    while let Some(path) = open.pop() {
-        if path.is_dir() {
-            let entries = fs::read_dir(&path).expect("a folder is readable");
-            open.extend(entries.map(|entry| entry.expect("its entries too").path()));
-        } else if path.exists() {
-            files.insert(path.clone(), fs::read(&path).expect("a file is readable"));
-        }
-    }
-    files
-}
-
-/// Temporary files of killed processes, anywhere below a folder.
-fn leftovers(folder: &Path) -> Vec<PathBuf> {
-    let is = |path: &PathBuf| path.extension().is_some_and(|suffix| suffix == "tmp");
-    snapshot(folder).into_keys().filter(is).collect()
-}
+use crate::bench::{Bench, assert_same, leftovers, manifest, snapshot, tables};
+pub(crate) use crate::bench::{Finished, electrode, finish, tiny};
 
 /// The command ends with this code, says these words, and no result or claim is in its folder.
 fn assert_refused(done: &Finished, code: i32, words: &[&str], out: &Path) {

@@ -1,16 +1,21 @@
 //! Sweeps. Oracle: every point run by itself with `electrode run`, whatever was shared, killed, done
-//! twice or in another order; the job files against the options that Slurm documents.
+//! twice or in another order.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{Bench, Finished, assert_same, electrode, finish, leftovers, snapshot, tables};
+use electrode::disk::{Act, Watcher, watch};
+use electrode::run::sweep::{SweepPlan, work};
+
+use super::{
+    Bench, Finished, assert_same, electrode, finish, leftovers, manifest, snapshot, tables,
+};
 
 /// Twelve points of which eleven are left, in two passes; labels of one axis come from two columns.
-fn sweep_file(bench: &Bench, out: &str, more: &str) -> PathBuf {
+pub(super) fn sweep_file(bench: &Bench, out: &str, more: &str) -> PathBuf {
     let path = bench.path(&format!("{out}.toml"));
     let text = format!(
         r#"
@@ -46,18 +51,18 @@ set = {{ "output.keep" = 7 }}
     path
 }
 
-fn sweep(arguments: &[&str]) -> Finished {
+pub(super) fn sweep(arguments: &[&str]) -> Finished {
     finish(electrode().arg("sweep").args(arguments))
 }
 
-fn planned(bench: &Bench, out: &str) -> String {
+pub(super) fn planned(bench: &Bench, out: &str) -> String {
     let done = sweep(&["plan", &sweep_file(bench, out, "").display().to_string()]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(done.stdout.contains("11 points share 2 passes"), "{}", done.stdout);
     bench.path(out).display().to_string()
 }
 
-fn plan_of(out: &str) -> serde_json::Value {
+pub(super) fn plan_of(out: &str) -> serde_json::Value {
     let bytes = fs::read(Path::new(out).join("sweep.json")).expect("a plan");
     serde_json::from_slice(&bytes).expect("it is JSON")
 }
@@ -142,10 +147,44 @@ fn tasks_may_be_killed_doubled_and_disordered() {
         if number == tasks / 2 {
             assert_eq!(sweep(&["merge", &out]).code, Some(75), "half is not all");
         }
+        if number == 1 {
+            assert_marked(&out);
+        }
     }
     let done = sweep(&["merge", &out]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert_as_alone(&bench, &out);
+}
+
+/// What is merged of a part says of what part, in every place where one could take it for the whole.
+fn assert_marked(out: &str) {
+    let done = sweep(&["merge", out, "--partial"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stdout.contains("blocks of pass 0 are missing: "), "{}", done.stdout);
+    let plan = plan_of(out);
+    let mut parts = 0;
+    for point in plan["points"].as_array().expect("a list") {
+        let name = point["name"].as_str().expect("a name");
+        let folder = Path::new(out).join("partial").join(name);
+        if !folder.exists() {
+            continue;
+        }
+        parts += 1;
+        assert!(!Path::new(out).join("points").join(name).exists(), "{name}: no result yet");
+        let manifest = manifest(&folder);
+        let (blocks, covered) = (&manifest["plan"]["blocks"], &manifest["plan"]["done"]);
+        assert!(covered.as_u64() < blocks.as_u64() && covered.as_u64() > Some(0), "{covered}");
+        let note = manifest["notes"][0].as_str().expect("a note");
+        assert!(note.starts_with("partial: ") && note.contains("are missing"), "{note}");
+        let id = manifest["run_id"].as_str().expect("text");
+        assert!(id.ends_with(&format!("+{covered}of{blocks}")), "{id}");
+        for table in ["neurons.parquet", "rankings.parquet", "contexts.parquet"] {
+            let stamped = electrode::artifact::table::run_id_of(&folder.join(table));
+            assert_eq!(stamped.expect("a table").as_deref(), Some(id), "{table}");
+        }
+        assert!(folder.join("report.html").exists());
+    }
+    assert!(parts > 0, "a pass has a part");
 }
 
 /// A damaged record costs its blocks, which a later attempt does again.
@@ -247,101 +286,73 @@ fn wrong_sweep_files_name_the_place() {
     }
 }
 
-/// Programs of the names that Slurm's have: they write down how they are called.
-fn cluster(bench: &Bench, queue: &str) -> (PathBuf, PathBuf) {
-    let (bin, log) = (bench.path("bin"), bench.path("calls"));
-    fs::create_dir_all(&bin).expect("made");
-    for (name, says) in [
-        ("sbatch", "echo 41\"$(wc -l < LOG)\"\";cluster\""),
-        ("squeue", &format!("printf '{queue}'")[..]),
-        ("scancel", ":"),
-        ("scontrol", "echo 'MaxArraySize            = 5'"),
-    ] {
-        let says = says.replace("LOG", &log.display().to_string());
-        let text = format!("#!/bin/sh\necho {name} \"$@\" >> {}\n{says}\n", log.display());
-        fs::write(bin.join(name), text).expect("written");
-        let all = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(bin.join(name), all).expect("set");
-    }
-    (bin, log)
-}
-
-fn on_cluster(bin: &Path, arguments: &[&str]) -> Finished {
-    let path = std::env::var("PATH").expect("there is one");
-    let mut command: Command = electrode();
-    command.env("PATH", format!("{}:{path}", bin.display()));
-    finish(command.arg("sweep").args(arguments))
-}
-
+/// Another node gave another answer to the sentences of the calibration: nothing of this one is
+/// believed before somebody has looked.
 #[test]
-fn arrays_are_cut_and_a_merge_waits_behind_them() {
-    let bench = Bench::new(300);
-    let slurm = "[slurm]\ngpus = 2\ncpus = 3\nlimit = 7\nsetup = [\"module load cuda\"]\n\
-                 extra = [\"--constraint=h100\"]\nrequeues = 5\nnotice = 90\n";
-    let file = sweep_file(&bench, "sweep", "");
-    let text = fs::read_to_string(&file).expect("just written");
-    fs::write(&file, format!("{text}\n{slurm}")).expect("written");
-    let done = sweep(&["plan", &file.display().to_string()]);
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    let out = bench.path("sweep").display().to_string();
-    let tasks = plan_of(&out)["tasks"].as_array().expect("a list").len();
-    let (bin, log) = cluster(&bench, "");
-    let arguments = ["submit", &out, "--partition", "gpu", "--time", "2:00:00"];
-    let done = on_cluster(&bin, &arguments);
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    let calls = fs::read_to_string(&log).expect("it was called");
-    let submitted: Vec<&str> = calls.lines().filter(|line| line.starts_with("sbatch")).collect();
-    // MaxArraySize 5: indices 0 to 3.
-    assert_eq!(submitted.len(), tasks.div_ceil(4) + 1, "{calls}");
-    let last = submitted.last().expect("the merge");
-    assert!(last.contains("--dependency=afterany:41"), "{last}");
-    assert_eq!(last.matches(":41").count(), submitted.len() - 1, "{last}");
-    let job = fs::read_to_string(Path::new(&out).join("jobs/array-000.sbatch")).expect("there");
-    for line in [
-        "#SBATCH --array=0-3%7",
-        "#SBATCH --partition=gpu",
-        "#SBATCH --time=2:00:00",
-        "#SBATCH --gpus-per-task=2",
-        "#SBATCH --cpus-per-task=3",
-        "#SBATCH --constraint=h100",
-        "#SBATCH --requeue",
-        "#SBATCH --open-mode=append",
-        "#SBATCH --signal=B:USR1@90",
-        "#SBATCH --kill-on-invalid-dep=yes",
-        "module load cuda",
-    ] {
-        assert!(job.lines().any(|one| one == line), "{line} is not in\n{job}");
-    }
-    let run = job.lines().last().expect("a last line");
-    assert!(run.starts_with("exec ") && run.contains("--requeues 5"), "{run}");
-    let listed = fs::read_to_string(Path::new(&out).join("jobs/array-000.tasks")).expect("there");
-    assert_eq!(listed, "0\n1\n2\n3\n");
-    // What the array's second index does: the task in that line.
-    let list = Path::new(&out).join("jobs/array-000.tasks").display().to_string();
-    let done = sweep(&["task", &out, "--list", &list, "--index", "1"]);
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert!(done.stdout.starts_with("task 1: "), "{}", done.stdout);
-}
-
-#[test]
-fn nothing_is_submitted_twice() {
-    let bench = Bench::new(60);
+fn who_gives_another_answer_reads_nothing() {
+    let bench = Bench::new(400);
     let out = planned(&bench, "sweep");
-    let (bin, log) = cluster(&bench, "7_1 RUNNING node3\\n7_2 PENDING (Priority)\\n");
-    let done = on_cluster(&bin, &["submit", &out]);
-    assert_eq!(done.code, Some(2), "{}", done.stderr);
-    assert!(done.stderr.contains("2 of its jobs are in the queue"), "{}", done.stderr);
-    let calls = fs::read_to_string(&log).expect("it was called");
-    assert!(!calls.contains("sbatch"), "{calls}");
-    let status = on_cluster(&bin, &["status", &out]);
-    assert!(status.stdout.contains("7_2 PENDING (Priority)"), "{}", status.stdout);
-    let done = on_cluster(&bin, &["cancel", &out]);
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert!(done.stdout.contains("2 jobs"), "{}", done.stdout);
-    assert!(fs::read_to_string(&log).expect("there").contains("scancel --name electrode-"));
-    // A rehearsal writes the files, and asks the cluster nothing.
-    fs::remove_file(&log).expect("it was there");
-    let done = on_cluster(&bin, &["submit", &out, "--dry-run"]);
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert!(Path::new(&out).join("jobs/merge.sbatch").exists() && !log.exists());
+    assert_eq!(plan_of(&out)["tasks"][1]["pass"], 0, "both are of one pass");
+    assert_eq!(sweep(&["task", &out, "0"]).code, Some(0));
+    let known = Path::new(&out).join("passes/0000/known.json");
+    let right = fs::read_to_string(&known).expect("the first task writes it");
+    let mut answer: serde_json::Value = serde_json::from_str(&right).expect("it is JSON");
+    let hash = answer["blake3"].as_str().expect("text");
+    let other = hash.replace(|digit: char| digit == '0', "1");
+    assert_ne!(hash, other, "a hash of 64 digits without a 0");
+    answer["blake3"] = other.into();
+    answer["node"] = "n7".into();
+    fs::write(&known, answer.to_string()).expect("written");
+    let done = sweep(&["task", &out, "1"]);
+    assert_eq!(done.code, Some(76), "{}", done.stderr);
+    assert!(done.stderr.contains("than node 'n7' gave"), "{}", done.stderr);
+    let folder = Path::new(&out).join("passes/0000/tasks/000001");
+    let files = snapshot(&folder);
+    assert!(files.keys().all(|path| path.extension().is_none_or(|suffix| suffix != "seg")));
+    let notes = files.iter().filter(|(path, _)| path.extension().is_some_and(|s| s == "json"));
+    let notes: Vec<serde_json::Value> =
+        notes.map(|(_, bytes)| serde_json::from_slice(bytes).expect("a note")).collect();
+    assert_eq!(notes.len(), 1);
+    assert_eq!(notes[0]["exit"], 76, "a record of its health");
+    fs::write(&known, &right[..right.len() / 2]).expect("written");
+    let damaged = sweep(&["task", &out, "1"]);
+    assert_eq!(damaged.code, Some(65), "{}", damaged.stderr);
+    fs::write(&known, right).expect("written");
+    assert_eq!(sweep(&["task", &out, "1"]).code, Some(0));
+}
+
+/// Counts how often a file is opened.
+#[derive(Default)]
+struct Opens(AtomicUsize);
+
+impl Watcher for Opens {
+    fn after(&self, _: &Path, act: Act<'_>) {
+        if matches!(act, Act::Open) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A corpus is counted, hashed and checked once, when the sweep is planned; a task reads its blocks.
+/// Where times say that a file was touched, everything is found again.
+#[test]
+fn tasks_read_no_more_than_their_blocks() {
+    let bench = Bench::new(300);
+    std::thread::sleep(Duration::from_millis(50));
+    let out = PathBuf::from(planned(&bench, "sweep"));
+    let corpus = bench.path("c.word");
+    let plan = SweepPlan::read(&out).expect("a plan");
+    let opens = |task: usize| {
+        let counter = Arc::new(Opens::default());
+        let _watch = watch(&corpus, Arc::clone(&counter) as Arc<dyn Watcher>);
+        let stop = AtomicBool::new(false);
+        work((&plan, &out), task, Some("cpu"), (&stop, &mut |_, _, _| {})).expect("it works");
+        counter.0.load(Ordering::SeqCst)
+    };
+    let known = opens(0);
+    let file = fs::File::options().append(true).open(&corpus).expect("it is there");
+    file.set_modified(std::time::SystemTime::now()).expect("touched");
+    let found = opens(1);
+    assert!(known + 3 <= found, "opened {known} times, and {found} where it was touched");
+    assert!(known <= 2, "opened {known} times: calibration and blocks");
 }

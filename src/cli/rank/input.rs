@@ -1,13 +1,13 @@
 //! The matrix and the labels of `electrode rank`, from safetensors or JSON.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::disk;
 use crate::error::{Error, Result, did_you_mean};
 use crate::methods::matrix::{Matrix, RowLabels, Values};
 
@@ -46,7 +46,7 @@ impl Tensor {
 
     /// Opens the file and shows the tensor to `see`.
     fn open<T>(&self, see: impl FnOnce(&TensorView<'_>) -> Result<T>) -> Result<T> {
-        let bytes = fs::read(&self.path).map_err(Error::io(&self.path, "read"))?;
+        let bytes = disk::read(&self.path).map_err(Error::io(&self.path, "read"))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|error| {
             Error::input(
                 &self.path,
@@ -182,7 +182,7 @@ pub(in crate::cli) fn labels(text: &str) -> Result<AllLabels> {
 }
 
 fn strings(path: &Path) -> Result<RowLabels> {
-    let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
+    let bytes = disk::read(path).map_err(Error::io(path, "read"))?;
     let rows: Vec<Option<String>> = serde_json::from_slice(&bytes).map_err(|error| {
         let remedy = "write [\"NOUN\", null, \"VERB\", …], one entry a row";
         Error::input(path, format!("not a list of strings and nulls: {error}"), remedy)

@@ -1,12 +1,12 @@
 //! Bytes to lines: unpacking with a guard against bombs, and lines of bounded length.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::source::Packing;
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// Longest line that is kept; longer ones are skipped and counted.
@@ -46,7 +46,7 @@ pub struct Lines {
 impl Lines {
     /// Opens a file, at a byte offset if it is not packed.
     pub fn open(path: &Path, packing: Packing, offset: u64) -> Result<Self> {
-        let mut file = File::open(path).map_err(Error::io(path, "read"))?;
+        let mut file = disk::File::open(path).map_err(Error::io(path, "read"))?;
         let input: Box<dyn BufRead + Send> = if packing == Packing::Plain {
             if offset > 0 {
                 file.seek(SeekFrom::Start(offset)).map_err(Error::io(path, "read"))?;
@@ -166,7 +166,7 @@ impl Lines {
 
 /// Counts what is read from the disk.
 struct Counted {
-    inner: File,
+    inner: disk::File,
     read: Arc<AtomicU64>,
 }
 

@@ -2,7 +2,6 @@
 //! integer and truth columns.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use parquet::schema::types::Type;
 
 use super::text::Running;
 use super::{Checked, Columns, FileReader, Unit};
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// Reads `.parquet`, row by row.
@@ -28,9 +28,10 @@ pub(super) struct Parquet {
 impl Parquet {
     /// Opens the file and keeps the columns that are of use.
     pub(super) fn open(path: &Path, columns: &Columns) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path, "read"))?;
+        let file = disk::File::open(path).map_err(Error::io(path, "read"))?;
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            let reader = SerializedFileReader::new(file).map_err(|error| error.to_string())?;
+            let reader =
+                SerializedFileReader::new(file.into_std()).map_err(|error| error.to_string())?;
             let metadata = reader.metadata().file_metadata();
             let expected = u64::try_from(metadata.num_rows())
                 .map_err(|_| "its number of rows is negative".to_owned())?;

@@ -2,10 +2,11 @@
 //! from a folder (tests without a GPU, tuning runs).
 
 use std::borrow::Cow;
-use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::nvrtc;
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// One `kernels/<stem>.cu`.
@@ -69,7 +70,7 @@ impl Images {
         match (self, stem.fatbin) {
             (Self::Folder(folder), _) => {
                 let path = folder.join(format!("{}.bin", stem.name));
-                fs::read(&path).map(Cow::Owned).map_err(Error::io(&path, "read"))
+                disk::read(&path).map(Cow::Owned).map_err(Error::io(&path, "read"))
             }
             (Self::Embedded, Some(fatbin)) => Ok(Cow::Borrowed(fatbin)),
             (Self::Embedded, None) => compiled(stem, arch).map(Cow::Owned),
@@ -84,7 +85,7 @@ fn compiled(stem: &Stem, arch: (u32, u32)) -> Result<Vec<u8>> {
     let key = blake3::hash(format!("{version:?} {target}\n{}", stem.source).as_bytes()).to_hex();
     let cache =
         cache_folder().map(|folder| folder.join(format!("{}-{}.cubin", stem.name, &key[..32])));
-    if let Some(image) = cache.as_deref().and_then(|path| fs::read(path).ok()) {
+    if let Some(image) = cache.as_deref().and_then(|path| disk::read(path).ok()) {
         return Ok(image);
     }
     tracing::info!(stem = stem.name, target, "compiling kernels with NVRTC, once");
@@ -98,10 +99,13 @@ fn compiled(stem: &Stem, arch: (u32, u32)) -> Result<Vec<u8>> {
 /// Written beside and renamed, so that a run beside this one never reads half a file.
 fn keep(path: &Path, image: &[u8]) -> Result<()> {
     let folder = path.parent().expect("a file in a folder");
-    fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
-    let file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(folder, "create"))?;
-    fs::write(file.path(), image).map_err(Error::io(file.path(), "write"))?;
-    file.persist(path).map_err(|error| error.error).map_err(Error::io(path, "rename"))?;
+    disk::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+    let made = tempfile::Builder::new().make_in(folder, |path| disk::File::create_new(path));
+    let mut file = made.map_err(Error::io(folder, "create"))?;
+    file.write_all(image).map_err(Error::io(path, "write"))?;
+    let name = file.into_temp_path();
+    disk::rename(&name, path).map_err(Error::io(path, "rename"))?;
+    let _ = name.keep();
     Ok(())
 }
 

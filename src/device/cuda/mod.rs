@@ -26,6 +26,7 @@ mod images;
 mod moments;
 mod norm;
 mod norm_grad;
+pub mod nvml;
 mod nvrtc;
 mod pick_logits;
 mod pool;

@@ -16,6 +16,7 @@ use crate::artifact::comparison::{
     SOURCES, SourceRow,
 };
 use crate::artifact::table::write_table;
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// What is compared, and how.
@@ -68,7 +69,7 @@ impl Tables {
     /// Writes a folder of tables and a page, whole or not at all; gives the page.
     pub fn write(self, out: &Path) -> Result<PathBuf> {
         if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
+            disk::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
         }
         write_folder_atomic(out, |folder| {
             let id = "compare";

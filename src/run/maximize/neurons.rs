@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::artifact::ranked::{RankedRow, read_ranked};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::id::{NeuronId, Site, SiteKind};
 
@@ -67,7 +68,7 @@ impl FromRanking {
             let what = "missing: a JSON ranking does not say whose neurons it ranks";
             return Err(Error::config("--layer", what, "name the layer"));
         };
-        let text = std::fs::read(&self.file).map_err(Error::io(&self.file, "read"))?;
+        let text = disk::read(&self.file).map_err(Error::io(&self.file, "read"))?;
         let value: Value = serde_json::from_slice(&text)
             .map_err(|error| wrong(format!("not a JSON file: {error}")))?;
         let groups = value["groups"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::accumulate::codec::{Reader, put, put_len};
 use crate::artifact::atomic::write_bytes_atomic;
 use crate::device::probe_ops::BankState;
+use crate::disk;
 use crate::engine::segment::RunId;
 use crate::error::{Error, Result};
 use crate::probe::train::{Keeper, Midway};
@@ -83,7 +84,7 @@ impl Keeper for Training {
             }
         }
         let hash = blake3::hash(&banks);
-        std::fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder, "create"))?;
+        disk::create_dir_all(&self.folder).map_err(Error::io(&self.folder, "create"))?;
         write_bytes_atomic(&self.file, &[&self.identity, &hash.as_bytes()[..], &banks].concat())?;
         (self.took, self.saved) = (clock.elapsed(), Instant::now());
         Ok(())
@@ -102,7 +103,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// What a whole file of this run says.
 fn read(path: &Path, identity: &RunId) -> Option<Vec<(usize, Midway)>> {
-    let bytes = std::fs::read(path).ok()?;
+    let bytes = disk::read(path).ok()?;
     let (head, banks) = bytes.split_at_checked(HEAD)?;
     let whole = head[..32] == identity[..] && blake3::hash(banks).as_bytes() == &head[32..];
     whole.then(|| decode(banks).ok())?

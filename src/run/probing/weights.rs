@@ -10,6 +10,7 @@ use super::measured::SiteResults;
 use super::tasks::Tasks;
 use crate::artifact::atomic::write_bytes_atomic;
 use crate::artifact::manifest::sorted;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::probe::scale::Scale;
 
@@ -118,7 +119,7 @@ pub(in crate::run) struct Wanted<'a> {
 /// Reads one probe of a file that [`write()`] wrote; refuses to guess where several fit.
 pub(in crate::run) fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Stored> {
     let refuse = |what: String, remedy: &str| Error::input(path, what, remedy);
-    let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+    let bytes = disk::read(path).map_err(Error::io(path, "read"))?;
     let not = |error: safetensors::SafeTensorError| {
         let remedy = "give the probes.safetensors of a folder that `electrode probe` wrote";
         refuse(format!("not a file of probes: {error}"), remedy)

@@ -10,6 +10,7 @@ use super::resolve::Chosen;
 use crate::artifact::atomic::write_bytes_atomic;
 use crate::device::backward::Differentiable;
 use crate::device::suffix_ops::SuffixOps;
+use crate::disk;
 use crate::engine::fleet::Device;
 use crate::error::{Error, Result};
 use crate::stimulate::diffmask::{Search, Settings};
@@ -109,14 +110,14 @@ fn save(path: &Path, identity: &[u8; 32], search: &Search) -> Result<()> {
     let numbers: &[u8] = bytemuck::cast_slice(&numbers);
     let hash = blake3::hash(numbers);
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+        disk::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
     }
     write_bytes_atomic(path, &[&identity[..], hash.as_bytes(), numbers].concat())
 }
 
 /// Takes a state of the same search, if there is a whole one.
 fn load(path: &Path, identity: &[u8; 32], search: &mut Search) {
-    let Ok(bytes) = std::fs::read(path) else { return };
+    let Ok(bytes) = disk::read(path) else { return };
     let whole = bytes.split_at_checked(HEAD).is_some_and(|(head, numbers)| {
         head[..32] == identity[..]
             && blake3::hash(numbers).as_bytes() == &head[32..]

@@ -25,6 +25,7 @@ use crate::capture::plan::Edits;
 use crate::config::ModelConfig;
 use crate::corpus::block::Counts;
 use crate::device::suffix_ops::SuffixOps;
+use crate::disk;
 use crate::engine::fleet::{Device, Slot};
 use crate::error::{Error, Result};
 use crate::generate::continuation::On;
@@ -201,7 +202,7 @@ impl Steering {
 
 fn read_words(lists: &[(String, PathBuf)]) -> Result<Vec<(String, WordList)>> {
     let read = |(name, path): &(String, PathBuf)| {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+        let text = disk::read_to_string(path).map_err(Error::io(path, "read"))?;
         Ok((name.clone(), WordList::parse(&text, &path.display().to_string())?))
     };
     lists.iter().map(read).collect()

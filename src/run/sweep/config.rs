@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// Blocks of a task unless the file says otherwise.
@@ -117,6 +118,31 @@ impl Default for SlurmConfig {
     }
 }
 
+impl SlurmConfig {
+    /// What becomes a line of a job file, with its key.
+    fn lines(&self) -> Vec<(&'static str, &String)> {
+        let single = [
+            ("slurm.partition", &self.partition),
+            ("slurm.account", &self.account),
+            ("slurm.time", &self.time),
+            ("slurm.memory", &self.memory),
+            ("slurm.program", &self.program),
+        ];
+        let single = single.into_iter().filter_map(|(key, line)| Some((key, line.as_ref()?)));
+        let extra = self.extra.iter().map(|line| ("slurm.extra", line));
+        let setup = self.setup.iter().map(|line| ("slurm.setup", line));
+        single.chain(extra).chain(setup).collect()
+    }
+}
+
+/// Line and, where one stands there, key of a part of a file.
+fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let start = span.map_or(0, |span| span.start.min(text.len()));
+    let before = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
+    let key = text.lines().nth(before).and_then(|line| Some(line.split_once('=')?.0.trim()));
+    key.map_or_else(|| (before + 1).to_string(), |key| format!("{}: {key}", before + 1))
+}
+
 fn task_blocks() -> u32 {
     TASK_BLOCKS
 }
@@ -135,15 +161,9 @@ pub(super) type Names = BTreeMap<String, String>;
 impl SweepConfig {
     /// Reads a sweep file and checks what can be checked without its run file.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+        let text = disk::read_to_string(path).map_err(Error::io(path, "read"))?;
         let config: Self = toml::from_str(&text).map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(1, |span| {
-                1 + text.as_bytes()[..span.start.min(text.len())]
-                    .iter()
-                    .filter(|byte| **byte == b'\n')
-                    .count()
-            });
-            let place = format!("{}:{line}", path.display());
+            let place = format!("{}:{}", path.display(), place(&text, error.span()));
             let what = error.message().replace('\n', ", ");
             Error::config(place, what, "docs/sweeps.md lists the keys of a sweep file")
         })?;
@@ -163,13 +183,9 @@ impl SweepConfig {
             let what = format!("{} is no power of two", self.task_blocks);
             return wrong("task_blocks", what, "use 1, 2, 4, 8, 16, ...");
         }
-        let lines = self.slurm.extra.iter().chain(&self.slurm.setup);
-        let fields =
-            [&self.slurm.partition, &self.slurm.account, &self.slurm.time, &self.slurm.memory];
-        if let Some(line) =
-            lines.chain(fields.into_iter().flatten()).find(|line| line.contains(['\n', '\r']))
-        {
-            return wrong("slurm", format!("{line:?} has a line break"), "one line for each entry");
+        let broken = |(_, line): &(&str, &String)| line.contains(['\n', '\r']);
+        if let Some((key, line)) = self.slurm.lines().into_iter().find(broken) {
+            return wrong(key, format!("{line:?} has a line break"), "one line for each entry");
         }
         Ok(())
     }
@@ -177,6 +193,11 @@ impl SweepConfig {
     /// Every axis with its values.
     pub(super) fn axes(&self) -> Result<Vec<Resolved>> {
         let axes: Vec<Resolved> = self.axis.iter().map(Axis::resolve).collect::<Result<_>>()?;
+        let set = self.overrides.iter().flat_map(|change| change.set.keys());
+        if let Some(key) = axes.iter().map(|axis| &axis.key).chain(set).find(|key| is_own(key)) {
+            let what = "is what the sweep itself gives each point";
+            return Err(Error::config(format!("key '{key}'"), what, "vary another"));
+        }
         for (at, axis) in axes.iter().enumerate() {
             let earlier = &axes[..at];
             if earlier.iter().any(|other| other.name == axis.name || other.key == axis.key) {
@@ -220,6 +241,11 @@ impl SweepConfig {
     }
 }
 
+/// Whether a sweep sets this key of every point, so that another value of it would be lost.
+fn is_own(key: &str) -> bool {
+    ["name", "out"].contains(&key)
+}
+
 fn join(values: &BTreeSet<&str>) -> String {
     values.iter().copied().take(8).collect::<Vec<_>>().join(", ")
 }
@@ -243,6 +269,11 @@ impl Axis {
                 what,
                 "use letters, digits, '.', '_' and '-'",
             ));
+        }
+        let points = self.range.map(|[first, last]| last.saturating_sub(first));
+        if points.is_some_and(|points| points >= MOST_POINTS as i64) {
+            let what = format!("more than {MOST_POINTS} values");
+            return Err(Error::config(place("range"), what, "give fewer values"));
         }
         let values = match (&self.values, self.range, &self.glob) {
             (Some(values), None, None) => values.clone(),

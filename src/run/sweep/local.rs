@@ -1,13 +1,13 @@
 //! The tasks of a sweep on this machine: as many programs at a time as asked, each a task of a job.
 
-use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::plan::{Folder, SweepPlan};
-use super::status::status;
+use super::status::{status, status_of};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::run::Report;
 
@@ -33,7 +33,7 @@ struct Running {
     slot: usize,
     child: Child,
     /// Blocks that were done when it began.
-    before: u32,
+    before: u64,
 }
 
 /// Runs every task that is not done. One that ends unfinished or on a failing device begins again as
@@ -44,7 +44,7 @@ pub fn run_here(
     (stop, report): (&AtomicBool, Report<'_>),
 ) -> Result<()> {
     let logs = Folder(out).logs();
-    std::fs::create_dir_all(&logs).map_err(Error::io(&logs, "create"))?;
+    disk::create_dir_all(&logs).map_err(Error::io(&logs, "create"))?;
     let mut waiting: Vec<(usize, u32)> =
         status(plan, out)?.missing().into_iter().rev().map(|task| (task, 0)).collect();
     let all = waiting.len().max(1);
@@ -99,8 +99,8 @@ pub fn run_here(
     }
 }
 
-fn done(plan: &SweepPlan, out: &Path, task: usize) -> Result<u32> {
-    Ok(status(plan, out)?.tasks[task].done)
+fn done(plan: &SweepPlan, out: &Path, task: usize) -> Result<u64> {
+    Ok(status_of((plan, out), [task])?.blocks().0)
 }
 
 fn log_of(out: &Path, task: usize) -> std::path::PathBuf {
@@ -114,11 +114,7 @@ fn start(
 ) -> Result<Running> {
     let program = std::env::current_exe().map_err(Error::io("this program", "find"))?;
     let log = log_of(out, task);
-    let file: File = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&log)
-        .map_err(Error::io(&log, "create"))?;
+    let file = disk::File::append(&log).map_err(Error::io(&log, "create"))?.into_std();
     let mut command = Command::new(&program);
     command.args(["sweep", "task"]).arg(out).arg(task.to_string());
     command.args(["--threads", &local.threads.max(1).to_string()]);

@@ -7,19 +7,27 @@
 //! once along the fixed tree, and gives every point the bytes that its own run would have given.
 
 mod config;
+mod estimate;
+mod known;
 mod local;
 mod merge;
+mod overview;
 mod plan;
 mod points;
+mod prometheus;
 mod slurm;
 mod status;
+mod watchdog;
 mod work;
 
 pub use self::config::{Axis, Override, SlurmConfig, SweepConfig};
+pub use self::estimate::{Estimate, estimate};
 pub use self::local::{Local, run_here};
-pub use self::merge::{DATA, Merged, merge};
+pub use self::merge::{DATA, Merged, Merging, PARTIAL, merge};
+pub use self::overview::{OVERVIEW, overview};
 pub use self::plan::{Pass, SWEEP, SweepPlan, Task};
 pub use self::points::Point;
-pub use self::slurm::{Submission, cancel, job_name, queue_again, queued, submit};
-pub use self::status::{Status, TaskStatus, status};
+pub use self::prometheus::prometheus;
+pub use self::slurm::{Submission, cancel, explain, job_name, queue_again, queued, submit};
+pub use self::status::{FRESH, NodeStatus, STATES, Status, TaskStatus, status, status_of};
 pub use self::work::{Attempt, work};

@@ -2,21 +2,30 @@
 //! Written once; everything else only reads it.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use super::config::{SlurmConfig, SweepConfig};
 use super::points::{Point, points};
-use crate::artifact::manifest::write_json_atomic;
+use crate::artifact::sealed::{read_sealed, write_sealed};
+use crate::artifact::secrets::first_masked;
 use crate::config::RunConfig;
+use crate::disk;
 use crate::engine::segment::RunId;
 use crate::error::{Error, Result};
 use crate::hash::hex;
+use crate::run::folder::lock;
+use crate::run::opened::Opened;
 use crate::run::prepare::parse_methods;
 use crate::run::{Devices, Prepared};
 
 /// File name of the plan.
 pub const SWEEP: &str = "sweep.json";
+/// Held while a plan is written or submitted.
+const LOCK: &str = "sweep.lock";
+/// What planning found of a pass, in its folder: tasks need not read corpus and model to know them.
+const OPENED: &str = "opened.json";
 /// Of this layout.
 const FORMAT: &str = "electrode-sweep/1";
 
@@ -36,6 +45,9 @@ pub struct SweepPlan {
     pub tasks: Vec<Task>,
     /// How it is submitted.
     pub slurm: SlurmConfig,
+    /// What was found of each pass, while it is planned.
+    #[serde(skip)]
+    opened: Vec<Option<Opened>>,
 }
 
 /// A corpus read by a model, once.
@@ -75,10 +87,12 @@ impl SweepPlan {
             parse_methods(&point.config)?;
         }
         let mut hasher = blake3::Hasher::new();
-        let (mut planned, mut tasks) = (Vec::new(), Vec::new());
+        let (mut planned, mut tasks, mut opened) = (Vec::new(), Vec::new(), Vec::new());
         for (number, mut pass) in passes.into_iter().enumerate() {
             pass.out = PathBuf::from(format!("passes/{number:04}"));
+            let begun = SystemTime::now();
             let prepared = Prepared::on(pass.clone(), Devices::Cpu)?;
+            opened.push(Opened::of(&prepared, begun)?);
             let state = crate::run::memory_plan(&prepared, prepared.limits.tokens)?.state;
             hasher.update(&prepared.id_anywhere());
             planned.push(Pass {
@@ -101,7 +115,7 @@ impl SweepPlan {
             hasher.update(format!("{} {}", point.name, point.pass).as_bytes());
         }
         hasher.update(&config.task_blocks.to_le_bytes());
-        Ok(Self {
+        let plan = Self {
             format: FORMAT.to_owned(),
             sweep_id: hasher.finalize().to_hex().to_string(),
             name: config.name.clone(),
@@ -109,16 +123,36 @@ impl SweepPlan {
             passes: planned,
             tasks,
             slurm: config.slurm.clone(),
-        })
+            opened,
+        };
+        plan.refuse_secrets()?;
+        Ok(plan)
+    }
+
+    /// The plan and the job files are read by whoever reads the results.
+    fn refuse_secrets(&self) -> Result<()> {
+        let value = serde_json::to_value(self).expect("plain data");
+        let Some(text) = first_masked(&value) else { return Ok(()) };
+        let what = format!("'{text}' holds what looks like a token or a password");
+        let remedy = "leave it in the environment, or read it from a file of your own in slurm.setup; \
+                      rename a folder that is called so";
+        Err(Error::config(SWEEP, what, remedy))
     }
 
     /// Writes the plan into the sweep's folder. The same plan there already is left as it is; another
     /// is never replaced.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+        disk::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+        let _lock = Folder(folder).lock()?;
         let path = folder.join(SWEEP);
         if !path.exists() {
-            return write_json_atomic(&path, self);
+            // First what saves tasks their time, so that it is there once there is a plan.
+            for (number, opened) in self.opened.iter().enumerate() {
+                let (pass, Some(opened)) = (Folder(folder).pass(number), opened) else { continue };
+                disk::create_dir_all(&pass).map_err(Error::io(&pass, "create"))?;
+                opened.write(&pass.join(OPENED))?;
+            }
+            return write_sealed(&path, self);
         }
         let there = Self::read(folder)?;
         if there.sweep_id == self.sweep_id {
@@ -136,7 +170,7 @@ impl SweepPlan {
     /// Reads the plan of a sweep's folder.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(SWEEP);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match disk::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let remedy = "make it with `electrode sweep plan FILE`";
                 let place = folder.display().to_string();
@@ -144,10 +178,9 @@ impl SweepPlan {
             }
             other => other.map_err(Error::io(&path, "read"))?,
         };
-        let damaged =
-            |what: String| Error::input(&path, what, "plan the sweep again into another folder");
-        let plan: Self =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(format!("damaged: {error}")))?;
+        let remedy = "plan the sweep again into another folder";
+        let damaged = |what: String| Error::input(&path, what, remedy);
+        let plan: Self = read_sealed(&path, &bytes, remedy)?;
         if plan.format != FORMAT {
             return Err(damaged(format!("'{}' is not {FORMAT}", plan.format)));
         }
@@ -175,16 +208,24 @@ impl SweepPlan {
     }
 
     /// The run of a pass, opened here; it must be the one that was planned.
-    pub(super) fn prepare(&self, number: usize, device: Option<&str>) -> Result<Prepared> {
+    /// With `out`, corpus and model are not read for it if their times are those of the plan.
+    pub(super) fn prepare(
+        &self,
+        number: usize,
+        device: Option<&str>,
+        out: Option<&Path>,
+    ) -> Result<Prepared> {
         let pass = &self.passes[number];
         let mut config = pass.config.clone();
         if let Some(device) = device {
             config.device.name = Some(device.to_owned());
         }
-        self.opened(Prepared::new(config)?, number)
-    }
-
-    fn opened(&self, prepared: Prepared, number: usize) -> Result<Prepared> {
+        let devices = Devices::choose(config.device.name.as_deref(), config.model.dtype)?;
+        let opened = out.and_then(|out| Opened::read(&Folder(out).pass(number).join(OPENED)));
+        let prepared = match opened {
+            Some(opened) => Prepared::again(config, devices, opened)?,
+            None => Prepared::on(config, devices)?,
+        };
         if hex(&prepared.id_anywhere()) == self.passes[number].id {
             return Ok(prepared);
         }
@@ -198,6 +239,16 @@ impl SweepPlan {
 pub(super) struct Folder<'a>(pub(super) &'a Path);
 
 impl Folder<'_> {
+    /// Nobody else plans or submits while this lives: two that look at the queue at once would both
+    /// find it empty.
+    pub(super) fn lock(&self) -> Result<disk::File> {
+        lock(&self.0.join(LOCK), || {
+            let place = self.0.display().to_string();
+            let what = "another program plans or submits this sweep";
+            Error::config(place, what, "wait for it, then see `electrode sweep status`")
+        })
+    }
+
     pub(super) fn pass(&self, pass: usize) -> PathBuf {
         self.0.join(format!("passes/{pass:04}"))
     }

@@ -89,3 +89,39 @@ pub(super) const ROWS: &[Row] = &[
     row("device.threads", "1", "4096", &["0", "4097", "-1", "1.5", "\"1\"", "true"]),
     row("device.commit_seconds", "20", "0", &["86401", "-1", "1.5", "\"1\"", "true"]),
 ];
+
+/// A run file with every key once, where `line` may put something else in a key's place, and the
+/// line on which the key `wanted` stands.
+pub(super) fn write(wanted: &str, line: impl Fn(&Row, &str) -> Option<String>) -> (String, usize) {
+    let (mut text, mut section, mut at) = (String::from("# every key\n"), "", 0);
+    for row in ROWS {
+        let (table, key) = row.path.rsplit_once('.').unwrap_or(("", row.path));
+        if table != section {
+            let (open, close) = if table.ends_with("[]") { ("[[", "]]") } else { ("[", "]") };
+            text += &format!("\n{open}{}{close}\n", table.trim_end_matches("[]"));
+            section = table;
+        }
+        if row.path == wanted {
+            at = text.lines().count() + 1;
+        }
+        if let Some(line) = line(row, key) {
+            text += &(line + "\n");
+        }
+    }
+    (text, at)
+}
+
+pub(super) fn plain(row: &Row, key: &str) -> Option<String> {
+    Some(format!("{key} = {}", row.good))
+}
+
+pub(super) fn with_value(path: &str, value: &str) -> (String, usize) {
+    write(path, |row, key| {
+        Some(format!("{key} = {}", if row.path == path { value } else { row.good }))
+    })
+}
+
+/// How messages write the path of a key.
+pub(super) fn named(path: &str) -> String {
+    path.replace("[]", ".0")
+}
