@@ -92,6 +92,7 @@ enum Command {
 /// The whole program.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(say_panic));
+    crate::model::end_where_files_shrink();
     ExitCode::from(guarded(start))
 }
 

@@ -1,4 +1,4 @@
-//! A file in memory without a copy. The only `unsafe` of the model layer.
+//! A file in memory without a copy. With `shrunk`, the only `unsafe` of the model layer.
 #![expect(unsafe_code, reason = "mapping a file is unsafe: another process may change it")]
 
 use std::fs::{self, Metadata};
@@ -7,12 +7,15 @@ use std::time::SystemTime;
 
 use memmap2::Mmap;
 
+use super::shrunk::Watched;
 use crate::disk;
 use crate::error::{Error, Result};
 
 /// A mapped file, and how it looked when it was opened.
 pub(crate) struct Mapped {
     path: PathBuf,
+    // Before the map: what is watched ends before what it names.
+    _watched: Option<Watched>,
     map: Mmap,
     seen: Stamp,
 }
@@ -48,7 +51,8 @@ impl Mapped {
         // SAFETY: the map is read only, its bytes are taken as plain numbers, and
         // `check_unchanged` reports a file that somebody wrote to while it was in use.
         let map = unsafe { Mmap::map(system) }.map_err(Error::io(path, "read"))?;
-        Ok(Self { path: path.to_path_buf(), map, seen: Stamp::of(&metadata) })
+        let watched = Watched::new(path, &map);
+        Ok(Self { path: path.to_path_buf(), _watched: watched, map, seen: Stamp::of(&metadata) })
     }
 
     /// The whole file.

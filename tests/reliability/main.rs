@@ -29,6 +29,7 @@ mod numbers;
 mod power;
 mod racing;
 mod secrets;
+mod shrunk;
 mod size;
 mod states;
 mod sweeps;
