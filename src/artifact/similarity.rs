@@ -34,6 +34,8 @@ record! {
         pub cka: f64,
         /// The same from unbiased estimates; none with fewer than 4 rows or a constant site.
         pub cka_debiased: Option<f64>,
+        /// With Gaussian kernels over the rows of a sample; none unless `similarity.rbf` asks for it.
+        pub cka_rbf: Option<f64>,
         /// Mean canonical correlation of the leading directions; none with too few rows for them.
         pub svcca: Option<f64>,
         /// Canonical correlations weighted by what they say of the first site's neurons.

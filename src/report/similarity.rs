@@ -33,11 +33,12 @@ pub(super) fn page(folder: &Path) -> Result<String> {
 /// A measure of two sites.
 type Measure = (&'static str, &'static str, fn(&SimilarityRow) -> Option<f64>);
 
-const MEASURES: [Measure; 5] = [
+const MEASURES: [Measure; 6] = [
     ("Linear CKA", "", |row| Some(row.cka)),
     ("Debiased CKA", "Independent sites are near 0, however wide they are.", |row| {
         row.cka_debiased
     }),
+    ("RBF-CKA", "With Gaussian kernels: likeness of neighbourhoods.", |row| row.cka_rbf),
     ("SVCCA", "Mean canonical correlation of the leading directions.", |row| row.svcca),
     ("PWCCA", "As the site of the row sees that of the column.", |row| row.pwcca),
     ("Best partners", "Mean over the row's neurons of the largest |r| in the column.", |row| {
@@ -75,6 +76,9 @@ fn maps(body: &mut String, rows: &[SimilarityRow]) {
                 Some((key, measure(row)?))
             })
             .collect();
+        if values.is_empty() {
+            continue;
+        }
         let _ = write!(body, "<h2>{title}</h2><p>{meaning}</p>");
         let at = |a: usize, b: usize| values.get(&(sites[a], sites[b])).copied();
         let named: Vec<String> =

@@ -5,8 +5,8 @@ use electrode::methods::algebra::{Dense, eigen};
 use electrode::methods::similarity::canonical::CUT;
 use electrode::methods::similarity::moments::{cross_correlations, cross_covariance};
 use electrode::methods::similarity::{
-    Across, Basis, Keep, Moments, NormSums, across, best_partners, canonical, cka_between_layers,
-    debiased_cka, explained, linear_cka,
+    Across, Basis, Keep, Moments, NormSums, RbfKernel, across, best_partners, canonical,
+    cka_between_layers, debiased_cka, explained, linear_cka,
 };
 use serde_json::Value;
 
@@ -122,6 +122,70 @@ fn cka_is_1_of_a_rotation_and_0_of_strangers() {
     assert_eq!(cka(&x, &Dense::from_fn(300, 3, |_, _| 4.0)), 0.0);
     assert_eq!(debiased(&x, &Dense::from_fn(300, 3, |_, _| 4.0)), None);
     assert_eq!(debiased(&random(3, 2, 1), &random(3, 2, 2)), None, "too few rows");
+}
+
+fn rbf(x: &Dense, bandwidth: f64) -> RbfKernel {
+    let values: Vec<f32> = x.values().iter().map(|x| *x as f32).collect();
+    RbfKernel::new(&values, x.columns(), bandwidth)
+}
+
+/// `H K H` by its definition over the rows as f32 has them.
+fn gaussian(x: &Dense, bandwidth: f64) -> Dense {
+    let n = x.rows();
+    let apart = |i: usize, j: usize| -> f64 {
+        let both = x.row(i).iter().zip(x.row(j));
+        both.map(|(a, b)| f64::from(*a as f32 - *b as f32).powi(2)).sum()
+    };
+    let mut all: Vec<f64> =
+        (0..n).flat_map(|i| (i + 1..n).map(move |j| apart(i, j).sqrt())).collect();
+    all.sort_by(f64::total_cmp);
+    let sigma = bandwidth * all[all.len() / 2];
+    let kernel = Dense::from_fn(n, n, |i, j| (-apart(i, j) / (2.0 * sigma * sigma)).exp());
+    let centring = Dense::from_fn(n, n, |i, j| f64::from(u8::from(i == j)) - 1.0 / n as f64);
+    centring.product(&kernel).product(&centring)
+}
+
+#[test]
+fn rbf_cka_is_that_of_its_definition() {
+    for (rows, bandwidth) in [(17, 1.0), (60, 0.4), (300, 0.2), (300, 2.0)] {
+        let (x, z) = (mixed(rows, 7, (2, 4, 50)), mixed(rows, 11, (2, 4, 60)));
+        let (k, l) = (gaussian(&x, bandwidth), gaussian(&z, bandwidth));
+        let along = |a: &Dense, b: &Dense| -> f64 {
+            a.values().iter().zip(b.values()).map(|(x, y)| x * y).sum()
+        };
+        let want = along(&k, &l) / (along(&k, &k) * along(&l, &l)).sqrt();
+        let found = rbf(&x, bandwidth).cka(&rbf(&z, bandwidth));
+        assert!((found - want).abs() <= 1e-6, "{rows} {bandwidth}: {found} {want}");
+    }
+}
+
+/// O-cka once more, and its limit: with a wide kernel it is the linear one (Kornblith et al. 2019).
+#[test]
+fn rbf_cka_is_1_of_a_rotation_and_linear_when_wide() {
+    let (x, z) = (mixed(200, 20, (5, 1, 2)), mixed(200, 15, (5, 1, 40)));
+    let turn = eigen(&moments(&random(40, 20, 6)).covariance).expect("finite").vectors;
+    let turned = x.product(&turn);
+    let moved = Dense::from_fn(200, 20, |i, j| -3.0 * turned.at(i, j) + 5.0);
+    assert!((rbf(&x, 0.5).cka(&rbf(&moved, 0.5)) - 1.0).abs() <= 1e-6);
+    assert!((rbf(&x, 300.0).cka(&rbf(&z, 300.0)) - cka(&x, &z)).abs() <= 1e-4);
+    let narrow = rbf(&x, 0.3).cka(&rbf(&z, 0.3));
+    assert!((narrow - cka(&x, &z)).abs() > 0.01, "which a narrow one is not: {narrow}");
+    // What no linear map sees: a circle, and the same points by the double of their angle.
+    let angle = |i: usize| i as f64 * std::f64::consts::TAU / 200.0;
+    let circle = |times: f64| {
+        Dense::from_fn(200, 2, move |i, j| match j {
+            0 => (times * angle(i)).cos(),
+            _ => (times * angle(i)).sin(),
+        })
+    };
+    let (once, twice) = (circle(1.0), circle(2.0));
+    assert!(cka(&once, &twice) < 1e-6);
+    assert!(rbf(&once, 0.3).cka(&rbf(&twice, 0.3)) > 0.1);
+    let constant = rbf(&Dense::from_fn(200, 3, |_, _| 4.0), 0.5);
+    assert_eq!(rbf(&x, 0.5).cka(&constant), 0.0);
+    // Rows that are there many times do not make the median nought.
+    let twins = Dense::from_fn(200, 3, |i, j| if i < 150 { 1.0 } else { x.at(i, j) });
+    assert!((rbf(&twins, 0.5).cka(&rbf(&twins, 0.5)) - 1.0).abs() <= 1e-6);
 }
 
 #[test]

@@ -87,7 +87,7 @@ pub(super) fn bytes(folder: &Path) -> BTreeMap<&'static str, Vec<u8>> {
 #[test]
 fn a_model_is_like_itself_and_each_neuron_is_its_own_partner() {
     let twice = Twice::new(200);
-    let done = finish(&mut twice.command("out", &[]));
+    let done = finish(&mut twice.command("out", &["similarity.rbf=0.5"]));
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(done.stdout.contains("28 pairs of 8 sites over 512 rows"), "{}", done.stdout);
     let out = twice.path("out");
@@ -98,11 +98,13 @@ fn a_model_is_like_itself_and_each_neuron_is_its_own_partner() {
     for row in rows.iter().filter(own) {
         near(row.cka, "cka");
         near(row.cka_debiased.expect("enough rows"), "debiased");
+        near(row.cka_rbf.expect("asked for"), "rbf");
         near(row.svcca.expect("enough rows"), "svcca");
         near(row.pwcca.expect("enough rows"), "pwcca");
     }
     let within = rows.iter().find(|row| row.model_a == row.model_b).expect("layers of one model");
     assert!(within.cka < 0.99 && within.linreg.is_none(), "{within:?}");
+    assert!(within.cka_rbf.is_some_and(|cka| cka > 0.0 && cka < 0.99), "{within:?}");
     let partners: Vec<PartnerRow> = read_table(&out.join(PARTNERS)).expect("a table");
     assert_eq!(partners.len(), 2 * (2 * 32 + 2 * 16));
     for row in &partners {
@@ -124,7 +126,7 @@ fn a_model_is_like_itself_and_each_neuron_is_its_own_partner() {
     assert_eq!(methods.len(), 6, "three methods for each of two models: {methods:?}");
     clusters_are_cut(&out);
     let page = fs::read_to_string(out.join("report.html")).expect("a page");
-    assert!(page.contains("Linear CKA") && page.contains("Redundancy"));
+    assert!(["Linear CKA", "RBF-CKA", "Redundancy"].iter().all(|part| page.contains(part)));
 }
 
 /// A neuron has one cluster at each distance; clusters join as it grows.
@@ -159,6 +161,13 @@ fn what_cannot_be_compared_is_refused() {
     ] {
         assert_refused(&finish(&mut twice.command("out", &[change])), 2, words, &out);
     }
+    let kept = ["similarity.rows=0", "similarity.rbf=0.5"];
+    let words = ["similarity.rbf", "rows are not kept", "set similarity.rows"];
+    assert_refused(&finish(&mut twice.command("out", &kept)), 2, &words, &out);
+    // Kernels of 2^20 rows are more than any memory.
+    let large = ["similarity.rows=1048576", "similarity.rbf=0.5"];
+    let words = ["rows and moments take", "MiB", "lower similarity.rows"];
+    assert_refused(&finish(&mut twice.command("out", &large)), 2, &words, &out);
     let text = fs::read_to_string(twice.path("s.toml")).expect("written").replace("other", "one");
     fs::write(twice.path("s.toml"), text).expect("written");
     let done = finish(&mut twice.command("out", &[]));

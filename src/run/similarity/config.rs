@@ -86,6 +86,8 @@ pub struct SimilaritySettings {
     pub seed: u64,
     /// Share of variance that SVCCA and PWCCA keep.
     pub share: f64,
+    /// Bandwidth of the kernels of RBF-CKA, as a share of the median distance of rows; 0 for none.
+    pub rbf: f64,
     /// Distances 1 - |r| at which clusters are cut; none for no clusters.
     pub thresholds: Vec<f64>,
     /// Which sites of two models are compared.
@@ -95,7 +97,7 @@ pub struct SimilaritySettings {
 impl Default for SimilaritySettings {
     fn default() -> Self {
         let thresholds = vec![0.3, DISTANCE, 0.7];
-        Self { rows: 0, seed: 0, share: SHARE, thresholds, pairs: Pairs::All }
+        Self { rows: 0, seed: 0, share: SHARE, rbf: 0.0, thresholds, pairs: Pairs::All }
     }
 }
 
@@ -120,6 +122,11 @@ impl SimilarityConfig {
                 format!("{} rows say nothing of how alike neurons are", config.similarity.rows);
             let remedy = "write at least 16, or 0 for the whole corpus";
             return Err(Error::config(source.place("similarity.rows"), what, remedy));
+        }
+        if config.similarity.rows == 0 && config.similarity.rbf > 0.0 {
+            let what = "kernels are of all pairs of rows, and rows are not kept";
+            let remedy = "set similarity.rows, to 2000 for instance, or leave similarity.rbf out";
+            return Err(Error::config(source.place("similarity.rbf"), what, remedy));
         }
         Ok(config)
     }

@@ -28,6 +28,11 @@ const OWN: &[Key] = &[
         "share of variance that SVCCA and PWCCA keep (0.99)",
     ),
     optional(
+        "similarity.rbf",
+        Kind::Number(0.0, 1e6),
+        "RBF-CKA of a sample: bandwidth as a share of the median distance between rows, 0 for none (0)",
+    ),
+    optional(
         "similarity.thresholds",
         Kind::Numbers(0.0, 1.0),
         "distances 1 - |r| at which clusters of neurons are cut ([0.3, 0.5, 0.7])",

@@ -5,7 +5,7 @@ use crate::accumulate::gram::GramState;
 use crate::methods::algebra::Dense;
 use crate::methods::algebra::dense::dot;
 use crate::methods::similarity::moments::cross_covariance;
-use crate::methods::similarity::{Moments, NormSums};
+use crate::methods::similarity::{Moments, NormSums, RbfKernel};
 
 /// Rows that are multiplied at once: f64 copies of all would be twice the sample.
 const ROWS: usize = 512;
@@ -24,11 +24,13 @@ pub(super) struct SampledRows {
     values: Vec<f32>,
     /// `|x - mean|^2` of each row.
     norms: Vec<f64>,
+    /// Where it is asked for.
+    kernel: Option<RbfKernel>,
 }
 
 impl SampledRows {
-    /// Values `[rows, N]` with their moments.
-    pub(super) fn new(neurons: usize, values: Vec<f32>) -> (Self, Moments) {
+    /// Values `[rows, N]` with their moments, and a kernel of this bandwidth; 0: without one.
+    pub(super) fn new(neurons: usize, values: Vec<f32>, bandwidth: f64) -> (Self, Moments) {
         let count = (values.len() / neurons.max(1)) as u64;
         let mut mean = vec![0.0; neurons];
         for row in values.chunks_exact(neurons) {
@@ -41,7 +43,8 @@ impl SampledRows {
         let norms = values.chunks_exact(neurons).map(norm).collect();
         let covariance = products((&values, &mean), (&values, &mean));
         let moments = Moments::from_sums(count, &vec![0.0; neurons], covariance, &mean);
-        (Self { values, norms }, moments)
+        let kernel = (bandwidth > 0.0).then(|| RbfKernel::new(&values, neurons, bandwidth));
+        (Self { values, norms, kernel }, moments)
     }
 }
 
@@ -63,6 +66,13 @@ impl Known {
                 cross_covariance(state.rows[0], (sums(left), sums(right)), products)
             }
         }
+    }
+
+    /// CKA of two sites with Gaussian kernels, where there are any.
+    pub(super) fn rbf_cka(&self, (left, right): (usize, usize)) -> Option<f64> {
+        let Self::Sample(rows) = self else { return None };
+        let (a, b) = (rows[left].kernel.as_ref()?, rows[right].kernel.as_ref()?);
+        Some(a.cka(b))
     }
 
     /// `Σ |x - mean|^2 |z - mean|^2`, as the debiased CKA asks for it; `cross` as [`Self::cross`].

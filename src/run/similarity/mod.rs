@@ -133,7 +133,14 @@ fn check_memory(config: &SimilarityConfig, models: &[Prepared]) -> Result<()> {
     let widths = models
         .iter()
         .flat_map(|model| model.sites.iter().map(|site| model.model.spec.site_width(*site) as u64));
-    let needed: u64 = widths.map(|width| 4 * rows * width + 4 * 8 * width * width).sum();
+    let sites = widths.clone().count() as u64;
+    let moments: u64 = widths.map(|width| 4 * rows * width + 4 * 8 * width * width).sum();
+    // A kernel in f32 for each site, and one in f64 with half of it sorted for each that is being made.
+    let kernels = match config.similarity.rbf > 0.0 {
+        true => rows * rows * (4 * sites + 12 * sites.min(rayon::current_num_threads() as u64)),
+        false => 0,
+    };
+    let needed = moments + kernels;
     match available_memory() {
         Some(free) if free < needed => Err(Error::config(
             "similarity",
@@ -205,14 +212,15 @@ fn of_sample(
     let facts = sampled.iter().map(Facts::of).collect();
     let rows = common_rows(&sampled);
     check_count(rows.len() as u64, "read more text, or raise similarity.rows")?;
-    let share = asked.config.similarity.share;
+    let SimilaritySettings { share, rbf: bandwidth, .. } = asked.config.similarity;
     let of_model = |(model, sampled): (usize, Sampled)| {
         let own = sampled.sites.into_iter();
         own.map(move |(site, neurons, sample)| (model, site, neurons, sample))
     };
     let all: Vec<_> = sampled.into_iter().enumerate().flat_map(of_model).collect();
     let side = |(model, site, neurons, sample): (usize, _, usize, _)| {
-        let (own, moments) = SampledRows::new(neurons, values_of(&sample, neurons, &rows));
+        let (own, moments) =
+            SampledRows::new(neurons, values_of(&sample, neurons, &rows), bandwidth);
         Ok((Side::new((model, site), moments, share)?, own))
     };
     let both: Vec<(Side, SampledRows)> = all.into_par_iter().map(side).collect::<Result<_>>()?;

@@ -30,6 +30,7 @@ pub(super) struct Pair {
     /// Linear CKA.
     pub(super) cka: f64,
     debiased: Option<f64>,
+    rbf: Option<f64>,
     svcca: Option<f64>,
     /// What the first has of the second, and the second of the first.
     pub(super) seen: [Seen; 2],
@@ -75,6 +76,7 @@ impl Pair {
             right,
             cka: linear_cka(&a.moments.covariance, &b.moments.covariance, &cross),
             debiased: debiased_cka(&a.moments, &b.moments, &cross, norms),
+            rbf: known.rbf_cka((left, right)),
             svcca: found.as_ref().map(Canonical::mean),
             seen: [
                 one((a, b), &r, &cross, &found),
@@ -95,6 +97,7 @@ impl Pair {
             n: i64::try_from(a.count()).expect("rows are below 2^63"),
             cka: self.cka,
             cka_debiased: self.debiased,
+            cka_rbf: self.rbf,
             svcca: self.svcca,
             pwcca: seen.pwcca,
             max_corr: mean(seen.partners.iter().map(|partner| partner.r.abs())),
