@@ -45,6 +45,9 @@ struct Args {
     repeat: usize,
     #[arg(long, default_value_t = 2048)]
     batch_tokens: usize,
+    /// Products of bfloat16.
+    #[arg(long)]
+    bf16: bool,
     /// Given by `cargo bench`.
     #[arg(long)]
     bench: bool,
@@ -78,7 +81,8 @@ fn main() {
     let longest = model.spec.max_tokens.unwrap_or(2048);
     let limits = Limits { tokens: args.batch_tokens.max(longest), sequence: longest };
     let setup = Setup::forward(&model, limits, &wanted);
-    let mut fleet = Fleet::new([Slot::new("cpu", || Ok(CpuDevice))], setup);
+    let device = if args.bf16 { CpuDevice::Bf16 } else { CpuDevice::F32 };
+    let mut fleet = Fleet::new([Slot::new("cpu", move || Ok(device))], setup);
     fleet.on_one(|_| Ok(())).expect("model loads");
     let tokenizer =
         Arc::new(Tokenizer::open(&model.tokenizer_path().expect("tokenizer")).expect("tokenizer"));

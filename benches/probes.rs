@@ -87,7 +87,7 @@ fn main() {
 }
 
 fn measure(args: &Args, (heads, classes, inputs): (usize, usize, usize)) {
-    let device = CpuDevice;
+    let device = CpuDevice::F32;
     let head = Head {
         task: 0,
         columns: classes,
@@ -142,7 +142,7 @@ fn sweep(args: &Args, model: &str, conllu: &std::path::Path) -> electrode::error
         model.spec.select_sites(&["embeddings".to_owned(), "layers.*.resid_post".to_owned()])?;
     let wanted: BTreeSet<_> = sites.iter().copied().collect();
     let limits = Limits { tokens: 2048.max(longest), sequence: longest };
-    let mut forward = Forward::new(CpuDevice, &model, limits, &wanted)?;
+    let mut forward = Forward::new(CpuDevice::F32, &model, limits, &wanted)?;
     let go_on = || Ok(());
     let told = Box::new(|_, _| {});
     let mut streamed = Streamed::new(&mut forward, (&rules, &sites, 2048), &go_on, told)?;
@@ -172,7 +172,7 @@ fn sweep(args: &Args, model: &str, conllu: &std::path::Path) -> electrode::error
     let tasks = [task];
     let labels = Labels { tasks: &tasks, try_on: &[Part::Train] };
     let solver = Solver::Adam { epochs: 10, batch: args.batch, shuffle: None };
-    let ops = CpuDevice;
+    let ops = CpuDevice::F32;
     let mut trained = Vec::new();
     let mut walls = Vec::new();
     for _ in 0..args.repeat.max(1) {

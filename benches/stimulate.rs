@@ -87,8 +87,8 @@ fn main() {
     let batch = QuestionBatch::new(&questions);
     let limits = Limits { tokens: args.batch_tokens.max(batch.tokens.len()), sequence: longest };
     let answers = model.spec.classes().is_some();
-    let mut run =
-        Differentiable::new(CpuDevice, &model, limits, (&BTreeSet::new(), answers)).expect("fits");
+    let mut run = Differentiable::new(CpuDevice::F32, &model, limits, (&BTreeSet::new(), answers))
+        .expect("fits");
     let (mut walls, mut check) = (Vec::new(), Vec::new());
     for _ in 0..=args.repeat {
         let clock = Instant::now();

@@ -2,7 +2,7 @@
 """W1, side by side: electrode and another tool's script, interleaved, as ratios.
 
     benches/w1.py --peer "PYTHON PATH/w1_stats.py --impl hooks" --model DIR --conllu FILE \
-        [--words 10000] [--threads 2] [--rounds 5]
+        [--words 10000] [--threads 2] [--rounds 5] [--bf16]
 
 Each round runs both once, in turns; the ratio of each round's words per second is kept, so that a
 slow minute of the machine hits both. Prints the table and appends it to benches/runs/.
@@ -33,6 +33,7 @@ def main():
     a.add_argument("--words", default="10000")
     a.add_argument("--threads", default="2")
     a.add_argument("--rounds", type=int, default=5)
+    a.add_argument("--bf16", action="store_true", help="both sides")
     a = a.parse_args()
     build = ["cargo", "bench", "--bench", "engine", "--no-run", "--message-format=json"]
     out = subprocess.run(build, cwd=os.path.dirname(HERE), stdout=subprocess.PIPE, check=True).stdout
@@ -42,8 +43,9 @@ def main():
     common = ["--model", a.model, "--conllu", a.conllu, "--words", a.words, "--threads", a.threads]
     rows = []
     for number in range(a.rounds):
-        ours = line([exe, "w1", *common, "--repeat", "1"], env)
-        theirs = line(shlex.split(a.peer) + common + ["--repeat", "1"], env)
+        ours = line([exe, "w1", *common, "--repeat", "1"] + ["--bf16"] * a.bf16, env)
+        dtype = ["--dtype", "bfloat16" if a.bf16 else "float32"]
+        theirs = line(shlex.split(a.peer) + common + dtype + ["--repeat", "1"], env)
         rows.append((ours["words_per_s"], theirs["words_per_s"], ours["cpu_s"], theirs["cpu_s"],
                      ours["neurons"], theirs["neurons"]))
         print("round %d: electrode %8.0f words/s, peer %8.0f words/s, ratio %.2f (CPU time %.2f)"
@@ -62,7 +64,7 @@ def main():
             w.writerow(["date", "cpu", "workload", "peer", "threads", "words", "ours_words_per_s",
                         "peer_words_per_s", "ratio_median", "ratio_min", "ratio_max", "cpu_time_ratio",
                         "our_neurons", "peer_neurons"])
-        w.writerow([today, cpu_name, "w1", os.path.basename(a.peer.split(" --impl ")[0]) + " " + a.peer.split("--impl ")[-1],
+        w.writerow([today, cpu_name, "w1 bf16" if a.bf16 else "w1", os.path.basename(a.peer.split(" --impl ")[0]) + " " + a.peer.split("--impl ")[-1],
                     a.threads, a.words, round(statistics.median(r[0] for r in rows)),
                     round(statistics.median(r[1] for r in rows)), round(statistics.median(ratios), 3),
                     round(ratios[0], 3), round(ratios[-1], 3), round(statistics.median(cpu), 3),

@@ -12,6 +12,7 @@ mod engine {
 mod extract;
 mod golden {
     mod attribution;
+    mod bf16;
     mod cuda;
     mod cuda_gradients;
     mod differences;

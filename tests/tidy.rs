@@ -37,7 +37,7 @@ const MAX_LINES: usize = 400;
 const BANNED: [&str; 6] =
     ["dbg!(", "todo!(", "unimplemented!(", ".unwrap()", " println!(", " print!("];
 /// Files and folders, each with its reason; another needs one as good.
-const MAY_BE_UNSAFE: [(&str, &str); 10] = [
+const MAY_BE_UNSAFE: [(&str, &str); 11] = [
     ("src/device/cuda/", "a C library, and kernels that write where their arguments point"),
     ("src/model/mapped.rs", "the system maps a file that others may change"),
     ("src/model/shrunk.rs", "the handler of the signal that such a change raises"),
@@ -46,6 +46,7 @@ const MAY_BE_UNSAFE: [(&str, &str); 10] = [
     ("src/device/cpu/shared.rs", "threads write interleaved columns of one tensor"),
     ("src/device/cpu/gemm.rs", "threads write panels of one tensor; small products by pointers"),
     ("src/device/cpu/tile.rs", "vector instructions on slices"),
+    ("src/device/cpu/pairs.rs", "so are its products of pairs"),
     ("src/device/cpu/attention.rs", "its tiles are such threads"),
     ("src/device/cpu/attention_grad.rs", "so are its heads"),
 ];

@@ -8,12 +8,11 @@ use super::device::DtypeArg;
 use super::{device, output};
 use crate::artifact::machine::Machine;
 use crate::config::Dtype;
-use crate::device::cpu::CpuDevice;
 use crate::disk;
 use crate::engine::measure::{Load, Measured, measure};
 use crate::error::{Error, Result, did_you_mean};
 use crate::model::Model;
-use crate::run::devices::{Devices, device_name, open};
+use crate::run::devices::{Devices, device_name, open, processor};
 
 /// Shapes that need no file.
 const SHAPES: [(&str, &str); 4] = [
@@ -58,7 +57,7 @@ pub struct BenchArgs {
 pub(super) fn run(args: BenchArgs) -> Result<()> {
     device::threads(args.threads.map(usize::from))?;
     let dtype = Dtype::from(args.dtype);
-    let devices = Devices::choose(args.device.as_deref(), dtype)?;
+    let devices = Devices::choose(args.device.as_deref())?;
     let model = model(&args.shape)?;
     let load = Load {
         tokens: args.tokens,
@@ -67,7 +66,7 @@ pub(super) fn run(args: BenchArgs) -> Result<()> {
         rounds: args.rounds,
     };
     let (device, measured) = match devices {
-        Devices::Cpu => (cpu_name(), measure(&CpuDevice, &model, load)?),
+        Devices::Cpu => (cpu_name(), measure(&processor(dtype), &model, load)?),
         Devices::Cuda(found) => {
             (device_name(&found[0]), measure(&open(&found[0], dtype)?, &model, load)?)
         }

@@ -13,7 +13,6 @@ use crate::artifact::words::write_words;
 use crate::capture::intervention::Intervention;
 use crate::config::{Dtype, Pool};
 use crate::corpus::config::{CorpusConfig, Format, TextSource};
-use crate::device::cpu::CpuDevice;
 use crate::device::gradient_ops::GradientOps;
 use crate::engine::array::Array;
 use crate::engine::fleet::{Device, Slot};
@@ -21,7 +20,7 @@ use crate::engine::ids::{IdsRequest, PaddedIds, extract_ids_on};
 use crate::engine::words::{WordRequest, extract_words};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::run::devices::{Devices, device_name, open};
+use crate::run::devices::{Devices, cpu, gpus};
 
 /// Write the activations of a model on given token ids, or on the words of a corpus
 #[derive(clap::Args, Debug)]
@@ -123,12 +122,9 @@ impl From<CorpusFormat> for Format {
 
 pub(super) fn run(args: ExtractArgs) -> Result<()> {
     let dtype = Dtype::from(args.dtype);
-    match Devices::choose(Some(&args.device), dtype)? {
-        Devices::Cpu => run_on(vec![Slot::new("cpu", || Ok(CpuDevice))], &args),
-        Devices::Cuda(found) => {
-            let slot = |gpu| Slot::new(device_name(gpu), move || open(gpu, dtype));
-            run_on(found.iter().map(slot).collect(), &args)
-        }
+    match Devices::choose(Some(&args.device))? {
+        Devices::Cpu => run_on(vec![cpu(dtype)], &args),
+        Devices::Cuda(found) => run_on(gpus(&found, dtype), &args),
     }
 }
 

@@ -18,7 +18,7 @@
 //! let setup = Setup::new(limits, |ops, limits| {
 //!     Differentiable::new(ops, &model, limits, (&BTreeSet::new(), true))
 //! });
-//! let slots = ["one", "two"].map(|name| Slot::new(name, || Ok(CpuDevice)));
+//! let slots = ["one", "two"].map(|name| Slot::new(name, || Ok(CpuDevice::F32)));
 //! let mut fleet = Fleet::new(slots, setup);
 //! let prompts: Vec<Vec<u32>> = (3..9).map(|length| (0..length).collect()).collect();
 //! let mut log_probs = BTreeMap::new();

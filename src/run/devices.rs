@@ -37,10 +37,10 @@ enum Asked {
 impl Devices {
     /// The devices that `--device` or `device.name` asks for. `auto`, and no name, is every GPU, or
     /// the CPU where there is none; a GPU that is asked for and not there is an error.
-    pub fn choose(name: Option<&str>, dtype: Dtype) -> Result<Self> {
+    pub fn choose(name: Option<&str>) -> Result<Self> {
         let name = name.unwrap_or("auto");
         let gpus = || look().map_err(|missing| refusal(name, &missing));
-        let devices = match Asked::parse(name)? {
+        Ok(match Asked::parse(name)? {
             Asked::Cpu => Self::Cpu,
             Asked::Auto => match look() {
                 Ok(probe) => Self::Cuda(best_kind(usable(probe))),
@@ -51,20 +51,17 @@ impl Devices {
             },
             Asked::AllCuda => Self::Cuda(one_kind(usable(gpus()?))?),
             Asked::Cuda(numbers) => Self::Cuda(one_kind(numbered(&numbers, &gpus()?)?)?),
-        };
-        if devices == Self::Cpu && dtype == Dtype::Bf16 {
-            let what = "the CPU device computes in float32 only";
-            let remedy = "use f32 (bf16 weights are read and widened), or a GPU";
-            return Err(Error::config("dtype", what, remedy));
-        }
-        Ok(devices)
+        })
     }
 
     /// Which kind of arithmetic: results of one kind agree in every bit, those of two within
-    /// rounding. None for the CPU.
-    pub fn kind(&self) -> Option<String> {
+    /// rounding. None for the CPU in f32.
+    pub fn kind(&self, dtype: Dtype) -> Option<String> {
         match self {
-            Self::Cpu => None,
+            Self::Cpu => (dtype == Dtype::Bf16).then(|| match CpuDevice::multiplies_pairs() {
+                true => "cpu pairs of bf16".to_owned(),
+                false => "cpu bf16 as f32".to_owned(),
+            }),
             Self::Cuda(found) => found.first().map(|gpu| format!("cuda {}", arch(gpu))),
         }
     }
@@ -149,9 +146,8 @@ pub trait Typed: Sized {
 }
 
 impl Typed for CpuDevice {
-    /// It has one type alone; runs in another are refused before.
-    fn typed(&self, _: Dtype) -> Self {
-        Self
+    fn typed(&self, dtype: Dtype) -> Self {
+        processor(dtype)
     }
 }
 
@@ -168,9 +164,17 @@ fn element(dtype: Dtype) -> Element {
     }
 }
 
-/// The processor, to be opened.
-pub fn cpu<'a>() -> Slot<'a, CpuDevice> {
-    Slot::new("cpu", || Ok(CpuDevice))
+/// The processor, with products of this type.
+pub fn processor(dtype: Dtype) -> CpuDevice {
+    match dtype {
+        Dtype::F32 => CpuDevice::F32,
+        Dtype::Bf16 => CpuDevice::Bf16,
+    }
+}
+
+/// The processor, to be opened with products of this type.
+pub fn cpu<'a>(dtype: Dtype) -> Slot<'a, CpuDevice> {
+    Slot::new("cpu", move || Ok(processor(dtype)))
 }
 
 /// GPUs, to be opened with tensors of this type.
@@ -329,9 +333,11 @@ mod tests {
     #[test]
     fn the_kind_of_arithmetic_is_named_and_devices_are_counted() {
         let gpus = Devices::Cuda(vec![gpu(0, (9, 0)), gpu(3, (9, 0))]);
-        assert_eq!(gpus.kind().as_deref(), Some("cuda sm_90"));
+        assert_eq!(gpus.kind(Dtype::F32).as_deref(), Some("cuda sm_90"));
         assert_eq!(gpus.facts(), [DeviceFacts { name: "GPU 9".to_owned(), count: 2 }]);
-        assert_eq!(Devices::Cpu.kind(), None, "its run ids stay what they were");
+        assert_eq!(Devices::Cpu.kind(Dtype::F32), None, "its run ids stay what they were");
+        let cpu = Devices::Cpu.kind(Dtype::Bf16).expect("named");
+        assert!(cpu.starts_with("cpu ") && cpu.contains("bf16"), "{cpu}");
     }
 
     #[test]

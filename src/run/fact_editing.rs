@@ -282,16 +282,16 @@ pub struct Bench {
 impl Bench {
     /// [`FactEditing::find`] on the devices of the bench.
     pub fn find(&self, how: &FactEditing, model: &Model, asked: &Asked) -> Result<FactEdits> {
-        match Devices::choose(self.device.as_deref(), self.dtype)? {
-            Devices::Cpu => how.find(vec![cpu()], model, asked),
+        match Devices::choose(self.device.as_deref())? {
+            Devices::Cpu => how.find(vec![cpu(self.dtype)], model, asked),
             Devices::Cuda(found) => how.find(gpus(&found, self.dtype), model, asked),
         }
     }
 
     /// [`ask`] on the devices of the bench.
     pub fn ask(&self, model: &Model, questions: &[Question]) -> Result<Vec<Score>> {
-        match Devices::choose(self.device.as_deref(), self.dtype)? {
-            Devices::Cpu => ask(vec![cpu()], model, questions),
+        match Devices::choose(self.device.as_deref())? {
+            Devices::Cpu => ask(vec![cpu(self.dtype)], model, questions),
             Devices::Cuda(found) => ask(gpus(&found, self.dtype), model, questions),
         }
     }

@@ -90,7 +90,9 @@ struct PassFacts {
 pub fn run(prepared: &Prepared, stop: &AtomicBool, report: Report<'_>) -> Result<Finished> {
     memory_plan(prepared, prepared.limits.tokens)?.warn();
     match &prepared.devices {
-        Devices::Cpu => run_on(prepared, vec![devices::cpu()], stop, report),
+        Devices::Cpu => {
+            run_on(prepared, vec![devices::cpu(prepared.config.model.dtype)], stop, report)
+        }
         Devices::Cuda(found) => {
             let slots = devices::gpus(found, prepared.config.model.dtype);
             run_on(prepared, slots, stop, report)

@@ -51,7 +51,7 @@ pub struct Prepared {
 impl Prepared {
     /// Opens model, tokenizer and corpus; refuses what cannot work.
     pub fn new(config: RunConfig) -> Result<Self> {
-        let devices = Devices::choose(config.device.name.as_deref(), config.model.dtype)?;
+        let devices = Devices::choose(config.device.name.as_deref())?;
         Self::on(config, devices)
     }
 
@@ -292,6 +292,6 @@ fn run_id(
         serde_json::json!(plan.hash()),
         serde_json::json!(tokenizer.hash()),
     ];
-    facts.extend(devices.kind().map(serde_json::Value::from));
+    facts.extend(devices.kind(config.model.dtype).map(serde_json::Value::from));
     *blake3::hash(serde_json::Value::from(facts).to_string().as_bytes()).as_bytes()
 }

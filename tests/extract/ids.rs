@@ -19,7 +19,7 @@ fn the_file_holds_what_the_library_gives() {
         let model = Model::open(&model.display().to_string()).expect("opens");
         let padded = PaddedIds::load(&ids).expect("ids");
         let request = IdsRequest { sites: vec!["*".into()], intervention: None };
-        let arrays = extract_ids(CpuDevice, &model, &padded, &request).expect("runs");
+        let arrays = extract_ids(CpuDevice::F32, &model, &padded, &request).expect("runs");
         let (written, expected) = (read(&out), read(&ids));
         assert_eq!(written.keys().collect::<Vec<_>>(), arrays.keys().collect::<Vec<_>>());
         for (tensor, array) in &arrays {

@@ -115,7 +115,7 @@ fn moments_of_a_block_are_those_of_its_rows() {
         let opened = Model::open(model().to_str().expect("UTF-8")).expect("a model");
         let limits = Limits { tokens: ROOM, sequence: 256 };
         let mut forward =
-            Forward::new(CpuDevice, &opened, limits, &plan.wanted()).expect("a forward pass");
+            Forward::new(CpuDevice::F32, &opened, limits, &plan.wanted()).expect("a forward pass");
         block_moments(&mut forward, &block, &plan, &|| false).expect("moments")
     };
     let want = state(ROOM);
@@ -157,7 +157,8 @@ fn sites_without_a_row_per_token_and_rows_of_two_classes_are_refused() {
     };
     let limits = Limits { tokens: 64, sequence: 64 };
     let wanted = [site("embeddings")].into();
-    let mut forward = Forward::new(CpuDevice, &opened, limits, &wanted).expect("a forward pass");
+    let mut forward =
+        Forward::new(CpuDevice::F32, &opened, limits, &wanted).expect("a forward pass");
     let mut block = Block::default();
     let sequence = electrode::corpus::block::Sequence { tokens: vec![5, 6], ..Default::default() };
     block.sequences.push(sequence);

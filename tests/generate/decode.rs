@@ -78,7 +78,7 @@ fn grow<O: SuffixOps>(ops: O, (name, model): (&str, &Model), edits: &Edits, boun
     let mut decoder = Decoder::new(ops, model, limits).expect("fits");
     let wanted = BTreeSet::from([Site::global(SiteKind::Logits)]);
     let bounds = Limits { tokens: capacity, sequence: capacity };
-    let mut forward = Forward::new(CpuDevice, model, bounds, &wanted).expect("fits");
+    let mut forward = Forward::new(CpuDevice::F32, model, bounds, &wanted).expect("fits");
     let (vocab, mut random) = (model.spec.vocab, Random(5));
     let mut texts: Vec<Vec<u32>> = [7, 1, capacity - 6]
         .iter()
@@ -122,8 +122,8 @@ fn decoding_with_a_cache_is_running_the_whole_text() {
     assert!(models.len() >= 7, "{} causal fixtures", models.len());
     for (folder, model) in &models {
         let name = folder.display().to_string();
-        grow(CpuDevice, (&name, model), &Edits::new(), BOUND);
-        grow(CpuDevice, (&name, model), &edits(model), BOUND);
+        grow(CpuDevice::F32, (&name, model), &Edits::new(), BOUND);
+        grow(CpuDevice::F32, (&name, model), &edits(model), BOUND);
     }
 }
 
@@ -141,10 +141,10 @@ fn log_probabilities_are_those_of_a_softmax_in_f64() {
     for (folder, model) in causal() {
         let name = folder.display().to_string();
         let limits = DecodeLimits { slots: 1, capacity: 12, tokens: 24 };
-        let mut decoder = Decoder::new(CpuDevice, &model, limits).expect("fits");
+        let mut decoder = Decoder::new(CpuDevice::F32, &model, limits).expect("fits");
         let wanted = BTreeSet::from([Site::global(SiteKind::Logits)]);
         let bounds = Limits { tokens: 12, sequence: 12 };
-        let mut forward = Forward::new(CpuDevice, &model, bounds, &wanted).expect("fits");
+        let mut forward = Forward::new(CpuDevice::F32, &model, bounds, &wanted).expect("fits");
         let mut random = Random(8);
         let mut text = |n: usize| -> Vec<u32> {
             let id = |_| u32::try_from(random.below(model.spec.vocab as u64)).expect("small");
@@ -172,7 +172,7 @@ fn log_probabilities_are_those_of_a_softmax_in_f64() {
 fn timed(model: &Model, texts: usize, cached: bool) -> (f64, Vec<Vec<u32>>) {
     let (capacity, vocab) = (72, model.spec.vocab);
     let limits = DecodeLimits { slots: texts, capacity, tokens: texts * capacity };
-    let mut decoder = Decoder::new(CpuDevice, model, limits).expect("fits");
+    let mut decoder = Decoder::new(CpuDevice::F32, model, limits).expect("fits");
     let slots: Vec<u32> = (0..).take(texts).collect();
     let prompt = |slot: &u32| vec![0, 301 + slot, 393, 490, 286, 258, 17, 9];
     let mut grown: Vec<Vec<u32>> = slots.iter().map(prompt).collect();

@@ -127,7 +127,8 @@ fn a_gpu_writes_what_the_processor_writes() {
     let arms = [arm(off, On::All)];
     let generation = Generation::open(config.clone()).expect("opens");
     let there = generation.run_on(vec![gpu], (&arms, true), &mut |_, _, _| {}).expect("runs");
-    let here = generation.run_on(vec![cpu()], (&arms, true), &mut |_, _, _| {}).expect("runs");
+    let here =
+        generation.run_on(vec![cpu(Dtype::F32)], (&arms, true), &mut |_, _, _| {}).expect("runs");
     for (there, here) in there[0].iter().zip(&here[0]) {
         assert_eq!(there.tokens, here.tokens);
         assert!((there.log_prob - here.log_prob).abs() <= 1e-3);

@@ -176,14 +176,14 @@ fn sweeps<O: SuffixOps>(ops: O, folder: &Path) {
 
 #[test]
 fn integrated_gradients_agree_with_autograd() {
-    check_all(&dozen(), |folder| attributions(CpuDevice, folder));
-    check_all(&all(), |folder| attributions(CpuDevice, folder));
+    check_all(&dozen(), |folder| attributions(CpuDevice::F32, folder));
+    check_all(&all(), |folder| attributions(CpuDevice::F32, folder));
 }
 
 #[test]
 fn a_sweep_from_the_middle_is_the_whole_forward_pass() {
-    check_all(&dozen(), |folder| sweeps(CpuDevice, folder));
-    check_all(&all(), |folder| sweeps(CpuDevice, folder));
+    check_all(&dozen(), |folder| sweeps(CpuDevice::F32, folder));
+    check_all(&all(), |folder| sweeps(CpuDevice::F32, folder));
 }
 
 /// Caps and windows, ALiBi, parallel branches with grouped heads, and what has interventions: the

@@ -62,7 +62,7 @@ impl Case {
         let (rows, targets) = packed.scored(meta["objective"].as_str().expect("one"), &file);
         let sites = model.spec.sites().into_iter().filter(|&site| has_gradient(site)).collect();
         let nothing = BTreeSet::new();
-        let run = Differentiable::new(CpuDevice, &model, packed.limits(), (&nothing, true));
+        let run = Differentiable::new(CpuDevice::F32, &model, packed.limits(), (&nothing, true));
         Some(Self { run: run.expect("fits"), packed, rows, targets, sites })
     }
 

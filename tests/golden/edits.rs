@@ -101,7 +101,7 @@ fn nothing_changes<O: Ops + Clone>(ops: &O) {
 
 #[test]
 fn neutral_edits_leave_the_logits_as_they_are() {
-    nothing_changes(&CpuDevice);
+    nothing_changes(&CpuDevice::F32);
 }
 
 #[test]
@@ -143,6 +143,6 @@ fn misfits_are_refused<O: Ops>(ops: O) {
 
 #[test]
 fn edits_that_do_not_fit_are_refused_before_they_reach_the_device() {
-    misfits_are_refused(CpuDevice);
+    misfits_are_refused(CpuDevice::F32);
     on_both(|gpu, _| misfits_are_refused(gpu.clone()));
 }

@@ -33,7 +33,7 @@ fn embeddings_narrow_is_there_without_a_projection() {
     let expected = bert.join("expected.safetensors");
     let ids = PaddedIds { labels: None, ..PaddedIds::load(&expected).expect("ids") };
     let request = IdsRequest { sites: vec!["*".into()], intervention: None };
-    let arrays = extract_ids(CpuDevice, &model.expect("opens"), &ids, &request).expect("runs");
+    let arrays = extract_ids(CpuDevice::F32, &model.expect("opens"), &ids, &request).expect("runs");
     let bytes = std::fs::read(expected).expect("fixture");
     let file = SafeTensors::deserialize(&bytes).expect("fixture");
     for (ours, theirs) in [

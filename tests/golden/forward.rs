@@ -36,10 +36,10 @@ pub(super) fn all() -> Vec<PathBuf> {
 
 #[test]
 fn embedded_fixtures_agree_with_pytorch() {
-    check_all(&dozen(), |folder| check(&CpuDevice, folder, &judge));
+    check_all(&dozen(), |folder| check(&CpuDevice::F32, folder, &judge));
 }
 
 #[test]
 fn all_fixtures_agree_with_pytorch() {
-    check_all(&all(), |folder| check(&CpuDevice, folder, &judge));
+    check_all(&all(), |folder| check(&CpuDevice::F32, folder, &judge));
 }

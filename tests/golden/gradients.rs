@@ -238,10 +238,10 @@ fn the_command_writes_gradients_of_the_loss() {
 
 #[test]
 fn embedded_gradients_agree_with_autograd() {
-    check_all(&dozen(), |folder| check(&CpuDevice, folder));
+    check_all(&dozen(), |folder| check(&CpuDevice::F32, folder));
 }
 
 #[test]
 fn all_gradients_agree_with_autograd() {
-    check_all(&all(), |folder| check(&CpuDevice, folder));
+    check_all(&all(), |folder| check(&CpuDevice::F32, folder));
 }

@@ -48,7 +48,7 @@ fn edits_agree_with_pytorch() {
             sites: vec!["logits".into(), "loss".into()],
             intervention: Some(intervention),
         };
-        let arrays = extract_ids(CpuDevice, &model, &ids, &request).expect("runs");
+        let arrays = extract_ids(CpuDevice::F32, &model, &ids, &request).expect("runs");
         for output in ["logits", "loss"] {
             let want = floats(file.tensor(&format!("{name}.{output}")).expect("there").data());
             let Values::F32(got) = &arrays[output].values else { panic!("{output} is f32") };
@@ -93,7 +93,7 @@ fn gradients_under_edits_are_the_same_on_a_gpu() {
             sites: vec!["grad.embeddings".into(), "grad.layers.0.mlp_pre".into()],
             intervention: Some(Intervention::parse(&text, &folder).expect("parses")),
         };
-        let cpu = extract_ids(CpuDevice, &model, &ids, &request).expect("runs");
+        let cpu = extract_ids(CpuDevice::F32, &model, &ids, &request).expect("runs");
         let ours = extract_ids(gpu.clone(), &model, &ids, &request).expect("runs");
         let wide = |array: &Array| match &array.values {
             Values::F32(values) => values.iter().map(|&x| f64::from(x)).collect(),

@@ -140,7 +140,7 @@ pub(crate) fn assert_same(ours: &[Vec<f64>], want: &[Vec<f64>], what: &str) {
 fn moments_are_those_of_a_plain_loop() {
     for (shape, classes) in SHAPES {
         let case = Case::new(shape, classes, |x| x);
-        case.check(&case.run(&CpuDevice, 250));
+        case.check(&case.run(&CpuDevice::F32, 250));
     }
 }
 
@@ -148,11 +148,11 @@ fn moments_are_those_of_a_plain_loop() {
 fn bits_do_not_depend_on_calls_or_threads() {
     for (shape, classes) in [((1300, 70, None), 2), ((600, 20, Some(100)), 1)] {
         let case = Case::new(shape, classes, |x| x);
-        let want = case.run(&CpuDevice, usize::MAX);
+        let want = case.run(&CpuDevice::F32, usize::MAX);
         for threads in [1, 2, 7] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             for at_a_time in [1, 97, 512] {
-                let ours = pool.install(|| case.run(&CpuDevice, at_a_time));
+                let ours = pool.install(|| case.run(&CpuDevice::F32, at_a_time));
                 assert_same(&ours, &want, &format!("{threads} threads, {at_a_time} at a time"));
             }
         }
@@ -162,27 +162,27 @@ fn bits_do_not_depend_on_calls_or_threads() {
 #[test]
 fn a_class_is_as_if_it_were_alone() {
     let case = Case::new((1700, 70, None), 3, |x| x);
-    let all = case.run(&CpuDevice, 300);
+    let all = case.run(&CpuDevice::F32, 300);
     for class in 0..3 {
-        assert_same(&case.only(class).run(&CpuDevice, 300), &all[class..=class], "one class");
+        assert_same(&case.only(class).run(&CpuDevice::F32, 300), &all[class..=class], "one class");
     }
-    let twice = case.with_itself().run(&CpuDevice, 300);
+    let twice = case.with_itself().run(&CpuDevice::F32, 300);
     assert_same(&twice, &all, "both halves");
 }
 
 #[test]
 fn columns_are_shifted_and_scaled() {
     let (shift, scale) = (vec![0.5, -1.0, 3.0], vec![2.0, 1.0, -0.5]);
-    let mut x = tensor(&CpuDevice, 3, &[1.0, 2.0, 3.0, -1.0, 0.0, 5.0]);
-    CpuDevice.rescale(&shift, &scale, &mut x);
+    let mut x = tensor(&CpuDevice::F32, 3, &[1.0, 2.0, 3.0, -1.0, 0.0, 5.0]);
+    CpuDevice::F32.rescale(&shift, &scale, &mut x);
     assert_eq!(x.values(), [1.0, 3.0, -0.0, -3.0, 1.0, -1.0]);
 }
 
 #[test]
 #[should_panic(expected = "beyond the tensor")]
 fn a_row_outside_the_tensor_is_a_broken_invariant() {
-    let x = tensor(&CpuDevice, 2, &[1.0; 6]);
-    let mut moments = CpuDevice.moments(2, None, 1).unwrap();
-    CpuDevice.add_moments(&mut moments, (&x, None), (&[3], &[0]));
-    CpuDevice.check().unwrap();
+    let x = tensor(&CpuDevice::F32, 2, &[1.0; 6]);
+    let mut moments = CpuDevice::F32.moments(2, None, 1).unwrap();
+    CpuDevice::F32.add_moments(&mut moments, (&x, None), (&[3], &[0]));
+    CpuDevice::F32.check().unwrap();
 }

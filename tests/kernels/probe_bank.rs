@@ -44,7 +44,7 @@ fn adam_is_that_of_plain_loops() {
         for w in &mut problem.weights {
             *w += 0.05_f32.copysign(*w);
         }
-        let ours = trained(&CpuDevice, &problem, (batch, 2, 1000));
+        let ours = trained(&CpuDevice::F32, &problem, (batch, 2, 1000));
         let mut probes = problem.probes();
         probes.iter_mut().for_each(|probe| probe.adam(2, batch));
         assert_weights(&ours, &probes, (2e-5, &format!("{inputs} inputs, batches of {batch}")));
@@ -56,7 +56,7 @@ fn a_weight_of_zero_bears_no_penalty() {
     let heads = [false, true].map(|norm| Head { l1: 0.1, l2: 1.0, norm, ..head(0, 3, LOSSES[0]) });
     let mut problem = problem(3, (40, 20), heads.to_vec());
     problem.weights.fill(0.0);
-    let ours = trained(&CpuDevice, &problem, (1000, 1, 1000));
+    let ours = trained(&CpuDevice::F32, &problem, (1000, 1, 1000));
     let mut probes = problem.probes();
     probes.iter_mut().for_each(|probe| probe.adam(1, 1000));
     assert_weights(&ours, &probes, (1e-6, "from zero"));
@@ -65,7 +65,7 @@ fn a_weight_of_zero_bears_no_penalty() {
 
 /// Everything a bank can tell.
 fn all(problem: &Problem, call: usize) -> (Vec<f32>, Vec<f32>, Vec<f64>, Vec<Measures>) {
-    let device = CpuDevice;
+    let device = CpuDevice::F32;
     let (mut bank, x) = (problem.bank(&device), problem.tensor(&device));
     for _ in 0..2 {
         problem.feed(&device, &mut bank, (&x, call), Feed::Train { batch: 48 });
@@ -135,9 +135,9 @@ pub(crate) fn assert_goes_on<D: ProbeOps>(device: &D, problem: &Problem, what: F
 #[test]
 fn a_bank_goes_on_where_another_was_left() {
     let mut problem = problem(9, (203, 37), heads());
-    assert_goes_on(&CpuDevice, &problem, Feed::Train { batch: 32 });
+    assert_goes_on(&CpuDevice::F32, &problem, Feed::Train { batch: 32 });
     problem.plan.heads.iter_mut().for_each(|head| head.norm = false);
-    assert_goes_on(&CpuDevice, &problem, Feed::Gradient);
+    assert_goes_on(&CpuDevice::F32, &problem, Feed::Gradient);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn steps_of_fista_are_those_of_plain_loops() {
     let masks = (0..problem.weights.len()).map(|i| f32::from(u8::from(i % 7 != 2)));
     problem.plan.masks = Some(masks.collect());
     let problem = problem;
-    let device = CpuDevice;
+    let device = CpuDevice::F32;
     let (mut bank, x) = (problem.bank(&device), problem.tensor(&device));
     let mut probes = problem.probes();
     let steps: Vec<f32> = vec![0.05; problem.plan.heads.len()];
@@ -205,7 +205,7 @@ fn solving_ends_at_the_optimum() {
     let mut problem = problem(5, (300, 30), heads);
     problem.weights.fill(0.0);
     problem.biases.fill(0.0);
-    let device = CpuDevice;
+    let device = CpuDevice::F32;
     let (mut bank, x) = (problem.bank(&device), problem.tensor(&device));
     let steps: Vec<f32> = problem
         .plan
@@ -242,9 +242,9 @@ fn masks_keep_zeros_and_a_penalty_above_the_gradient_all() {
     let masked = |i: usize| i % 3 == 1;
     let masks = (0..problem.weights.len()).map(|i| if masked(i) { 0.0 } else { 1.0 });
     problem.plan.masks = Some(masks.collect());
-    let (w, _) = trained(&CpuDevice, &problem, (16, 3, 33));
+    let (w, _) = trained(&CpuDevice::F32, &problem, (16, 3, 33));
     assert!(w.iter().enumerate().all(|(i, w)| (*w == 0.0) == masked(i)));
-    let device = CpuDevice;
+    let device = CpuDevice::F32;
     let (mut bank, x) = (problem.bank(&device), problem.tensor(&device));
     for _ in 0..2 {
         problem.feed(&device, &mut bank, (&x, 64), Feed::Gradient);

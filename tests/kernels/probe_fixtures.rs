@@ -59,7 +59,7 @@ fn adam_is_that_of_neurox() {
     (first.weights, first.biases) = (want.f32("w0"), want.f32("b0"));
     first.tasks[0].0.truncate(128);
     first.tasks[0].1.truncate(128);
-    let (w, b) = trained(&CpuDevice, &first, (128, 1, 1000));
+    let (w, b) = trained(&CpuDevice::F32, &first, (128, 1, 1000));
     let probe = first.probes().pop().expect("one");
     let (_, gradients, _) = probe.mean((&probe.w, &probe.b), 0..128);
     let norm = probe.w.iter().map(|w| w * w).sum::<f64>().sqrt();
@@ -75,16 +75,16 @@ fn adam_is_that_of_neurox() {
     }
     assert!(loose <= w.len() / 5000, "{loose} of {}", w.len());
     assert!(errors(&b, &want.f64("b_step1")).last().is_some_and(|worst| *worst <= 1e-6));
-    let (w, b) = trained(&CpuDevice, &problem, (128, 1, 300));
+    let (w, b) = trained(&CpuDevice::F32, &problem, (128, 1, 300));
     close(&w, &want.f64("w_epoch1"), "one epoch");
     close(&b, &want.f64("b_epoch1"), "one epoch");
-    let (w, b) = trained(&CpuDevice, &problem, (128, 10, 5000));
+    let (w, b) = trained(&CpuDevice::F32, &problem, (128, 10, 5000));
     for (w_name, b_name) in [("w", "b"), ("w_neurox", "b_neurox")] {
         close(&w, &want.f64(w_name), w_name);
         close(&b, &want.f64(b_name), b_name);
     }
     problem.plan.heads[0].norm = false;
-    let (w, b) = trained(&CpuDevice, &problem, (128, 10, 5000));
+    let (w, b) = trained(&CpuDevice::F32, &problem, (128, 10, 5000));
     close(&w, &want.f64("w_squared"), "squared norm");
     close(&b, &want.f64("b_squared"), "squared norm");
 }
@@ -95,7 +95,7 @@ fn optima_are_those_of_the_fixture() {
     let text = std::fs::read_to_string(folder.join("expected/probe_converged.json"));
     let json: serde_json::Value =
         serde_json::from_str(&text.expect("the fixture is whole")).expect("JSON");
-    let device = CpuDevice;
+    let device = CpuDevice::F32;
     for (name, inputs) in [("layer_l2", LAYER), ("layer_enet", LAYER), ("all_enet", ALL)] {
         let number = |key: &str| json[name][key].as_f64().expect("a number");
         let (l1, l2) = (number("l1") as f32, number("l2") as f32);

@@ -45,7 +45,7 @@ pub(crate) fn assert_measures<D: ProbeOps>(device: &D, problem: &Problem, call: 
 
 #[test]
 fn measures_are_those_of_plain_loops() {
-    assert_measures(&CpuDevice, &problem(1, (500, 40), super::probe_bank::heads()), 130);
+    assert_measures(&CpuDevice::F32, &problem(1, (500, 40), super::probe_bank::heads()), 130);
 }
 
 /// Equal logits: the first class is said; a logit of 0 says no.
@@ -82,7 +82,7 @@ pub(crate) fn assert_ties<D: ProbeOps>(device: &D) {
 
 #[test]
 fn of_equal_logits_the_first_is_said() {
-    assert_ties(&CpuDevice);
+    assert_ties(&CpuDevice::F32);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn numbers_that_are_not_finite_are_seen() {
     let mut problem = problem(2, (30, 10), super::probe_bank::heads());
     problem.plan.heads.iter_mut().for_each(|head| head.norm = false);
     problem.x[37] = f32::NAN;
-    let device = CpuDevice;
+    let device = CpuDevice::F32;
     let (mut bank, x) = (problem.bank(&device), problem.tensor(&device));
     problem.feed(&device, &mut bank, (&x, 100), Feed::Gradient);
     let steps = vec![0.1; problem.plan.heads.len()];
@@ -103,7 +103,7 @@ fn numbers_that_are_not_finite_are_seen() {
 fn classes_beyond_a_head_are_refused() {
     let plan =
         BankPlan { inputs: 1, tasks: 1, heads: vec![head(0, 2, ProbeLoss::Softmax)], masks: None };
-    let mut bank = CpuDevice.bank(&plan, &[0.0; 2], &[0.0; 2]).expect("memory");
-    let x = tensor(&CpuDevice, 1, &[1.0]);
-    CpuDevice.feed(&mut bank, &x, &[TaskRows { rows: &[0], targets: &[2.0] }], Feed::Measure);
+    let mut bank = CpuDevice::F32.bank(&plan, &[0.0; 2], &[0.0; 2]).expect("memory");
+    let x = tensor(&CpuDevice::F32, 1, &[1.0]);
+    CpuDevice::F32.feed(&mut bank, &x, &[TaskRows { rows: &[0], targets: &[2.0] }], Feed::Measure);
 }

@@ -57,16 +57,16 @@ fn state(plan: &Arc<GramPlan>, data: &[Data; 2], rows: Range<usize>) -> GramStat
     classes.iter().for_each(|class| state.rows[*class as usize] += 1);
     let shifted = [0, 1].map(|at| {
         let cells = rows.start * data[at].neurons..rows.end * data[at].neurons;
-        let mut x = tensor(&CpuDevice, data[at].neurons, &data[at].x[cells]);
+        let mut x = tensor(&CpuDevice::F32, data[at].neurons, &data[at].x[cells]);
         let scale = vec![1.0; data[at].neurons];
-        CpuDevice.rescale(&plan.sites()[at].shift, &scale, &mut x);
+        CpuDevice::F32.rescale(&plan.sites()[at].shift, &scale, &mut x);
         x
     });
-    let ones = tensor(&CpuDevice, 1, &vec![1.0; rows.len()]);
+    let ones = tensor(&CpuDevice::F32, 1, &vec![1.0; rows.len()]);
     let take = |left: usize, z: Option<&_>, width: Option<usize>| {
-        let mut moments = CpuDevice.moments(WIDTHS[left], width, plan.classes()).unwrap();
-        CpuDevice.add_moments(&mut moments, (&shifted[left], z), (&names, &classes));
-        CpuDevice.take_moments(moments).unwrap()
+        let mut moments = CpuDevice::F32.moments(WIDTHS[left], width, plan.classes()).unwrap();
+        CpuDevice::F32.add_moments(&mut moments, (&shifted[left], z), (&names, &classes));
+        CpuDevice::F32.take_moments(moments).unwrap()
     };
     state.sums = [0, 1].map(|site| take(site, Some(&ones), Some(1))).to_vec();
     let pairs = plan.pairs().iter().map(|&(left, right)| match left == right {

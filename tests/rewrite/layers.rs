@@ -76,7 +76,7 @@ fn several_at_once<O: GradientOps + Clone>(ops: O) {
 
 #[test]
 fn layers_are_dropped_together_as_one_after_the_other() {
-    several_at_once(CpuDevice);
+    several_at_once(CpuDevice::F32);
     if let Some(gpu) = device(Element::F32) {
         several_at_once(gpu);
     }
@@ -171,7 +171,7 @@ fn sites_of(model: &Model, tokens: &[u32]) -> std::collections::BTreeMap<String,
     use electrode::device::forward::{Forward, ForwardInput, Limits, SiteWork};
     let limits = Limits { tokens: tokens.len(), sequence: tokens.len() };
     let wanted = model.spec.sites().into_iter().filter(|site| site.layer.is_some()).collect();
-    let mut forward = Forward::new(CpuDevice, model, limits, &wanted).expect("fits");
+    let mut forward = Forward::new(CpuDevice::F32, model, limits, &wanted).expect("fits");
     let mut collector = Collector::default();
     let starts = [0, tokens.len() as u32];
     let input = ForwardInput { tokens, starts: &starts, token_types: None, positions: None };
@@ -183,7 +183,7 @@ fn sites_of(model: &Model, tokens: &[u32]) -> std::collections::BTreeMap<String,
 
 #[test]
 fn contributions_are_mean_cosines() {
-    cosines(&CpuDevice, 1e-6);
+    cosines(&CpuDevice::F32, 1e-6);
 }
 
 #[test]

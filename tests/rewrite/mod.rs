@@ -92,7 +92,7 @@ fn run_on<O: GradientOps + Clone>(
 }
 
 fn run(model: &Path, ids: &Path, edits: Option<&Value>) -> BTreeMap<String, Array> {
-    run_on(CpuDevice, model, ids, edits)
+    run_on(CpuDevice::F32, model, ids, edits)
 }
 
 fn floats(array: &Array) -> &[f32] {

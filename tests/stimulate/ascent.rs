@@ -41,7 +41,7 @@ fn the_embedding_module_is_that_of_the_forward_pass() {
         let (starts, site) = ([0, 7], Site::global(SiteKind::Embeddings));
         let wanted = BTreeSet::from([site]);
         let limits = Limits { tokens: 7, sequence: 7 };
-        let mut forward = Forward::new(CpuDevice, &model, limits, &wanted).expect("fits");
+        let mut forward = Forward::new(CpuDevice::F32, &model, limits, &wanted).expect("fits");
         let (mut collector, edits) = (Collector::default(), BTreeMap::new());
         let mut work = SiteWork { wanted: &wanted, edits: &edits, visitor: &mut collector };
         let input =
@@ -132,7 +132,7 @@ fn gradients_of_free_vectors_are_slopes() {
     let some =
         ["bert-tokcls", "gpt2-tied", "opt-postnorm-proj", "roberta-padinside", "electra-gen"];
     let folders: Vec<_> = some.iter().map(|name| embedded().join(name)).collect();
-    check_all(&folders, |folder| gradient_is_the_slope(CpuDevice, folder));
+    check_all(&folders, |folder| gradient_is_the_slope(CpuDevice::F32, folder));
     if let Some(device) = crate::cuda::device(Element::F32) {
         gradient_is_the_slope(device, &folders[1]);
     }

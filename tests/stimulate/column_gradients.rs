@@ -82,7 +82,8 @@ fn value(model: &Model, shifts: &ColumnValues, metric: Metric) -> f64 {
     let (rewrite, _) = shift(model, shifts, Value::Null).expect("moves");
     rewrite.write(&out, SHARD_BYTES).expect("written");
     let moved = Model::open(&out.display().to_string()).expect("opens");
-    let scores = answers(&mut differentiable(CpuDevice, &moved), &questions()).expect("answers");
+    let scores =
+        answers(&mut differentiable(CpuDevice::F32, &moved), &questions()).expect("answers");
     (1..).zip(scores).map(|(n, score)| 0.5 * f64::from(n) * f64::from(score.value(metric))).sum()
 }
 
@@ -106,7 +107,7 @@ fn column_gradients_are_slopes_of_the_metric() {
     for name in FIXTURES {
         let model = open(name);
         for metric in [Metric::LogProb, Metric::LogitDifference] {
-            let found = gradients(CpuDevice, &model, metric);
+            let found = gradients(CpuDevice::F32, &model, metric);
             let size = dot(&found, &found).sqrt();
             assert!(size > 0.0, "{name}");
             // Along the gradient, somewhere else, and along one number.
@@ -136,7 +137,7 @@ fn a_gradient_along_its_column_is_that_of_the_activation() {
     for name in FIXTURES {
         let model = open(name);
         let (batch, mut run) =
-            (QuestionBatch::new(&questions()), differentiable(CpuDevice, &model));
+            (QuestionBatch::new(&questions()), differentiable(CpuDevice::F32, &model));
         let how = (Metric::LogProb, &vec![1.0; batch.len()][..]);
         let (_, found) =
             column_gradients(&mut run, (batch.input(), &chosen()), batch.scoring(), how)
@@ -176,7 +177,7 @@ fn a_gpu_finds_the_columns_gradients_of_the_processor() {
     let Some(gpu) = crate::cuda::device(Element::F32) else { return };
     for name in ["gpt2-tied", "gemma2-softcap"] {
         let model = open(name);
-        let want = gradients(CpuDevice, &model, Metric::LogProb);
+        let want = gradients(CpuDevice::F32, &model, Metric::LogProb);
         let got = gradients(gpu.clone(), &model, Metric::LogProb);
         let largest = flat(&want).iter().fold(0.0_f64, |a, b| a.max(b.abs()));
         for (got, want) in flat(&got).iter().zip(flat(&want)) {
@@ -188,7 +189,7 @@ fn a_gpu_finds_the_columns_gradients_of_the_processor() {
 #[test]
 fn a_step_is_as_long_as_asked() {
     let model = open("gpt2-tied");
-    let found = gradients(CpuDevice, &model, Metric::LogProb);
+    let found = gradients(CpuDevice::F32, &model, Metric::LogProb);
     let step = relative_step(&model, found.clone(), 0.25).expect("a step");
     let mut squares = 0.0;
     for (layer, set) in chosen() {

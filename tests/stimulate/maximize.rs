@@ -35,7 +35,7 @@ fn neuron(layer: u32, index: u32) -> NeuronId {
 fn texts(neurons: &[NeuronId], settings: &Settings) -> Vec<Vec<Maximized>> {
     let mut model = tiny();
     model.spec.layers = 2;
-    texts_on(CpuDevice, &model, neurons, settings)
+    texts_on(CpuDevice::F32, &model, neurons, settings)
 }
 
 fn texts_on<O: GradientOps>(
@@ -73,7 +73,7 @@ fn a_texts_value_is_that_of_extract() {
                 ..PaddedIds::default()
             };
             let request = IdsRequest { sites: vec![neuron.site.to_string()], intervention: None };
-            let arrays = extract_ids(CpuDevice, &tiny(), &ids, &request).expect("extracts");
+            let arrays = extract_ids(CpuDevice::F32, &tiny(), &ids, &request).expect("extracts");
             let Values::F32(values) = &arrays[&neuron.site.to_string()].values else { panic!() };
             let want = values[4 * 1024 + neuron.index as usize];
             assert_eq!((text.neuron, text.at), (neuron, 3));
@@ -92,8 +92,12 @@ fn one_position_climbs_to_what_a_search_over_all_tokens_finds() {
         let one = neuron(0, index);
         let frame = Frame { before: vec![0], after: vec![], length: 1 };
         let limits = Limits { tokens: 2048, sequence: 2 };
-        let run =
-            Differentiable::new(CpuDevice, &model, limits, (&BTreeSet::from([one.site]), false));
+        let run = Differentiable::new(
+            CpuDevice::F32,
+            &model,
+            limits,
+            (&BTreeSet::from([one.site]), false),
+        );
         let mut search = Ascent::new(run.expect("fits"), &model, (frame, At::Last, 0.0), one.site)
             .expect("fits");
         let asked = vec![index; all.len()];
@@ -175,7 +179,7 @@ fn fluent_texts_are_likelier() {
     };
     let model = tiny();
     let mean = |settings: &Settings| {
-        let found = texts_on(CpuDevice, &model, &[neuron(1, 17)], settings);
+        let found = texts_on(CpuDevice::F32, &model, &[neuron(1, 17)], settings);
         let fluency = |text: &Maximized| f64::from(text.fluency.expect("asked for"));
         found[0].iter().map(fluency).sum::<f64>() / found[0].len() as f64
     };
@@ -251,7 +255,8 @@ fn a_planted_neuron_is_driven_by_its_token_and_a_silent_one_is_left_out() {
         };
         let allowed: Vec<u32> = (0..40).collect();
         let asked = (&neurons[..], &allowed[..], [&[][..], &[]]);
-        let outcomes = maximize(CpuDevice, &model, (&settings, 64), asked, |_| {}).expect("climbs");
+        let outcomes =
+            maximize(CpuDevice::F32, &model, (&settings, 64), asked, |_| {}).expect("climbs");
         let Outcome::Texts(texts) = &outcomes[0] else { panic!("{variant:?}: left out") };
         assert_eq!(texts.len(), 5);
         for text in texts {
@@ -279,7 +284,7 @@ fn a_gpu_climbs_too() {
         ..Settings::default()
     };
     let on_gpu = texts_on(device, &model, &[neuron(0, 3)], &settings);
-    let on_cpu = texts_on(CpuDevice, &model, &[neuron(0, 3)], &settings);
+    let on_cpu = texts_on(CpuDevice::F32, &model, &[neuron(0, 3)], &settings);
     for (a, b) in on_gpu[0].iter().zip(&on_cpu[0]) {
         assert!((a.relaxed - b.relaxed).abs() <= 1e-4 * b.relaxed.abs().max(0.1), "{a:?} {b:?}");
         assert_eq!(a.tokens, b.tokens);

@@ -71,8 +71,9 @@ fn curves_are_those_of_whole_passes() {
         let (batch, other) = (QuestionBatch::new(list), QuestionBatch::new(&others));
         let limits = Limits { tokens: 256, sequence: 16 };
         let nothing = BTreeSet::new();
-        let mut run = Differentiable::new(CpuDevice, &experiment.model, limits, (&nothing, true))
-            .expect("fits");
+        let mut run =
+            Differentiable::new(CpuDevice::F32, &experiment.model, limits, (&nothing, true))
+                .expect("fits");
         let none = BTreeMap::new();
         let clean = answered(&mut run, &batch, &none);
         let total = answered(&mut run, &other, &none) - clean;
@@ -87,7 +88,7 @@ fn curves_are_those_of_whole_passes() {
             let mut edits: BTreeMap<Site, Vec<Edit>> = BTreeMap::new();
             for row in &order[..size] {
                 let site: Site = row.site.parse().expect("a site");
-                let values = kept.read(&CpuDevice, site).expect("kept");
+                let values = kept.read(&CpuDevice::F32, site).expect("kept");
                 let column = u32::try_from(row.neuron).expect("a column");
                 let tokens: Vec<u32> = match answer_alone {
                     true => batch.rows.clone(),

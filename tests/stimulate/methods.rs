@@ -38,7 +38,7 @@ fn open() -> Differentiable<CpuDevice> {
     let model =
         Model::open(root().join("models/tiny-gpt2-en").to_str().expect("UTF-8")).expect("opens");
     let limits = Limits { tokens: 200, sequence: 16 };
-    Differentiable::new(CpuDevice, &model, limits, (&BTreeSet::new(), true)).expect("fits")
+    Differentiable::new(CpuDevice::F32, &model, limits, (&BTreeSet::new(), true)).expect("fits")
 }
 
 #[test]

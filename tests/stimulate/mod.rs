@@ -209,8 +209,8 @@ fn integrated_gradients_are_complete() {
         .collect();
     let batch = QuestionBatch::new(&questions);
     let limits = Limits { tokens: 3000, sequence: 16 };
-    let mut run =
-        Differentiable::new(CpuDevice, &model, limits, (&BTreeSet::new(), true)).expect("fits");
+    let mut run = Differentiable::new(CpuDevice::F32, &model, limits, (&BTreeSet::new(), true))
+        .expect("fits");
     for layer in 0..model.spec.layers {
         let held = run.hold(batch.input(), &[layer]).expect("runs");
         // The first layer bends sharply near 0: at 50 steps its sum is a fifth too large.

@@ -59,11 +59,12 @@ fn rows(list: &[Question]) -> Vec<Vec<f32>> {
     let model = Model::open(root().join("models/tiny-gpt2-en").to_str().expect("UTF-8"));
     let limits = Limits { tokens: 400, sequence: 40 };
     let nothing = BTreeSet::new();
-    let mut run = Differentiable::new(CpuDevice, &model.expect("opens"), limits, (&nothing, true))
-        .expect("fits");
+    let mut run =
+        Differentiable::new(CpuDevice::F32, &model.expect("opens"), limits, (&nothing, true))
+            .expect("fits");
     let (batch, site) = (QuestionBatch::new(list), SITE.parse::<Site>().expect("a site"));
     let kept = activations(&mut run, &batch, &[site].into()).expect("runs");
-    let values = kept.read(&CpuDevice, site).expect("kept");
+    let values = kept.read(&CpuDevice::F32, site).expect("kept");
     batch.rows.iter().map(|row| values[*row as usize * 1024..][..1024].to_vec()).collect()
 }
 

@@ -186,7 +186,7 @@ fn gradients_are_slopes<O: SuffixOps>(ops: O) {
 
 #[test]
 fn gradients_of_a_probe_are_slopes() {
-    gradients_are_slopes(CpuDevice);
+    gradients_are_slopes(CpuDevice::F32);
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn sweeps_agree<O: SuffixOps>(ops: O) {
 
 #[test]
 fn sweeps_of_a_probe_agree() {
-    sweeps_agree(CpuDevice);
+    sweeps_agree(CpuDevice::F32);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn sweeps_of_a_probe_agree_on_a_gpu() {
 /// Along the path of a layer's neurons from 0, and along that of the embeddings.
 #[test]
 fn attributions_to_a_probe_are_complete() {
-    let (questions, mut run) = (questions(), open(CpuDevice));
+    let (questions, mut run) = (questions(), open(CpuDevice::F32));
     let other: Vec<Question> = questions
         .iter()
         .map(|one| Question { tokens: one.other.clone().expect("there"), ..one.clone() })

@@ -50,7 +50,7 @@ fn forward(model: &Model, batch: &Batch, edits: &Edits) -> Values {
         (0..model.spec.layers).map(|layer| site_of(SiteKind::MlpAct, layer)).collect();
     wanted.insert(Site::global(SiteKind::Logits));
     let limits = Limits { tokens: 9, sequence: 5 };
-    let mut forward = Forward::new(CpuDevice, model, limits, &wanted).expect("fits");
+    let mut forward = Forward::new(CpuDevice::F32, model, limits, &wanted).expect("fits");
     let mut collector = Collector::default();
     let mut work = SiteWork { wanted: &wanted, edits, visitor: &mut collector };
     forward.run(ForwardInput::of(batch), &mut work).expect("runs");
@@ -146,7 +146,7 @@ const NAMES: [&str; 3] = ["gpt2-tied", "opt-postnorm-proj", "llama-bias-bf16"];
 #[test]
 fn firing_and_truncation_errors_are_those_of_plain_loops() {
     for name in NAMES {
-        firing_and_cett_agree(CpuDevice, name);
+        firing_and_cett_agree(CpuDevice::F32, name);
     }
     if let Some(device) = crate::cuda::device(Element::F32) {
         firing_and_cett_agree(device, "opt-postnorm-proj");
@@ -218,7 +218,7 @@ fn pruning_agrees<O: GradientOps>(ops: O, name: &str) {
 #[test]
 fn pruned_perplexities_are_those_of_models_cut_by_hand() {
     for name in NAMES {
-        pruning_agrees(CpuDevice, name);
+        pruning_agrees(CpuDevice::F32, name);
     }
     if let Some(device) = crate::cuda::device(Element::F32) {
         pruning_agrees(device, "gpt2-tied");

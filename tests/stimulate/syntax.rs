@@ -73,9 +73,10 @@ fn a_number_made_of_a_neuron_is_traced_to_it() {
     let limits = Limits { tokens: batch.tokens.len(), sequence: 32 };
     let nothing = BTreeSet::new();
     let mut model =
-        Differentiable::new(CpuDevice, &experiment.model, limits, (&nothing, true)).expect("fits");
+        Differentiable::new(CpuDevice::F32, &experiment.model, limits, (&nothing, true))
+            .expect("fits");
     let kept = activations(&mut model, &batch, &experiment.neurons.sites()).expect("runs");
-    let values = kept.read(&CpuDevice, experiment.neurons.site(3)).expect("kept");
+    let values = kept.read(&CpuDevice::F32, experiment.neurons.site(3)).expect("kept");
     let neuron = |row: &u32| values[*row as usize * experiment.neurons.width + 7];
     write(&file, &questions, &batch.rows.iter().map(neuron).collect::<Vec<_>>());
     for (quantity, traced) in [("activity", true), ("length", false)] {

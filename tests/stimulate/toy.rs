@@ -73,7 +73,7 @@ fn questions() -> Vec<Question> {
 
 fn differentiable(model: &Model) -> Differentiable<CpuDevice> {
     let limits = Limits { tokens: 256, sequence: 16 };
-    Differentiable::new(CpuDevice, model, limits, (&BTreeSet::new(), true)).expect("fits")
+    Differentiable::new(CpuDevice::F32, model, limits, (&BTreeSet::new(), true)).expect("fits")
 }
 
 /// KL from the untouched answers, mean over questions, with these neurons of the first layer at 0.
@@ -241,7 +241,7 @@ fn increases_of_log_p_are_those_of_a_plain_loop() {
         [(SiteKind::ResidMid, layer), (SiteKind::MlpAct, layer), (SiteKind::ResidPost, last)]
             .map(|(kind, layer)| site_of(kind, layer));
     let kept = activations(&mut run, &batch, &sites.into_iter().collect()).expect("runs");
-    let [mid, act, post] = sites.map(|site| kept.read(&CpuDevice, site).expect("kept"));
+    let [mid, act, post] = sites.map(|site| kept.read(&CpuDevice::F32, site).expect("kept"));
     let down = model.tensor(Param::Layer(layer, LayerParam::Down)).expect("it has one");
     let weight = model.tensor(Param::FinalNormWeight).expect("it has one").data;
     let head = model.tensor(Param::Tokens).expect("tied").data;

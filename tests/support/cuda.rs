@@ -27,7 +27,12 @@ pub(crate) fn images() -> Option<Images> {
                 return None;
             };
             fake.set_devices(DEVICES.cast_signed());
-            Some(Images::Folder(fake_cuda::Fake::images().to_path_buf()))
+            let images = Images::Folder(fake_cuda::Fake::images().to_path_buf());
+            // As a run does, so that each test may stand alone: it is what starts the driver.
+            if let Err(missing) = probe(&images) {
+                panic!("the fake driver has devices: {missing}");
+            }
+            Some(images)
         })
         .clone()
 }

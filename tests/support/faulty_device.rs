@@ -94,42 +94,42 @@ impl Ops for FaultyDevice {
         self.room(rows)?;
         self.rows.store(rows, Ordering::SeqCst);
         self.numbers.fetch_add(rows * cols, Ordering::SeqCst);
-        CpuDevice.tensor(rows, cols)
+        CpuDevice::F32.tensor(rows, cols)
     }
 
     fn matrix(&self, out: usize, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<Matrix> {
         self.broken()?;
-        CpuDevice.matrix(out, weight, bias)
+        CpuDevice::F32.matrix(out, weight, bias)
     }
 
     fn table(&self, rows: usize, values: Vec<f32>) -> Result<Table> {
-        CpuDevice.table(rows, values)
+        CpuDevice::F32.table(rows, values)
     }
 
     fn exact_table(&self, rows: usize, values: Vec<f32>) -> Result<Table> {
-        CpuDevice.exact_table(rows, values)
+        CpuDevice::F32.exact_table(rows, values)
     }
 
     fn tied(&self, table: &Table, bias: Option<Vec<f32>>) -> Result<Matrix> {
-        CpuDevice.tied(table, bias)
+        CpuDevice::F32.tied(table, bias)
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>> {
-        CpuDevice.vector(values)
+        CpuDevice::F32.vector(values)
     }
 
     fn set_rows(&self, x: &mut Tensor, rows: usize) {
-        CpuDevice.set_rows(x, rows);
+        CpuDevice::F32.set_rows(x, rows);
     }
 
     fn write(&self, x: &mut Tensor, values: &[f32]) -> Result<()> {
         self.broken()?;
-        CpuDevice.write(x, values)
+        CpuDevice::F32.write(x, values)
     }
 
     fn read(&self, x: &Tensor, out: &mut Vec<f32>) -> Result<()> {
         self.broken()?;
-        CpuDevice.read(x, out)
+        CpuDevice::F32.read(x, out)
     }
 
     /// Once after every batch.
@@ -141,35 +141,35 @@ impl Ops for FaultyDevice {
     }
 
     fn wait(&self) -> Result<()> {
-        CpuDevice.wait()
+        CpuDevice::F32.wait()
     }
 
     fn element_bytes(&self) -> usize {
-        CpuDevice.element_bytes()
+        CpuDevice::F32.element_bytes()
     }
 
     fn embed(&self, table: &Table, ids: &[u32], scale: f32, out: &mut Tensor) {
-        CpuDevice.embed(table, ids, scale, out);
+        CpuDevice::F32.embed(table, ids, scale, out);
     }
 
     fn embed_add(&self, table: &Table, ids: &[u32], x: &mut Tensor) {
-        CpuDevice.embed_add(table, ids, x);
+        CpuDevice::F32.embed_add(table, ids, x);
     }
 
     fn norm(&self, norm: &NormWeights<Vec<f32>>, x: &Tensor, out: &mut Tensor) {
-        CpuDevice.norm(norm, x, out);
+        CpuDevice::F32.norm(norm, x, out);
     }
 
     fn add_norm(&self, norm: &NormWeights<Vec<f32>>, x: &Tensor, y: &Tensor, out: &mut Tensor) {
-        CpuDevice.add_norm(norm, x, y, out);
+        CpuDevice::F32.add_norm(norm, x, y, out);
     }
 
     fn head_norm(&self, norm: &NormWeights<Vec<f32>>, heads: HeadRange, x: &mut Tensor) {
-        CpuDevice.head_norm(norm, heads, x);
+        CpuDevice::F32.head_norm(norm, heads, x);
     }
 
     fn rope(&self, angles: &Table, positions: &[u32], heads: HeadRange, x: &mut Tensor) {
-        CpuDevice.rope(angles, positions, heads, x);
+        CpuDevice::F32.rope(angles, positions, heads, x);
     }
 
     fn attention(
@@ -179,65 +179,65 @@ impl Ops for FaultyDevice {
         out: &mut Tensor,
         probs: Option<&mut Tensor>,
     ) {
-        CpuDevice.attention(args, qkv, out, probs);
+        CpuDevice::F32.attention(args, qkv, out, probs);
     }
 
     fn linear(&self, weight: &Matrix, x: &Tensor, then: Epilogue<'_, Tensor>, out: &mut Tensor) {
-        CpuDevice.linear(weight, x, then, out);
+        CpuDevice::F32.linear(weight, x, then, out);
     }
 
     fn activate(&self, activation: Activation, x: &Tensor, out: &mut Tensor) {
-        CpuDevice.activate(activation, x, out);
+        CpuDevice::F32.activate(activation, x, out);
     }
 
     fn multiply(&self, a: &Tensor, b: &Tensor, out: &mut Tensor) {
-        CpuDevice.multiply(a, b, out);
+        CpuDevice::F32.multiply(a, b, out);
     }
 
     fn add(&self, x: &mut Tensor, y: &Tensor) {
-        CpuDevice.add(x, y);
+        CpuDevice::F32.add(x, y);
     }
 
     fn copy(&self, x: &Tensor, out: &mut Tensor) {
-        CpuDevice.copy(x, out);
+        CpuDevice::F32.copy(x, out);
     }
 
     fn softcap(&self, cap: f32, x: &mut Tensor) {
-        CpuDevice.softcap(cap, x);
+        CpuDevice::F32.softcap(cap, x);
     }
 
     fn pool(&self, how: Pooling, rows: RowRuns<'_>, x: &Tensor, out: &mut Tensor) {
-        CpuDevice.pool(how, rows, x, out);
+        CpuDevice::F32.pool(how, rows, x, out);
     }
 
     fn edit(&self, edit: &Edit, x: &mut Tensor) {
-        CpuDevice.edit(edit, x);
+        CpuDevice::F32.edit(edit, x);
     }
 
     fn edit_mask(&self, edit: &Edit, y: &Tensor, g: &mut Tensor) {
-        CpuDevice.edit_mask(edit, y, g);
+        CpuDevice::F32.edit_mask(edit, y, g);
     }
 
     /// The memory of a device may go to somebody else between two blocks.
     fn statistics(&self, plan: &Arc<StatisticsPlan>) -> Result<Self::Statistics> {
         self.room(self.rows.load(Ordering::SeqCst))?;
-        CpuDevice.statistics(plan)
+        CpuDevice::F32.statistics(plan)
     }
 
     fn update_statistics(&self, statistics: &mut Self::Statistics, rows: &BatchRows, x: &Tensor) {
-        CpuDevice.update_statistics(statistics, rows, x);
+        CpuDevice::F32.update_statistics(statistics, rows, x);
     }
 
     fn take_statistics(&self, statistics: Self::Statistics) -> Result<SiteStatistics> {
         self.broken()?;
-        CpuDevice.take_statistics(statistics)
+        CpuDevice::F32.take_statistics(statistics)
     }
 }
 
 impl GradientOps for FaultyDevice {
     fn transposed(&self, weight: &Matrix) -> Result<Matrix> {
         self.broken()?;
-        CpuDevice.transposed(weight)
+        CpuDevice::F32.transposed(weight)
     }
 
     fn exact_tensor(&self, rows: usize, cols: usize) -> Result<Tensor> {
@@ -245,7 +245,7 @@ impl GradientOps for FaultyDevice {
     }
 
     fn norm_grad(&self, norm: &NormWeights<Vec<f32>>, x: &Tensor, g: &mut Tensor) {
-        CpuDevice.norm_grad(norm, x, g);
+        CpuDevice::F32.norm_grad(norm, x, g);
     }
 
     fn head_norm_grad(
@@ -255,11 +255,11 @@ impl GradientOps for FaultyDevice {
         x: &Tensor,
         g: &mut Tensor,
     ) {
-        CpuDevice.head_norm_grad(norm, heads, x, g);
+        CpuDevice::F32.head_norm_grad(norm, heads, x, g);
     }
 
     fn rope_grad(&self, angles: &Table, positions: &[u32], heads: HeadRange, g: &mut Tensor) {
-        CpuDevice.rope_grad(angles, positions, heads, g);
+        CpuDevice::F32.rope_grad(angles, positions, heads, g);
     }
 
     fn attention_grad(
@@ -269,27 +269,27 @@ impl GradientOps for FaultyDevice {
         g: &Tensor,
         out: &mut Tensor,
     ) {
-        CpuDevice.attention_grad(args, qkv, g, out);
+        CpuDevice::F32.attention_grad(args, qkv, g, out);
     }
 
     fn activation_grad(&self, activation: Activation, x: &Tensor, g: &mut Tensor) {
-        CpuDevice.activation_grad(activation, x, g);
+        CpuDevice::F32.activation_grad(activation, x, g);
     }
 
     fn softcap_grad(&self, cap: f32, y: &Tensor, g: &mut Tensor) {
-        CpuDevice.softcap_grad(cap, y, g);
+        CpuDevice::F32.softcap_grad(cap, y, g);
     }
 
     fn scale_by(&self, a: &Tensor, x: &mut Tensor) {
-        CpuDevice.scale_by(a, x);
+        CpuDevice::F32.scale_by(a, x);
     }
 
     fn scatter(&self, rows: &[u32], g: &Tensor, out: &mut Tensor) {
-        CpuDevice.scatter(rows, g, out);
+        CpuDevice::F32.scatter(rows, g, out);
     }
 
     fn score(&self, against: &Against<'_, Tensor>, logits: &Tensor, out: (usize, &mut Tensor)) {
-        CpuDevice.score(against, logits, out);
+        CpuDevice::F32.score(against, logits, out);
     }
 
     fn score_grad(
@@ -299,7 +299,7 @@ impl GradientOps for FaultyDevice {
         logits: &Tensor,
         g: &mut Tensor,
     ) {
-        CpuDevice.score_grad(how, against, logits, g);
+        CpuDevice::F32.score_grad(how, against, logits, g);
     }
 }
 
@@ -311,7 +311,7 @@ impl SuffixOps for FaultyDevice {
         qkv: &Tensor,
         out: &mut Tensor,
     ) {
-        CpuDevice.attention_past(args, past, qkv, out);
+        CpuDevice::F32.attention_past(args, past, qkv, out);
     }
 
     fn attention_past_grad(
@@ -321,15 +321,15 @@ impl SuffixOps for FaultyDevice {
         qkv_and_g: (&Tensor, &Tensor),
         out: &mut Tensor,
     ) {
-        CpuDevice.attention_past_grad(args, past, qkv_and_g, out);
+        CpuDevice::F32.attention_past_grad(args, past, qkv_and_g, out);
     }
 
     fn store_past(&self, qkv: &Tensor, tokens: &[u32], rows: &[u32], kv: &mut Tensor) {
-        CpuDevice.store_past(qkv, tokens, rows, kv);
+        CpuDevice::F32.store_past(qkv, tokens, rows, kv);
     }
 
     fn put_rows(&self, rows: &[u32], x: &Tensor, out: &mut Tensor) {
-        CpuDevice.put_rows(rows, x, out);
+        CpuDevice::F32.put_rows(rows, x, out);
     }
 
     fn shift_neurons(
@@ -339,7 +339,7 @@ impl SuffixOps for FaultyDevice {
         act_scale_shift: (&Tensor, &[f32], &[f32]),
         out: &mut Tensor,
     ) {
-        CpuDevice.shift_neurons(down, tokens_and_neurons, act_scale_shift, out);
+        CpuDevice::F32.shift_neurons(down, tokens_and_neurons, act_scale_shift, out);
     }
 
     fn pick_logits(
@@ -349,6 +349,6 @@ impl SuffixOps for FaultyDevice {
         x: &Tensor,
         out: &mut Tensor,
     ) {
-        CpuDevice.pick_logits(weight, ids_and_others, x, out);
+        CpuDevice::F32.pick_logits(weight, ids_and_others, x, out);
     }
 }

@@ -116,8 +116,8 @@ fn chosen(args: &DropLayersArgs, model: &Model) -> Result<Vec<usize>> {
         StrategyArg::Contribution => {
             let path = args.corpus.as_deref().expect("clap asks for it");
             let corpus = CorpusConfig::of_file(path);
-            let cosines = match Devices::choose(Some(&args.device), Dtype::F32)? {
-                Devices::Cpu => contributions(CpuDevice, model, &corpus)?,
+            let cosines = match Devices::choose(Some(&args.device))? {
+                Devices::Cpu => contributions(CpuDevice::F32, model, &corpus)?,
                 Devices::Cuda(found) => {
                     contributions(open(&found[0], Dtype::F32)?, model, &corpus)?
                 }

@@ -1,15 +1,18 @@
-//! gemm: `out = x W^T + b` with packed weights, tile by tile; and small products of activations, by
-//! `matrixmultiply`.
+//! gemm: `out = x W^T + b` with packed weights, tile by tile, in f32 or of bfloat16 with sums in f32; and
+//! small products of activations, by `matrixmultiply`.
 //!
 //! Rows and panels are shared among threads in fixed pieces. Each element is summed over the inner
 //! dimension in one fixed order, so that its bits depend on neither.
 #![expect(unsafe_code, reason = "pieces of rows that no slice can lend; matrixmultiply's pointers")]
 
+use std::cell::Cell;
+
 use rayon::prelude::*;
 
 use super::buffer::{Matrix, Tensor};
 use super::dispatch::{Level, level, multiversion};
-use super::panels::{PANEL, Panels};
+use super::pairs;
+use super::panels::{PANEL, Panels, Values};
 use super::shared::SharedMut;
 use super::tile::{self, Rows};
 
@@ -44,6 +47,50 @@ fn product(with: Level, (weight, bias): (&Panels, Option<&[f32]>), x: &[f32], ou
     let (inner, columns) = (weight.inputs(), weight.outputs());
     let rows = out.len().checked_div(columns).unwrap_or(0);
     assert_eq!(x.len(), rows * inner);
+    let plain = |x: &[f32], panels: &[f32], out: &mut [f32]| {
+        tiles((rows, columns, bias), out, |(row, tall), panel, sums| {
+            let a = Rows { values: &x[row * inner..], rows: tall, stride: inner, step: 1 };
+            sums.fill(0.0);
+            tile::add(with, a, (&panels[panel * inner * PANEL..][..inner * PANEL], PANEL), sums);
+        });
+    };
+    match weight.values() {
+        Values::Exact(panels) => plain(x, panels, out),
+        Values::Rounded(panels) => {
+            let mut rounded = vec![0.0; x.len()];
+            let length = (ROWS * inner).max(1);
+            let both = rounded.par_chunks_mut(length).zip(x.par_chunks(length));
+            both.for_each(|(to, x)| pairs::round_rows(x, to));
+            plain(&rounded, panels, out);
+        }
+        Values::Pairs(panels) => {
+            let steps = inner.div_ceil(2);
+            let mut words = WORDS.take();
+            words.resize(rows * steps, 0);
+            let both = words.par_chunks_mut((ROWS * steps).max(1));
+            both.zip(x.par_chunks((ROWS * inner).max(1)))
+                .for_each(|(words, x)| pairs::pack_rows(inner, x, words));
+            tiles((rows, columns, bias), out, |(row, tall), panel, sums| {
+                let panel = &panels[panel * steps * PANEL..][..steps * PANEL];
+                pairs::multiply((&words[row * steps..], tall, steps), panel, sums);
+            });
+            WORDS.set(words);
+        }
+    }
+}
+
+thread_local! {
+    /// The left side of the last product in pairs: its memory is used again by the next one.
+    static WORDS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Every tile of `[rows, columns]` with its bias, in pieces that threads share: `multiply` gives the sums
+/// `[tall, 64]` of (first row, tall) and a panel.
+fn tiles(
+    (rows, columns, bias): (usize, usize, Option<&[f32]>),
+    out: &mut [f32],
+    multiply: impl Fn((usize, usize), usize, &mut [f32]) + Sync,
+) {
     let target = SharedMut::new(out);
     let panels = columns.div_ceil(PANEL);
     let pieces: Vec<(usize, usize)> = (0..rows)
@@ -58,9 +105,7 @@ fn product(with: Level, (weight, bias): (&Panels, Option<&[f32]>), x: &[f32], ou
             let width = PANEL.min(columns - column);
             for row in piece.clone().step_by(tile::ROWS) {
                 let tall = tile::ROWS.min(piece.end - row);
-                let a = Rows { values: &x[row * inner..], rows: tall, stride: inner, step: 1 };
-                sums.fill(0.0);
-                tile::add(with, a, (weight.panel(panel), PANEL), &mut sums);
+                multiply((row, tall), panel, &mut sums);
                 for (at, sums) in (row..).zip(sums.chunks_exact_mut(PANEL).take(tall)) {
                     if let Some(bias) = bias {
                         sums.iter_mut().zip(&bias[column..]).for_each(|(sum, b)| *sum += b);
@@ -159,6 +204,7 @@ fn stride(n: usize) -> isize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::CpuDevice;
     use super::*;
     use crate::hash::{GAMMA, mix};
 
@@ -170,51 +216,91 @@ mod tests {
         (0..count).map(number).collect()
     }
 
+    const SHAPES: [(usize, usize, usize); 7] = [
+        (1, 1, 1),
+        (7, 3, 65),
+        (13, 64, 64),
+        (5, 100, 130),
+        (200, 49, 20),
+        (9, 2501, 70),
+        (3, 0, 4),
+    ];
+
     /// Every remainder of rows, columns and steps against a loop in f64, at every level; and each row
     /// alone has the bits it has among others.
     #[test]
     fn products_are_those_of_a_plain_loop() {
-        for (rows, inner, columns) in [
-            (1, 1, 1),
-            (7, 3, 65),
-            (13, 64, 64),
-            (5, 100, 130),
-            (200, 48, 20),
-            (9, 2500, 70),
-            (3, 0, 4),
-        ] {
-            let (x, w, b) =
-                (numbers(rows * inner, 1), numbers(columns * inner, 2), numbers(columns, 3));
-            let packed = Panels::pack((columns, inner), |o, i| w[o * inner + i]);
-            for bias in [None, Some(&b[..])] {
+        for (rows, inner, columns) in SHAPES {
+            let (x, w) = (numbers(rows * inner, 1), numbers(columns * inner, 2));
+            let packed = Panels::pack(CpuDevice::F32, (columns, inner), |o, i| w[o * inner + i]);
+            for with in Level::all() {
+                against_a_loop((with, &packed), &x, &w);
+            }
+            turned(&packed, &w);
+        }
+    }
+
+    /// The same of numbers rounded to bfloat16: pairs where the processor has them, and f32.
+    #[test]
+    fn products_of_bf16_are_those_of_rounded_numbers() {
+        let near = |x: &[f32]| -> Vec<f32> {
+            x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect()
+        };
+        for (rows, inner, columns) in SHAPES {
+            let (x, w) = (numbers(rows * inner, 1), numbers(columns * inner, 2));
+            let at = |o: usize, i: usize| w[o * inner + i];
+            let pairs = Panels::pack(CpuDevice::Bf16, (columns, inner), at);
+            let plain = Panels::rounded((columns, inner), at);
+            assert!(pairs::available() == matches!(pairs.values(), Values::Pairs(_)));
+            for packed in [pairs, plain] {
                 for with in Level::all() {
-                    let mut out = vec![f32::NAN; rows * columns];
-                    product(with, (&packed, bias), &x, &mut out);
-                    for row in 0..rows {
-                        let own = &x[row * inner..][..inner];
-                        let mut alone = vec![f32::NAN; columns];
-                        product(with, (&packed, bias), own, &mut alone);
-                        assert_eq!(alone, out[row * columns..][..columns], "{with:?} row {row}");
-                        for column in 0..columns {
-                            let w = &w[column * inner..][..inner];
-                            let terms =
-                                own.iter().zip(w).map(|(a, b)| f64::from(*a) * f64::from(*b));
-                            let want =
-                                terms.sum::<f64>() + bias.map_or(0.0, |b| f64::from(b[column]));
-                            let error = (f64::from(alone[column]) - want).abs();
-                            assert!(error < 1e-5 * (inner as f64).sqrt() + 1e-6, "{error}");
-                        }
-                    }
+                    // The rows that are given are rounded by the product itself.
+                    against_a_loop((with, &packed), &x, &near(&w));
+                }
+                turned(&packed, &near(&w));
+            }
+        }
+    }
+
+    /// `w` as it is multiplied.
+    fn against_a_loop((with, packed): (Level, &Panels), x: &[f32], w: &[f32]) {
+        let (inner, columns) = (packed.inputs(), packed.outputs());
+        let rows = x.len().checked_div(inner).unwrap_or(3);
+        let b = numbers(columns, 3);
+        let multiplied = |x: f32| match packed.values() {
+            Values::Exact(_) => f64::from(x),
+            Values::Rounded(_) | Values::Pairs(_) => half::bf16::from_f32(x).to_f64(),
+        };
+        for bias in [None, Some(&b[..])] {
+            let mut out = vec![f32::NAN; rows * columns];
+            product(with, (packed, bias), x, &mut out);
+            for row in 0..rows {
+                let own = &x[row * inner..][..inner];
+                let mut alone = vec![f32::NAN; columns];
+                product(with, (packed, bias), own, &mut alone);
+                assert_eq!(alone, out[row * columns..][..columns], "{with:?} row {row}");
+                for column in 0..columns {
+                    let w = &w[column * inner..][..inner];
+                    let terms = own.iter().zip(w).map(|(a, b)| multiplied(*a) * f64::from(*b));
+                    let want = terms.sum::<f64>() + bias.map_or(0.0, |b| f64::from(b[column]));
+                    let error = (f64::from(alone[column]) - want).abs();
+                    assert!(error < 1e-5 * (inner as f64).sqrt() + 1e-6, "{error}");
                 }
             }
-            let back = packed.transposed();
-            let mut column = vec![0.0; columns];
-            for input in 0..inner.min(5) {
-                packed.of_input(input, &mut column);
-                for (output, value) in column.iter().enumerate() {
-                    assert_eq!(*value, w[output * inner + input]);
-                    assert_eq!(back.at(input, output), *value);
-                }
+        }
+    }
+
+    /// Single elements, columns, and the transpose.
+    fn turned(packed: &Panels, w: &[f32]) {
+        let (inner, columns) = (packed.inputs(), packed.outputs());
+        let back = packed.transposed();
+        let mut column = vec![0.0; columns];
+        for input in 0..inner.min(5) {
+            packed.of_input(input, &mut column);
+            for (output, value) in column.iter().enumerate() {
+                assert_eq!(*value, w[output * inner + input]);
+                assert_eq!(packed.at(output, input), *value);
+                assert_eq!(back.at(input, output), *value);
             }
         }
     }

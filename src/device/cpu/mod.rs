@@ -1,6 +1,6 @@
 //! The device of machines without a GPU: f32, vectorised loops, rayon. A file per operation stem;
-//! `unsafe` stands in `dispatch.rs`, `shared.rs`, `gemm.rs`, `tile.rs`, `attention.rs`, `attention_grad.rs`
-//! and `simd.rs` alone.
+//! `unsafe` stands in `dispatch.rs`, `shared.rs`, `gemm.rs`, `tile.rs`, `pairs.rs`, `attention.rs`,
+//! `attention_grad.rs` and `simd.rs` alone.
 
 mod activation_grad;
 mod attention;
@@ -19,6 +19,7 @@ mod math;
 mod moments;
 mod norm;
 mod norm_grad;
+mod pairs;
 mod panels;
 mod pick_logits;
 mod pool;
@@ -52,9 +53,23 @@ use super::statistics::{SiteStatistics, StatisticsPlan};
 use crate::error::Result;
 use crate::model::Activation;
 
-/// The processor as a device. Threads are those of the current rayon pool.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CpuDevice;
+/// The processor as a device. Threads are those of the current rayon pool. Tensors are f32 in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CpuDevice {
+    /// All of it in f32.
+    #[default]
+    F32,
+    /// Products with weights of numbers rounded to bfloat16, their sums and all else in f32.
+    Bf16,
+}
+
+impl CpuDevice {
+    /// Whether this processor has products of pairs of bfloat16; where it has none, rounded numbers
+    /// are multiplied in f32, at the speed of f32.
+    pub fn multiplies_pairs() -> bool {
+        pairs::available()
+    }
+}
 
 impl Ops for CpuDevice {
     type Tensor = Tensor;
@@ -70,7 +85,8 @@ impl Ops for CpuDevice {
     fn matrix(&self, out: usize, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<Matrix> {
         assert!(bias.as_ref().is_none_or(|bias| bias.len() == out));
         let inputs = weight.len().checked_div(out).unwrap_or(0);
-        let packed = Panels::pack((out, inputs), |output, input| weight[output * inputs + input]);
+        let at = |output, input| weight[output * inputs + input];
+        let packed = Panels::pack(*self, (out, inputs), at);
         Ok(Matrix { weight: packed, rows: None, bias })
     }
 
@@ -86,7 +102,7 @@ impl Ops for CpuDevice {
     fn tied(&self, table: &Table, bias: Option<Vec<f32>>) -> Result<Matrix> {
         let (cols, values) = (table.cols, &table.values);
         let shape = (values.len().checked_div(cols).unwrap_or(0), cols);
-        let weight = Panels::pack(shape, |output, input| values[output * cols + input]);
+        let weight = Panels::pack(*self, shape, |output, input| values[output * cols + input]);
         Ok(Matrix { weight, rows: Some(values.clone()), bias })
     }
 

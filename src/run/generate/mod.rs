@@ -100,7 +100,7 @@ impl Generation {
     /// Opens everything; refuses what cannot work.
     pub fn open(config: TextConfig) -> Result<Self> {
         config.check()?;
-        let devices = Devices::choose(config.device.as_deref(), config.dtype)?;
+        let devices = Devices::choose(config.device.as_deref())?;
         let model = Model::open(&config.model)?;
         check_model(&model.spec)?;
         let tokenizer = open_tokenizer(&model, config.add_bos)?;
@@ -114,7 +114,7 @@ impl Generation {
 
     /// Which kind of arithmetic, see [`Devices::kind`].
     pub fn device_kind(&self) -> Option<String> {
-        self.devices.kind()
+        self.devices.kind(self.config.dtype)
     }
 
     /// What it runs on.
@@ -193,7 +193,9 @@ impl Generation {
         report: Report<'_>,
     ) -> Result<Vec<Vec<Text>>> {
         match &self.devices {
-            Devices::Cpu => self.texts_on(vec![devices::cpu()], asked, pieces, report),
+            Devices::Cpu => {
+                self.texts_on(vec![devices::cpu(self.config.dtype)], asked, pieces, report)
+            }
             Devices::Cuda(found) => {
                 let slots = devices::gpus(found, self.config.dtype);
                 self.texts_on(slots, asked, pieces, report)

@@ -82,12 +82,15 @@ pub fn maximize_neurons(
     stop: &AtomicBool,
     told: impl FnMut(f64),
 ) -> Result<Vec<Best>> {
-    let devices = Devices::choose(config.device.as_deref(), config.dtype)?;
+    let devices = Devices::choose(config.device.as_deref())?;
     let tokens = config.batch_tokens.unwrap_or(devices.batch_tokens());
     match &devices {
-        Devices::Cpu => {
-            on(vec![devices::cpu()], config, (&devices, tokens, CPU_GROUP), (stop, told))
-        }
+        Devices::Cpu => on(
+            vec![devices::cpu(config.dtype)],
+            config,
+            (&devices, tokens, CPU_GROUP),
+            (stop, told),
+        ),
         Devices::Cuda(found) => {
             let slots = devices::gpus(found, config.dtype);
             on(slots, config, (&devices, tokens, usize::MAX), (stop, told))
@@ -169,7 +172,7 @@ fn record(
         env!("CARGO_PKG_VERSION"),
         files,
         tokenizer.hash(),
-        devices.kind(),
+        devices.kind(of_model.dtype),
         of_model.dtype,
         config.add_bos,
         settings,

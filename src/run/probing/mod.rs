@@ -137,7 +137,9 @@ fn every_class(column: String) -> ConceptConfig {
 /// Runs everything where the file says; goes on where an earlier attempt in the same folder stopped.
 pub fn probe(probing: &Probing, stop: &AtomicBool, report: Report<'_>) -> Result<Probed> {
     match &probing.prepared.devices {
-        Devices::Cpu => probe_on(probing, vec![devices::cpu()], stop, report),
+        Devices::Cpu => {
+            probe_on(probing, vec![devices::cpu(probing.config.model.dtype)], stop, report)
+        }
         Devices::Cuda(found) => {
             let slots = devices::gpus(found, probing.config.model.dtype);
             probe_on(probing, slots, stop, report)

@@ -115,7 +115,7 @@ pub struct Answered {
 impl Experiment {
     /// Opens model, tokenizer and questions; refuses what cannot work.
     pub fn new(config: ExperimentConfig) -> Result<Self> {
-        let devices = Devices::choose(config.device.name.as_deref(), config.model.dtype)?;
+        let devices = Devices::choose(config.device.name.as_deref())?;
         let model = Model::open(&config.model.path)?;
         let tokenizer = open_tokenizer(&model, config.neurons.add_bos)?;
         let questions = read::read(&config.questions, &model, &tokenizer)?;
@@ -148,7 +148,7 @@ impl Experiment {
             order_hashes,
             readout_hash,
             tokenizer.hash(),
-            devices.kind(),
+            devices.kind(config.model.dtype),
         ]);
         let run_id = *blake3::hash(facts.to_string().as_bytes()).as_bytes();
         let experiment = Self {
@@ -224,7 +224,12 @@ pub fn stimulate(
 ) -> Result<Answered> {
     experiment_memory(experiment)?.warn();
     match &experiment.devices {
-        Devices::Cpu => stimulate_on(experiment, vec![devices::cpu()], stop, progress),
+        Devices::Cpu => stimulate_on(
+            experiment,
+            vec![devices::cpu(experiment.config.model.dtype)],
+            stop,
+            progress,
+        ),
         Devices::Cuda(found) => {
             let slots = devices::gpus(found, experiment.config.model.dtype);
             stimulate_on(experiment, slots, stop, progress)

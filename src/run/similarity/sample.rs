@@ -40,7 +40,12 @@ pub(super) fn sample(
 ) -> Result<Sampled> {
     memory_plan(prepared, prepared.limits.tokens)?.warn();
     match &prepared.devices {
-        Devices::Cpu => sample_on(prepared, vec![devices::cpu()], folder, (stop, report)),
+        Devices::Cpu => sample_on(
+            prepared,
+            vec![devices::cpu(prepared.config.model.dtype)],
+            folder,
+            (stop, report),
+        ),
         Devices::Cuda(found) => {
             let slots = devices::gpus(found, prepared.config.model.dtype);
             sample_on(prepared, slots, folder, (stop, report))

@@ -85,7 +85,7 @@ pub(super) fn whole(
     (stop, report): (&AtomicBool, Report<'_>),
 ) -> Result<Whole> {
     match &asked.models[0].devices {
-        Devices::Cpu => whole_on(asked, vec![devices::cpu()], folder, (stop, report)),
+        Devices::Cpu => whole_on(asked, vec![devices::cpu(Dtype::F32)], folder, (stop, report)),
         Devices::Cuda(found) => {
             whole_on(asked, devices::gpus(found, Dtype::F32), folder, (stop, report))
         }

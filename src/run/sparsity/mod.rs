@@ -97,10 +97,10 @@ pub fn measure_sparsity(
     report: Report<'_>,
 ) -> Result<Measured> {
     check(config)?;
-    let devices = Devices::choose(config.device.as_deref(), config.dtype)?;
+    let devices = Devices::choose(config.device.as_deref())?;
     let opened = Opened::new(config, devices)?;
     match &opened.devices {
-        Devices::Cpu => on(vec![devices::cpu()], config, &opened, (stop, report)),
+        Devices::Cpu => on(vec![devices::cpu(config.dtype)], config, &opened, (stop, report)),
         Devices::Cuda(found) => {
             on(devices::gpus(found, config.dtype), config, &opened, (stop, report))
         }
@@ -211,7 +211,13 @@ fn record(
         "tolerance": config.tolerance,
         "sample": sample,
     });
-    let facts = json!([env!("CARGO_PKG_VERSION"), files, devices.kind(), of_model.dtype, asked]);
+    let facts = json!([
+        env!("CARGO_PKG_VERSION"),
+        files,
+        devices.kind(of_model.dtype),
+        of_model.dtype,
+        asked
+    ]);
     let (layers, neurons) = (model.spec.layers, model.spec.mlp.width as u64);
     let site = |layer| SiteFacts { site: site_of(SiteKind::MlpAct, layer).to_string(), neurons };
     let read = |path: &PathBuf| {

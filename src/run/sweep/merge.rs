@@ -73,7 +73,9 @@ pub fn merge(
         claim_kind(&prepared, &Folder(out).pass(pass))?;
         let asked = (plan, out, pass, merging.partial);
         let ended = match &prepared.devices {
-            Devices::Cpu => on(&prepared, asked, vec![devices::cpu()], &mut *report),
+            Devices::Cpu => {
+                on(&prepared, asked, vec![devices::cpu(prepared.config.model.dtype)], &mut *report)
+            }
             Devices::Cuda(found) => {
                 let slots = devices::gpus(found, prepared.config.model.dtype);
                 on(&prepared, asked, slots, &mut *report)

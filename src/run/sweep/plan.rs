@@ -220,7 +220,7 @@ impl SweepPlan {
         if let Some(device) = device {
             config.device.name = Some(device.to_owned());
         }
-        let devices = Devices::choose(config.device.name.as_deref(), config.model.dtype)?;
+        let devices = Devices::choose(config.device.name.as_deref())?;
         let opened = out.and_then(|out| Opened::read(&Folder(out).pass(number).join(OPENED)));
         let prepared = match opened {
             Some(opened) => Prepared::again(config, devices, opened)?,

@@ -168,7 +168,12 @@ fn try_work(
     attempt.devices = prepared.devices.facts().into_iter().map(|device| device.name).collect();
     let asked = (plan.tasks[task], Folder(out).task(plan, task), pass);
     match &prepared.devices {
-        Devices::Cpu => on(&prepared, asked, vec![devices::cpu()], (telling, attempt)),
+        Devices::Cpu => on(
+            &prepared,
+            asked,
+            vec![devices::cpu(prepared.config.model.dtype)],
+            (telling, attempt),
+        ),
         Devices::Cuda(found) => {
             let slots = devices::gpus(found, prepared.config.model.dtype);
             on(&prepared, asked, slots, (telling, attempt))
@@ -265,7 +270,10 @@ fn turn<O: Device>(
 
 /// The first attempt at a pass says on which kind of device it is read; others are refused.
 pub(super) fn claim_kind(prepared: &Prepared, pass: &Path) -> Result<()> {
-    let own = Kind { run_id: hex(&prepared.run_id), kind: prepared.devices.kind() };
+    let own = Kind {
+        run_id: hex(&prepared.run_id),
+        kind: prepared.devices.kind(prepared.config.model.dtype),
+    };
     let path = pass.join(KIND);
     if !path.exists() {
         // Two that claim at once write one after the other; what stands there then decides.

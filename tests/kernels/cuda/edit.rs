@@ -15,7 +15,7 @@ fn edited<O: Ops>(ops: &O, edit: &Edit, cols: usize, values: &[f32]) -> Vec<f32>
 }
 
 fn check((gpu, element): (&CudaDevice, Element), edit: &Edit, (cols, values): (usize, &[f32])) {
-    let cpu = edited(&CpuDevice, edit, cols, values);
+    let cpu = edited(&CpuDevice::F32, edit, cols, values);
     let want: Vec<f32> = cpu.iter().map(|&x| kept(element, x)).collect();
     let ours = edited(gpu, edit, cols, values);
     assert_bits(&ours, &want, &format!("{element:?}, {cols} columns, {edit:?}"));
@@ -78,7 +78,7 @@ fn open_and_closed_gates_give_the_bits_of_either_side() {
         for (gate, want) in [(1.0, values), (0.0, [0.25; 6])] {
             let write = Write::Blend { gates: vec![gate], towards: vec![0.25] };
             let edit = Edit { columns: None, tokens: None, write };
-            assert_bits(&edited(&CpuDevice, &edit, 6, &values), &want, "the processor");
+            assert_bits(&edited(&CpuDevice::F32, &edit, 6, &values), &want, "the processor");
             assert_bits(&edited(gpu, &edit, 6, &values), &want, "the GPU");
         }
     });
@@ -96,7 +96,7 @@ fn a_direction_is_projected_out() {
                 let write = Write::project(&random(8, count, Element::F32)).expect("a direction");
                 let tokens = (i == 1).then(|| third(rows));
                 let edit = Edit { columns, tokens, write };
-                let cpu = edited(&CpuDevice, &edit, cols, &values);
+                let cpu = edited(&CpuDevice::F32, &edit, cols, &values);
                 let ours = edited(gpu, &edit, cols, &values);
                 for (at, (&ours, &cpu)) in ours.iter().zip(&cpu).enumerate() {
                     let bound = match element {
@@ -147,7 +147,7 @@ fn the_processor_keeps_the_largest_and_of_equals_the_first() {
     {
         let values = with_ties(3, 5 * cols);
         let edit = Edit { columns: columns.clone(), tokens: None, write: Write::KeepTop(keep) };
-        let ours = edited(&CpuDevice, &edit, cols, &values);
+        let ours = edited(&CpuDevice::F32, &edit, cols, &values);
         for (row, ours) in values.chunks(cols).zip(ours.chunks(cols)) {
             let mut listed = columns.clone().unwrap_or_else(|| (0..cols as u32).collect());
             listed.sort_unstable();
@@ -178,9 +178,10 @@ fn a_gradient_is_masked_where_the_edit_wrote_zero() {
                 let (at_y, mut at_g) = (tensor(gpu, cols, &y), tensor(gpu, cols, &g));
                 gpu.edit_mask(&edit, &at_y, &mut at_g);
                 assert_bits(&read(gpu, &mut at_g, rows), &want, "the GPU");
-                let (at_y, mut at_g) = (tensor(&CpuDevice, cols, &y), tensor(&CpuDevice, cols, &g));
-                CpuDevice.edit_mask(&edit, &at_y, &mut at_g);
-                assert_bits(&read(&CpuDevice, &mut at_g, rows), &want, "the processor");
+                let (at_y, mut at_g) =
+                    (tensor(&CpuDevice::F32, cols, &y), tensor(&CpuDevice::F32, cols, &g));
+                CpuDevice::F32.edit_mask(&edit, &at_y, &mut at_g);
+                assert_bits(&read(&CpuDevice::F32, &mut at_g, rows), &want, "the processor");
             }
         }
     });
@@ -221,10 +222,10 @@ fn a_gradient_is_masked_where_a_clamp_wrote() {
                 assert_bits(&read(gpu, &mut at_g, rows), &want, "the GPU");
                 if element == Element::F32 {
                     let (mut y, mut at_g) =
-                        (tensor(&CpuDevice, cols, &x), tensor(&CpuDevice, cols, &g));
-                    CpuDevice.edit(&edit, &mut y);
-                    CpuDevice.edit_mask(&edit, &y, &mut at_g);
-                    assert_bits(&read(&CpuDevice, &mut at_g, rows), &want, "the processor");
+                        (tensor(&CpuDevice::F32, cols, &x), tensor(&CpuDevice::F32, cols, &g));
+                    CpuDevice::F32.edit(&edit, &mut y);
+                    CpuDevice::F32.edit_mask(&edit, &y, &mut at_g);
+                    assert_bits(&read(&CpuDevice::F32, &mut at_g, rows), &want, "the processor");
                 }
             }
         }
@@ -243,7 +244,7 @@ fn a_clamp_leaves_what_is_within() {
         ] {
             let write = Write::Clamp { low: vec![low], high: vec![high] };
             let edit = Edit { columns: None, tokens: None, write };
-            assert_bits(&edited(&CpuDevice, &edit, 6, &values), &want, "the processor");
+            assert_bits(&edited(&CpuDevice::F32, &edit, 6, &values), &want, "the processor");
             assert_bits(&edited(gpu, &edit, 6, &values), &want, &format!("the GPU, {element:?}"));
         }
     });

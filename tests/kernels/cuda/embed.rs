@@ -27,7 +27,7 @@ fn both<O: Ops>(ops: &O, element: Element, (rows, cols): (usize, usize)) -> [Vec
 fn rows_are_those_of_the_table() {
     on_both(|gpu, element| {
         for shape in SHAPES {
-            let want = both(&CpuDevice, element, shape);
+            let want = both(&CpuDevice::F32, element, shape);
             for (ours, want) in both(gpu, element, shape).iter().zip(want) {
                 let want: Vec<f32> = want.iter().map(|&x| kept(element, x)).collect();
                 assert_bits(ours, &want, &format!("{element:?} {shape:?}"));

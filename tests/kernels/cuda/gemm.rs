@@ -67,7 +67,7 @@ fn products_are_those_of_the_cpu() {
     for shape in SHAPES {
         let Some(gpu) = device(Element::F32) else { return };
         let problem = problem(shape, Element::F32);
-        let want = product(&CpuDevice, &problem, Epilogue::Store);
+        let want = product(&CpuDevice::F32, &problem, Epilogue::Store);
         let largest = want.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
         let ours = product(&gpu, &problem, Epilogue::Store);
         let want = want.iter().map(|&y| (f64::from(y), 1e-6 * f64::from(largest)));

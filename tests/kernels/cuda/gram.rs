@@ -25,7 +25,9 @@ fn moments_are_those_of_a_plain_loop() {
             let ours = case.run(gpu, 250);
             case.check(&ours);
             if element == Element::F32 {
-                for (ours, want) in ours.iter().flatten().zip(case.run(&CpuDevice, 250).concat()) {
+                for (ours, want) in
+                    ours.iter().flatten().zip(case.run(&CpuDevice::F32, 250).concat())
+                {
                     assert!((ours - want).abs() <= 1e-3, "{ours} on the CPU {want}");
                 }
             }

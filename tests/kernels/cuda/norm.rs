@@ -60,7 +60,7 @@ fn rows_are_normed_as_defined() {
             let (a, b) = (random(1, rows * cols, element), random(2, rows * cols, element));
             for spec in [LAYER, GEMMA] {
                 let ours = normed(gpu, spec, cols, [&a, &b]);
-                let cpu = normed(&CpuDevice, spec, cols, [&a, &b]);
+                let cpu = normed(&CpuDevice::F32, spec, cols, [&a, &b]);
                 let alone: Vec<f64> = a.iter().map(|&x| f64::from(x)).collect();
                 let sum: Vec<f64> = alone.iter().zip(&b).map(|(x, y)| x + f64::from(*y)).collect();
                 for (i, input) in [alone, sum].iter().enumerate() {
@@ -80,7 +80,7 @@ fn a_large_mean_does_not_cancel() {
     for cols in [96, 768, 4096] {
         let values: Vec<f32> = random(1, 4 * cols, Element::F32).iter().map(|x| x + 3e4).collect();
         let [ours, _] = normed(&gpu, LAYER, cols, [&values, &values]);
-        let [cpu, _] = normed(&CpuDevice, LAYER, cols, [&values, &values]);
+        let [cpu, _] = normed(&CpuDevice::F32, LAYER, cols, [&values, &values]);
         let exact: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
         let want = by_definition(LAYER, &exact, cols);
         let bound = bound(&cpu, &want);
@@ -109,9 +109,9 @@ fn heads_are_normed_in_place() {
             let mut x = tensor(gpu, cols, &values);
             gpu.head_norm(&weights(gpu, GEMMA, width), range, &mut x);
             let [ours, outside] = split(&read(gpu, &mut x, rows), cols, range);
-            let mut x = tensor(&CpuDevice, cols, &values);
-            CpuDevice.head_norm(&weights(&CpuDevice, GEMMA, width), range, &mut x);
-            let [cpu, _] = split(&read(&CpuDevice, &mut x, rows), cols, range);
+            let mut x = tensor(&CpuDevice::F32, cols, &values);
+            CpuDevice::F32.head_norm(&weights(&CpuDevice::F32, GEMMA, width), range, &mut x);
+            let [cpu, _] = split(&read(&CpuDevice::F32, &mut x, rows), cols, range);
             let [inside, untouched] = split(&values, cols, range);
             let exact: Vec<f64> = inside.iter().map(|&x| f64::from(x)).collect();
             let want = by_definition(GEMMA, &exact, width);

@@ -60,7 +60,7 @@ fn rows_are_taken_back_as_defined() {
             let (x, g) = (random(1, rows * cols, element), random(2, rows * cols, element));
             for spec in [LAYER, GEMMA] {
                 let ours = gradient(gpu, spec, cols, [&x, &g]);
-                let cpu = gradient(&CpuDevice, spec, cols, [&x, &g]);
+                let cpu = gradient(&CpuDevice::F32, spec, cols, [&x, &g]);
                 let want = by_definition(spec, &x, &g, cols);
                 // A single column normed is 0 whatever it was: what is left is rounding.
                 let scale = if cols == 1 && spec.kind == NormKind::Layer { 1e-3 } else { 0.0 };
@@ -93,10 +93,10 @@ fn heads_are_taken_back_in_place() {
             let norm = weights(gpu, GEMMA, width);
             gpu.head_norm_grad(&norm, range, &tensor(gpu, cols, &x), &mut g);
             let [ours, outside] = split(&read(gpu, &mut g, rows), cols, range);
-            let mut g = tensor(&CpuDevice, cols, &before);
-            let norm = weights(&CpuDevice, GEMMA, width);
-            CpuDevice.head_norm_grad(&norm, range, &tensor(&CpuDevice, cols, &x), &mut g);
-            let [cpu, _] = split(&read(&CpuDevice, &mut g, rows), cols, range);
+            let mut g = tensor(&CpuDevice::F32, cols, &before);
+            let norm = weights(&CpuDevice::F32, GEMMA, width);
+            CpuDevice::F32.head_norm_grad(&norm, range, &tensor(&CpuDevice::F32, cols, &x), &mut g);
+            let [cpu, _] = split(&read(&CpuDevice::F32, &mut g, rows), cols, range);
             let [x, _] = split(&x, cols, range);
             let [before, untouched] = split(&before, cols, range);
             let want = by_definition(GEMMA, &x, &before, width);

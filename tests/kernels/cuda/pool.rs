@@ -29,7 +29,7 @@ fn runs_are_put_together_in_row_order() {
                 x[row * cols + cols / 2] = f32::NAN;
             }
             for how in HOW {
-                let cpu = pooled(&CpuDevice, how, runs, cols, &x);
+                let cpu = pooled(&CpuDevice::F32, how, runs, cols, &x);
                 let want: Vec<f32> = cpu.iter().map(|&x| kept(element, x)).collect();
                 let ours = pooled(gpu, how, runs, cols, &x);
                 assert_bits(&ours, &want, &format!("{how:?} {element:?} {cols}"));

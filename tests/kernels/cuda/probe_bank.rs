@@ -34,7 +34,7 @@ fn adam_is_that_of_plain_loops() {
             probes.iter_mut().for_each(|probe| probe.adam(2, batch));
             let what = format!("{element:?}, {inputs} inputs, batches of {batch}");
             assert_weights(&ours, &probes, (2e-5, &what));
-            let cpu = trained(&CpuDevice, &problem, (batch, 2, 1000));
+            let cpu = trained(&CpuDevice::F32, &problem, (batch, 2, 1000));
             let error = ours.0.iter().zip(&cpu.0).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(error <= 2e-5, "{what}: {error} from the CPU");
         }
@@ -71,14 +71,14 @@ fn steps_of_fista_are_those_of_the_cpu_and_of_plain_loops() {
         // More rows than a run.
         let problem = typed(4, (700, 23), heads, element);
         let (mut ours, x) = (problem.bank(gpu), problem.tensor(gpu));
-        let (mut cpu, cpu_x) = (problem.bank(&CpuDevice), problem.tensor(&CpuDevice));
+        let (mut cpu, cpu_x) = (problem.bank(&CpuDevice::F32), problem.tensor(&CpuDevice::F32));
         let mut steps = vec![0.05; problem.plan.heads.len()];
         let passes = 4;
         for pass in 0..passes {
             problem.feed(gpu, &mut ours, (&x, [1000, 300][pass % 2]), Feed::Gradient);
-            problem.feed(&CpuDevice, &mut cpu, (&cpu_x, 1000), Feed::Gradient);
+            problem.feed(&CpuDevice::F32, &mut cpu, (&cpu_x, 1000), Feed::Gradient);
             let told = gpu.proximal(&mut ours, &steps).expect("a download");
-            let want = CpuDevice.proximal(&mut cpu, &steps).expect("no download");
+            let want = CpuDevice::F32.proximal(&mut cpu, &steps).expect("no download");
             for (a, b) in told.iter().zip(&want) {
                 assert!((a.loss - b.loss).abs() <= 2e-6 * b.loss.max(1.0), "{a:?} {b:?}");
                 assert!((a.residual - b.residual).abs() <= 2e-5, "{a:?} {b:?}");
@@ -130,7 +130,7 @@ fn a_bank_goes_from_one_solver_to_the_other() {
         problem.feed(device, &mut bank, (&x, 50), Feed::Train { batch: 16 });
         device.read_bank(&bank).expect("a download")
     }
-    let (ours, cpu) = (both(&gpu, &problem), both(&CpuDevice, &problem));
+    let (ours, cpu) = (both(&gpu, &problem), both(&CpuDevice::F32, &problem));
     let error = ours.0.iter().zip(&cpu.0).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(error <= 2e-5, "{error}");
 }

@@ -118,7 +118,7 @@ fn batch(corpus: &Corpus, case: &Case, range: std::ops::Range<usize>) -> (BatchR
 fn both(device: &CudaDevice, case: &Case, corpus: &Corpus) -> [SiteStatistics; 2] {
     let plan = plan(case);
     let mut ours = device.statistics(&plan).expect("memory");
-    let mut wanted = CpuDevice.statistics(&plan).expect("memory");
+    let mut wanted = CpuDevice::F32.statistics(&plan).expect("memory");
     let (mut start, mut size) = (0, case.batch);
     while start < case.rows {
         let end = (start + size).min(case.rows);
@@ -126,14 +126,14 @@ fn both(device: &CudaDevice, case: &Case, corpus: &Corpus) -> [SiteStatistics; 2
         let x = tensor(device, case.neurons, &x);
         device.update_statistics(&mut ours, &rows, &x);
         // The values as the device holds them.
-        let x = tensor(&CpuDevice, case.neurons, &read(device, &x));
-        CpuDevice.update_statistics(&mut wanted, &rows, &x);
+        let x = tensor(&CpuDevice::F32, case.neurons, &read(device, &x));
+        CpuDevice::F32.update_statistics(&mut wanted, &rows, &x);
         device.check().expect("the batch went well");
         (start, size) = (end, size * 2);
     }
     [
         device.take_statistics(ours).expect("a download"),
-        CpuDevice.take_statistics(wanted).expect("on the host"),
+        CpuDevice::F32.take_statistics(wanted).expect("on the host"),
     ]
 }
 
