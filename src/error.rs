@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The exit code of damaged or refused input.
+pub const DAMAGED: u8 = 65;
+
 /// The result of everything that can meet bad input, a bad disk or a bad configuration.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -108,7 +111,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config { .. } => 2,
-            Self::Input { .. } => 65,
+            Self::Input { .. } => DAMAGED,
             Self::Io { source, action: "read", .. } if source.kind() == io::ErrorKind::NotFound => {
                 2
             }

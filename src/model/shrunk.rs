@@ -7,10 +7,10 @@ use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
+use crate::error::DAMAGED;
+
 /// Maps that are known by name; what is mapped beyond them is not named.
 const PLACES: usize = 256;
-/// The exit code of damaged input.
-const DAMAGED: c_int = 65;
 
 /// A map as a signal's handler may read it: numbers only, no lock.
 struct Place {
@@ -97,6 +97,6 @@ leave model files alone during a run, check them, and run again\n";
             // Nothing can be done about a closed stderr, least of all here.
             let _ = libc::write(libc::STDERR_FILENO, text.cast(), length);
         }
-        libc::_exit(DAMAGED);
+        libc::_exit(c_int::from(DAMAGED));
     }
 }

@@ -43,31 +43,57 @@ fn within(
     assert!(judged >= least, "{name}: only {judged} tensors judged");
 }
 
-/// Every site of the fixtures on a device, if there is one.
-pub(super) fn forward<O: GradientOps + Clone>(
+/// Judges each fixture on a device, if there is one.
+fn judge<O: GradientOps>(
     folders: &[PathBuf],
     device: impl Fn() -> Option<O> + RefUnwindSafe,
+    judge: impl Fn(&str, &BTreeMap<String, f64>, O, &Path) + RefUnwindSafe,
 ) {
     let theirs = theirs();
     check_all(folders, |folder| {
         let name = folder.file_name().expect("a name").to_string_lossy();
-        let (Some(theirs), Some(device)) = (theirs.get(&*name), device()) else { return };
-        let expected = folder.join("expected.safetensors");
-        let tensors = run(device, (folder, &folder.join("config.json")), &expected, false);
-        within(&name, theirs, tensors, (9, 0.0));
+        if let (Some(theirs), Some(device)) = (theirs.get(&*name), device()) {
+            judge(&name, theirs, device, folder);
+        }
     });
+}
+
+/// Every site of the fixtures.
+pub(super) fn forward<O: GradientOps + Clone>(
+    folders: &[PathBuf],
+    device: impl Fn() -> Option<O> + RefUnwindSafe,
+) {
+    judge(folders, device, |name, theirs, device, folder| {
+        within(name, theirs, sites(device, folder), (9, 0.0));
+    });
+}
+
+/// The same of gradients, with what `more` allows a fixture.
+pub(super) fn backward<O: GradientOps + Clone>(
+    folders: &[PathBuf],
+    device: impl Fn() -> Option<O> + RefUnwindSafe,
+    more: impl Fn(O, &Path) -> f64 + RefUnwindSafe,
+) {
+    judge(folders, device, |name, theirs, device, folder| {
+        let more = more(device.clone(), folder);
+        within(name, theirs, gradients(device, folder), (3, more));
+    });
+}
+
+fn sites<O: GradientOps + Clone>(device: O, folder: &Path) -> Vec<Compared> {
+    let expected = folder.join("expected.safetensors");
+    run(device, (folder, &folder.join("config.json")), &expected, false)
 }
 
 /// What gates of a ReLU that rounding opens or shuts may do to a gradient, whose terms they take away or
 /// add whole: the root of their share of those that are open. PyTorch's own run has other such gates.
-fn gates<O: GradientOps + Clone>(device: O, folder: &Path) -> f64 {
+fn gates(device: CpuDevice, folder: &Path) -> f64 {
     let config = std::fs::read_to_string(folder.join("config.json")).expect("a configuration");
     let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
     if !["hidden_act", "activation_function"].iter().any(|key| config[key] == "relu") {
         return 0.0;
     }
-    let expected = folder.join("expected.safetensors");
-    let tensors = run(device, (folder, &folder.join("config.json")), &expected, false);
+    let tensors = sites(device, folder);
     let (mut open, mut other) = (0, 0);
     for tensor in tensors.iter().filter(|tensor| tensor.name.ends_with("mlp_pre")) {
         for (want, got) in tensor.want.iter().zip(&tensor.got) {
@@ -79,28 +105,14 @@ fn gates<O: GradientOps + Clone>(device: O, folder: &Path) -> f64 {
     (f64::from(other) / f64::from(open)).sqrt()
 }
 
-/// The same of gradients.
-pub(super) fn backward<O: GradientOps + Clone>(
-    folders: &[PathBuf],
-    device: impl Fn() -> Option<O> + RefUnwindSafe,
-) {
-    let theirs = theirs();
-    check_all(folders, |folder| {
-        let name = folder.file_name().expect("a name").to_string_lossy();
-        let (Some(theirs), Some(device)) = (theirs.get(&*name), device()) else { return };
-        let more = gates(device.clone(), folder);
-        within(&name, theirs, gradients(device, folder), (3, more));
-    });
-}
-
 #[test]
 fn embedded_fixtures_agree_on_the_processor() {
     forward(&dozen(), || Some(CpuDevice::Bf16));
-    backward(&dozen(), || Some(CpuDevice::Bf16));
+    backward(&dozen(), || Some(CpuDevice::Bf16), gates);
 }
 
 #[test]
 fn all_fixtures_agree_on_the_processor() {
     forward(&all(), || Some(CpuDevice::Bf16));
-    backward(&all(), || Some(CpuDevice::Bf16));
+    backward(&all(), || Some(CpuDevice::Bf16), gates);
 }
