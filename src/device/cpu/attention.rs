@@ -1,6 +1,7 @@
-//! attention: softmax(q k^T) v over each packed sequence, a tile of queries and one head at a
-//! time. Keys that no query of the tile may see are never multiplied. A sequence may go on from a
-//! past whose keys and values are kept elsewhere: keys are then counted from the past's first.
+//! attention: softmax(q k^T) v over each packed sequence, one head and a run of queries at a time, whose
+//! keys and values are packed once. Keys that no query of a tile may see are never multiplied. A sequence
+//! may go on from a past whose keys and values are kept elsewhere: keys are then counted from the past's
+//! first.
 #![expect(unsafe_code, reason = "tiles of different heads write interleaved columns of one tensor")]
 
 use std::cell::RefCell;
@@ -8,17 +9,16 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::attention_tile::{Packed, Probabilities};
 use super::buffer::Tensor;
-use super::dispatch::multiversion;
-use super::gated_act::cap_values;
-use super::gemm::{self, Strided};
-use super::math;
 use super::shared::SharedMut;
-use crate::device::ops::{AttentionArgs, ScoreBias};
+use super::small::Strided;
+use super::tile;
+use crate::device::ops::AttentionArgs;
 use crate::device::suffix_ops::Past;
 
-/// Queries of a tile.
-pub(super) const TILE: usize = 64;
+/// Queries that share the packing of their keys.
+const RUN: usize = 256;
 
 /// One head, one run of queries of one sequence.
 pub(super) struct Tile {
@@ -36,13 +36,13 @@ pub(super) struct Tile {
 }
 
 thread_local! {
-    /// Scores of a tile and its result. Grows to the longest sequence once per thread.
-    static SCRATCH: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    /// What a thread packs and computes in. Grows to the longest sequence once.
+    static SCRATCH: RefCell<(Packed, Probabilities, Vec<f32>)> = RefCell::default();
 }
 
 impl Tile {
     /// Keys of the sequence, its past included.
-    fn keys(&self) -> usize {
+    pub(super) fn keys(&self) -> usize {
         self.past.len() + self.length
     }
 }
@@ -121,64 +121,32 @@ pub(super) fn attention(
     let out_cols = out.cols();
     let out = SharedMut::new(out.values_mut());
     let probs = probs.as_mut().map(|probs| SharedMut::new(probs.values_mut()));
-    tiles(args, source).into_par_iter().for_each(|tile| {
-        SCRATCH.with_borrow_mut(|(scores, result)| {
-            let keys = visible_keys(args, &tile);
-            let (m, n) = (tile.queries.len(), keys.len());
-            if scores.len() < m * n {
-                scores.resize(TILE * tile.keys(), 0.0);
-            }
-            result.resize(TILE * width, 0.0);
-            let scores = &mut scores[..m * n];
-            probabilities(args, source, &tile, (scores, None));
-            let result = &mut result[..m * width];
-            let mut so_far = 0.0;
-            for (place, values) in source.visible(args, &tile, Role::Value) {
-                if !place.is_empty() {
-                    let weights = Strided { data: &scores[place.start..], row: n, column: 1 };
-                    let shape = (m, place.len(), width);
-                    gemm::small(shape, (1.0, so_far), weights, values, (&mut *result, width));
-                    so_far = 1.0;
-                }
-            }
-            for (i, query) in tile.queries.clone().enumerate() {
-                let at = (tile.start + query) * out_cols + tile.head * width;
-                // SAFETY: this tile alone writes these columns of these rows.
-                unsafe { out.write(at, &result[i * width..][..width]) };
-                if let Some(probs) = probs {
-                    let at = tile.probs + (tile.head * tile.length + query) * tile.length;
-                    // SAFETY: this tile alone writes these rows of this head.
-                    unsafe {
-                        probs.zero(at, tile.length);
-                        probs.write(at + keys.start, &scores[i * n..][..n]);
+    runs(args, source).into_par_iter().for_each(|run| {
+        SCRATCH.with_borrow_mut(|(packed, rows, result)| {
+            packed.pack(args, source, &run);
+            result.resize(tile::ROWS * width, 0.0);
+            for first in run.queries.clone().step_by(tile::ROWS) {
+                let queries = first..run.queries.end.min(first + tile::ROWS);
+                let tile = Tile { queries, past: run.past.clone(), ..run };
+                rows.compute(args, source, (packed, &tile));
+                packed.values_of(args, source, (rows, &tile), result);
+                for (i, query) in tile.queries.clone().enumerate() {
+                    let at = (tile.start + query) * out_cols + tile.head * width;
+                    // SAFETY: this run alone writes these columns of these rows.
+                    unsafe { out.write(at, &result[i * width..][..width]) };
+                    if let Some(probs) = probs {
+                        let at = tile.probs + (tile.head * tile.length + query) * tile.length;
+                        let (seen, values) = rows.of_query(i);
+                        // SAFETY: this run alone writes these rows of this head.
+                        unsafe {
+                            probs.zero(at, tile.length);
+                            probs.write(at + seen.start, values);
+                        }
                     }
                 }
             }
         });
     });
-}
-
-/// Probabilities of a tile's visible keys, `[queries, keys]`; and, if asked for, the capped scores.
-pub(super) fn probabilities(
-    args: &AttentionArgs<'_, Vec<f32>>,
-    source: Source<'_>,
-    tile: &Tile,
-    (scores, capped): (&mut [f32], Option<&mut Vec<f32>>),
-) {
-    let keys = visible_keys(args, tile);
-    score(args, source, tile, (keys.len(), scores));
-    if let Some(capped) = capped {
-        capped.clear();
-        capped.extend_from_slice(scores);
-    }
-    for (row, query) in scores.chunks_exact_mut(keys.len()).zip(tile.queries.clone()) {
-        add_bias(args, tile, (query, keys.clone()), row);
-        let seen = seen_keys(args, query, tile);
-        let seen = seen.start - keys.start..seen.end - keys.start;
-        row[..seen.start].fill(0.0);
-        row[seen.end..].fill(0.0);
-        softmax(&mut row[seen]);
-    }
 }
 
 /// See [`crate::device::suffix_ops::SuffixOps::store_past`].
@@ -192,26 +160,30 @@ pub(super) fn store_past(qkv: &Tensor, tokens: &[u32], rows: &[u32], kv: &mut Te
     }
 }
 
-/// Every tile of a batch, in order.
-fn tiles(args: &AttentionArgs<'_, Vec<f32>>, source: Source<'_>) -> Vec<Tile> {
-    let mut tiles = Vec::new();
+/// Every run of a batch, in order.
+fn runs(args: &AttentionArgs<'_, Vec<f32>>, source: Source<'_>) -> Vec<Tile> {
+    let mut runs = Vec::new();
     let mut probs = 0;
     for (sequence, pair) in args.starts.windows(2).enumerate() {
         let (start, length) = (pair[0] as usize, (pair[1] - pair[0]) as usize);
         for head in 0..args.heads {
-            for first in (0..length).step_by(TILE) {
-                let queries = first..(first + TILE).min(length);
+            for first in (0..length).step_by(RUN) {
+                let queries = first..(first + RUN).min(length);
                 let past = source.past_rows(sequence);
-                tiles.push(Tile { start, length, past, queries, head, probs });
+                runs.push(Tile { start, length, past, queries, head, probs });
             }
         }
         probs += args.heads * length * length;
     }
-    tiles
+    runs
 }
 
 /// Keys one query of a tile sees.
-fn seen_keys(args: &AttentionArgs<'_, Vec<f32>>, query: usize, tile: &Tile) -> Range<usize> {
+pub(super) fn seen_keys(
+    args: &AttentionArgs<'_, Vec<f32>>,
+    query: usize,
+    tile: &Tile,
+) -> Range<usize> {
     let query = tile.past.len() + query;
     let end = if args.causal { query + 1 } else { tile.keys() };
     let start = args.window.map_or(0, |window| (query + 1).saturating_sub(window));
@@ -240,74 +212,4 @@ fn kv(args: &AttentionArgs<'_, Vec<f32>>, tile: &Tile) -> usize {
 pub(super) fn head_columns(x: &Tensor, row: usize, column: usize) -> Strided<'_> {
     let data = x.values().get(row * x.cols() + column..).unwrap_or_default();
     Strided { data, row: x.cols(), column: 1 }
-}
-
-/// scores = scale * q k^T, capped.
-fn score(
-    args: &AttentionArgs<'_, Vec<f32>>,
-    source: Source<'_>,
-    tile: &Tile,
-    (n, scores): (usize, &mut [f32]),
-) {
-    let q = source.queries(args, tile);
-    for (place, k) in source.visible(args, tile, Role::Key) {
-        let k = Strided { data: k.data, row: 1, column: k.row };
-        let shape = (tile.queries.len(), args.head_width, place.len());
-        if !place.is_empty() {
-            gemm::small(shape, (args.scale, 0.0), q, k, (&mut scores[place.start..], n));
-        }
-    }
-    if let Some(cap) = args.softcap {
-        cap_values(cap, scores);
-    }
-}
-
-/// Adds ALiBi's or T5's bias to one query's scores.
-fn add_bias(
-    args: &AttentionArgs<'_, Vec<f32>>,
-    tile: &Tile,
-    (query, keys): (usize, Range<usize>),
-    row: &mut [f32],
-) {
-    match args.bias {
-        ScoreBias::None => {}
-        ScoreBias::Slopes(slopes) => {
-            for (score, key) in row.iter_mut().zip(keys) {
-                #[expect(clippy::cast_precision_loss, reason = "positions are below 2^24")]
-                let position = key as f32;
-                *score += slopes[tile.head] * position;
-            }
-        }
-        ScoreBias::Distance { table, reach } => {
-            let head = &table[tile.head * (2 * reach + 1)..][..2 * reach + 1];
-            let first = keys.start + reach - (tile.past.len() + query);
-            for (score, bias) in row.iter_mut().zip(&head[first..]) {
-                *score += bias;
-            }
-        }
-    }
-}
-
-multiversion! {
-    /// Softmax of one query's visible scores, in place.
-    fn softmax(row: &mut [f32]) {
-        let mut lanes = [f32::NEG_INFINITY; 16];
-        for chunk in row.chunks(16) {
-            for (lane, x) in lanes.iter_mut().zip(chunk) {
-                *lane = if *x > *lane { *x } else { *lane };
-            }
-        }
-        let max = lanes.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
-        let mut sums = [0.0_f32; 16];
-        for chunk in row.chunks_mut(16) {
-            for (sum, x) in sums.iter_mut().zip(chunk) {
-                *x = math::exp(*x - max);
-                *sum += *x;
-            }
-        }
-        let inverse = 1.0 / sums.iter().sum::<f32>();
-        for x in row {
-            *x *= inverse;
-        }
-    }
 }

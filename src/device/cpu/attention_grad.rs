@@ -9,23 +9,24 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::activation_grad::cap_gradient;
-use super::attention::{
-    Role, Source, TILE, Tile, head_columns, own_keys, probabilities, visible_keys,
-};
+use super::attention::{Role, Source, Tile, head_columns, own_keys};
+use super::attention_tile::{Packed, Probabilities};
 use super::buffer::Tensor;
 use super::dispatch::multiversion;
-use super::gemm::{Strided, small};
 use super::shared::SharedMut;
+use super::small::{Strided, small};
 use crate::device::ops::AttentionArgs;
+
+/// Queries of a tile.
+const TILE: usize = 64;
 
 /// Buffers of a thread; they grow to the longest sequence once.
 #[derive(Default)]
 struct Scratch {
-    /// Probabilities of a tile, `[queries, keys]`.
-    probs: Vec<f32>,
-    /// Its capped scores.
-    capped: Vec<f32>,
-    /// Gradient of its scores.
+    packed: Packed,
+    /// Probabilities of a tile, and its capped scores.
+    probs: Probabilities,
+    /// Gradient of its scores, in the same columns.
     scores: Vec<f32>,
     /// Gradients of a tile's queries, and of the head's keys and values, `[n, d]`.
     q: Vec<f32>,
@@ -115,42 +116,47 @@ fn tile_grad(
     (source, g): (Source<'_>, &Tensor),
     scratch: &mut Scratch,
 ) {
-    let Scratch { probs, capped, scores, q, k, v } = scratch;
-    let width = args.head_width;
-    let (m, n) = (tile.queries.len(), visible_keys(args, tile).len());
-    for buffer in [&mut *probs, &mut *scores] {
-        buffer.resize(m * n, 0.0);
-    }
-    probabilities(args, source, tile, (probs, args.softcap.map(|_| &mut *capped)));
+    let Scratch { packed, probs, scores, q, k, v } = scratch;
+    let (width, m) = (args.head_width, tile.queries.len());
+    probs.capped = args.softcap.map(|_| probs.capped.take().unwrap_or_default());
+    packed.pack(args, source, tile);
+    probs.compute(args, source, (packed, tile));
+    let (n, before) = (probs.wide, probs.first_column(args, tile));
+    scores.clear();
+    scores.resize(m * n, 0.0);
     let g = head_columns(g, tile.start + tile.queries.start, tile.head * width);
     let values = source.visible(args, tile, Role::Value);
     for (place, values) in &values {
         let across = Strided { data: values.data, row: 1, column: values.row };
         if !place.is_empty() {
-            let out = (&mut scores[place.start..], n);
+            let out = (&mut scores[before + place.start..], n);
             small((m, width, place.len()), (1.0, 0.0), g, across, out);
         }
     }
     // The batch's own keys: where they stand among the visible ones, and in the sums.
     let (own, keys) = (values[1].0.clone(), own_keys(args, tile));
     let sums = keys.start * width..keys.end * width;
-    let turned = Strided { data: probs.get(own.start..).unwrap_or_default(), row: 1, column: n };
+    let own_columns = before + own.start;
+    let data = probs.values.get(own_columns..).unwrap_or_default();
+    let turned = Strided { data, row: 1, column: n };
     small((own.len(), m, width), (1.0, 1.0), turned, g, (&mut v[sums.clone()], width));
-    for (p, s) in probs.chunks_exact(n).zip(scores.chunks_exact_mut(n)) {
+    for (p, s) in probs.values.chunks_exact(n).zip(scores.chunks_exact_mut(n)) {
         through_softmax(p, s);
     }
-    if let Some(cap) = args.softcap {
+    if let (Some(cap), Some(capped)) = (args.softcap, &probs.capped) {
         cap_gradient(cap, capped, scores);
     }
     let mut so_far = 0.0;
     for (place, keys) in source.visible(args, tile, Role::Key) {
-        let ds = Strided { data: scores.get(place.start..).unwrap_or_default(), row: n, column: 1 };
+        let data = scores.get(before + place.start..).unwrap_or_default();
+        let ds = Strided { data, row: n, column: 1 };
         if !place.is_empty() {
             small((m, place.len(), width), (args.scale, so_far), ds, keys, (&mut *q, width));
             so_far = 1.0;
         }
     }
-    let turned = Strided { data: scores.get(own.start..).unwrap_or_default(), row: 1, column: n };
+    let data = scores.get(own_columns..).unwrap_or_default();
+    let turned = Strided { data, row: 1, column: n };
     let queries = source.queries(args, tile);
     small((own.len(), m, width), (args.scale, 1.0), turned, queries, (&mut k[sums], width));
 }

@@ -16,13 +16,8 @@ pub(super) fn activate(activation: Activation, x: &Tensor, out: &mut Tensor) {
     });
 }
 
-/// `x = act(x)`.
-pub(super) fn activate_in_place(activation: Activation, x: &mut Tensor) {
-    let kernel = kernel(activation);
-    x.par_rows(|_, rows| kernel(rows));
-}
-
-fn kernel(activation: Activation) -> fn(&mut [f32]) {
+/// An activation function, in place.
+pub(super) fn kernel(activation: Activation) -> fn(&mut [f32]) {
     match activation {
         Activation::Relu => relu,
         Activation::GeluErf => gelu_erf,

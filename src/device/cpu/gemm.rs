@@ -1,11 +1,12 @@
-//! gemm: `out = x W^T + b` with packed weights, tile by tile, in f32 or of bfloat16 with sums in f32; and
-//! small products of activations, by `matrixmultiply`.
+//! gemm: `x W^T + b` with packed weights, tile by tile, in f32 or of bfloat16 with sums in f32; what is done
+//! to the sums next is done while they are in the first cache.
 //!
 //! Rows and panels are shared among threads in fixed pieces. Each element is summed over the inner
 //! dimension in one fixed order, so that its bits depend on neither.
-#![expect(unsafe_code, reason = "pieces of rows that no slice can lend; matrixmultiply's pointers")]
+#![expect(unsafe_code, reason = "pieces of rows that no slice can lend")]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -16,42 +17,50 @@ use super::panels::{PANEL, Panels, Values};
 use super::shared::SharedMut;
 use super::tile::{self, Rows};
 
-/// Rows of a piece: they stay in the second cache beside a panel.
-const ROWS: usize = 192;
+/// Rows of a piece: a stretch of them stays in the second cache beside that of a panel.
+const ROWS: usize = 96;
 /// Panels of a piece.
-const PANELS: usize = 8;
-/// So few rows are multiplied one by one: packing would cost more than the products.
-const FEW: usize = 2;
-
-/// A strided matrix in memory.
+const PANELS: usize = 4;
+/// Steps along the inner dimension before the next tile of rows has its turn.
+const STRETCH: usize = 512;
+/// What is done to a product's sums on their way out.
 #[derive(Clone, Copy)]
-pub(super) struct Strided<'a> {
-    /// From its first element on.
-    pub(super) data: &'a [f32],
-    /// Elements between rows.
-    pub(super) row: usize,
-    /// Elements between columns.
-    pub(super) column: usize,
+pub(super) enum Then<'a> {
+    /// `out = sums`.
+    Store,
+    /// `out = f(sums)`, element by element and in place.
+    Apply(fn(&mut [f32])),
+    /// `out = a * sums`.
+    Multiply(&'a [f32]),
+    /// `out += sums`.
+    Add,
 }
 
-/// `out = x W^T + b`.
-pub(super) fn linear(weight: &Matrix, x: &Tensor, out: &mut Tensor) {
+/// `x W^T + b` into `out`, as `then` has it.
+pub(super) fn linear(weight: &Matrix, x: &Tensor, then: Then<'_>, out: &mut Tensor) {
     assert_eq!((out.rows(), out.cols()), (x.rows(), weight.weight.outputs()));
     assert_eq!(x.cols(), weight.weight.inputs());
     let bias = weight.bias.as_deref();
-    product(level(), (&weight.weight, bias), x.values(), out.values_mut());
+    product(level(), (&weight.weight, bias), x.values(), (then, out.values_mut()));
 }
 
 /// The same of bare rows, with the instructions of a level that this machine has.
-fn product(with: Level, (weight, bias): (&Panels, Option<&[f32]>), x: &[f32], out: &mut [f32]) {
+fn product(
+    with: Level,
+    (weight, bias): (&Panels, Option<&[f32]>),
+    x: &[f32],
+    (then, out): (Then<'_>, &mut [f32]),
+) {
     let (inner, columns) = (weight.inputs(), weight.outputs());
     let rows = out.len().checked_div(columns).unwrap_or(0);
     assert_eq!(x.len(), rows * inner);
     let plain = |x: &[f32], panels: &[f32], out: &mut [f32]| {
-        tiles((rows, columns, bias), out, |(row, tall), panel, sums| {
-            let a = Rows { values: &x[row * inner..], rows: tall, stride: inner, step: 1 };
-            sums.fill(0.0);
-            tile::add(with, a, (&panels[panel * inner * PANEL..][..inner * PANEL], PANEL), sums);
+        let shape = Shape { rows, columns, steps: inner };
+        tiles(shape, bias, (then, out), |(row, tall), panel, steps, sums| {
+            let values = &x[row * inner + steps.start..];
+            let a = Rows { values, rows: tall, stride: inner, step: 1 };
+            let panel = &panels[panel * inner * PANEL..][steps.start * PANEL..steps.end * PANEL];
+            tile::add(with, a, (panel, PANEL), sums);
         });
     };
     match weight.values() {
@@ -64,15 +73,16 @@ fn product(with: Level, (weight, bias): (&Panels, Option<&[f32]>), x: &[f32], ou
             plain(&rounded, panels, out);
         }
         Values::Pairs(panels) => {
-            let steps = inner.div_ceil(2);
+            let all = inner.div_ceil(2);
             let mut words = WORDS.take();
-            words.resize(rows * steps, 0);
-            let both = words.par_chunks_mut((ROWS * steps).max(1));
+            words.resize(rows * all, 0);
+            let both = words.par_chunks_mut((ROWS * all).max(1));
             both.zip(x.par_chunks((ROWS * inner).max(1)))
                 .for_each(|(words, x)| pairs::pack_rows(inner, x, words));
-            tiles((rows, columns, bias), out, |(row, tall), panel, sums| {
-                let panel = &panels[panel * steps * PANEL..][..steps * PANEL];
-                pairs::multiply((&words[row * steps..], tall, steps), panel, sums);
+            let shape = Shape { rows, columns, steps: all };
+            tiles(shape, bias, (then, out), |(row, tall), panel, steps, sums| {
+                let panel = &panels[panel * all * PANEL..][steps.start * PANEL..steps.end * PANEL];
+                pairs::add((&words[row * all + steps.start..], tall, all), panel, sums);
             });
             WORDS.set(words);
         }
@@ -82,124 +92,126 @@ fn product(with: Level, (weight, bias): (&Panels, Option<&[f32]>), x: &[f32], ou
 thread_local! {
     /// The left side of the last product in pairs: its memory is used again by the next one.
     static WORDS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+    /// The sums of a piece in the columns of one panel.
+    static SUMS: RefCell<[[f32; PANEL]; ROWS]> = const { RefCell::new([[0.0; PANEL]; ROWS]) };
 }
 
-/// Every tile of `[rows, columns]` with its bias, in pieces that threads share: `multiply` gives the sums
-/// `[tall, 64]` of (first row, tall) and a panel.
+/// Of a product: of its result, and the steps along the inner dimension.
+#[derive(Clone, Copy)]
+struct Shape {
+    rows: usize,
+    columns: usize,
+    steps: usize,
+}
+
+/// Every tile of a result, in pieces that threads share: `add` adds to the sums `[tall, 64]` of (first row,
+/// tall) and a panel what some of the steps give.
 fn tiles(
-    (rows, columns, bias): (usize, usize, Option<&[f32]>),
-    out: &mut [f32],
-    multiply: impl Fn((usize, usize), usize, &mut [f32]) + Sync,
+    shape: Shape,
+    bias: Option<&[f32]>,
+    (then, out): (Then<'_>, &mut [f32]),
+    add: impl Fn((usize, usize), usize, Range<usize>, &mut [f32]) + Sync,
 ) {
+    let Shape { rows, columns, steps } = shape;
+    assert_eq!(out.len(), rows * columns);
+    assert!(bias.is_none_or(|bias| bias.len() == columns));
     let target = SharedMut::new(out);
     let panels = columns.div_ceil(PANEL);
     let pieces: Vec<(usize, usize)> = (0..rows)
         .step_by(ROWS)
         .flat_map(|row| (0..panels).step_by(PANELS).map(move |panel| (row, panel)))
         .collect();
-    pieces.into_par_iter().for_each(|(first_row, first_panel)| {
-        let piece = first_row..rows.min(first_row + ROWS);
-        let mut sums = [0.0; tile::ROWS * PANEL];
+    let stretches = steps.div_ceil(STRETCH).max(1);
+    let piece = |(first_row, first_panel), sums: &mut [[f32; PANEL]; ROWS]| {
+        let piece: Range<usize> = first_row..rows.min(first_row + ROWS);
         for panel in first_panel..panels.min(first_panel + PANELS) {
             let column = panel * PANEL;
             let width = PANEL.min(columns - column);
-            for row in piece.clone().step_by(tile::ROWS) {
-                let tall = tile::ROWS.min(piece.end - row);
-                multiply((row, tall), panel, &mut sums);
-                for (at, sums) in (row..).zip(sums.chunks_exact_mut(PANEL).take(tall)) {
-                    if let Some(bias) = bias {
-                        sums.iter_mut().zip(&bias[column..]).for_each(|(sum, b)| *sum += b);
+            let place = Place { column, width, columns };
+            let bias = bias.map_or(&[][..], |bias| &bias[column..][..width]);
+            for stretch in 0..stretches {
+                let steps = stretch * STRETCH..steps.min((stretch + 1) * STRETCH);
+                for row in piece.clone().step_by(tile::ROWS) {
+                    let tall = tile::ROWS.min(piece.end - row);
+                    let sums = &mut sums[row - first_row..][..tall];
+                    if stretch == 0 {
+                        begin(bias, sums);
                     }
-                    // SAFETY: a row of `out` and a panel's columns in it belong to one piece.
-                    unsafe { target.write(at * columns + column, &sums[..width]) };
+                    let last = stretch + 1 == stretches;
+                    if last {
+                        // What is written comes into the cache while the tile is computed.
+                        (row..row + tall).for_each(|row| target.expect(place.at(row), width));
+                    }
+                    add((row, tall), panel, steps.clone(), sums.as_flattened_mut());
+                    if last {
+                        // SAFETY: a row of `out` and a panel's columns in it belong to one piece.
+                        unsafe { finish(then, sums, (row, place), target) };
+                    }
                 }
             }
         }
-    });
+    };
+    pieces.into_par_iter().for_each(|at| SUMS.with_borrow_mut(|sums| piece(at, sums)));
 }
 
-/// `out[m, n] = scale * a[m, k] b[k, n] + beta * out`, on the calling thread; `out` has `out_row`
-/// elements between rows.
-pub(super) fn small(
-    (m, k, n): (usize, usize, usize),
-    (scale, beta): (f32, f32),
-    a: Strided<'_>,
-    b: Strided<'_>,
-    (out, out_row): (&mut [f32], usize),
-) {
-    let last =
-        |rows: usize, columns: usize, s: Strided<'_>| (rows - 1) * s.row + (columns - 1) * s.column;
-    if m == 0 || n == 0 || k == 0 {
-        return;
+/// The columns of a panel in the rows of a result.
+#[derive(Clone, Copy)]
+struct Place {
+    column: usize,
+    width: usize,
+    columns: usize,
+}
+
+impl Place {
+    fn at(self, row: usize) -> usize {
+        row * self.columns + self.column
     }
-    assert!(last(m, k, a) < a.data.len() && last(k, n, b) < b.data.len());
-    assert!((m - 1) * out_row + n <= out.len());
-    if m <= FEW && a.column == 1 && (b.row == 1 || b.column == 1) {
-        for row in 0..m {
-            let out = &mut out[row * out_row..][..n];
-            let a = &a.data[row * a.row..][..k];
-            match b.row {
-                1 => dots((scale, beta), a, b.data, b.column, out),
-                _ => combination((scale, beta), a, b.data, b.row, out),
+}
+
+/// The sums of some rows from `row` on, as `then` has it, to where they belong.
+///
+/// # Safety
+/// These columns of these rows must be inside the target, and nobody else's.
+unsafe fn finish(
+    then: Then<'_>,
+    sums: &mut [[f32; PANEL]],
+    (row, place): (usize, Place),
+    out: SharedMut,
+) {
+    match then {
+        Then::Store | Then::Add => {}
+        Then::Apply(f) => f(sums.as_flattened_mut()),
+        Then::Multiply(a) => {
+            for (row, sums) in (row..).zip(sums.iter_mut()) {
+                scale(&a[place.at(row)..][..place.width], sums);
             }
         }
-        return;
     }
-    // SAFETY: the last element of each matrix was just found inside its slice.
-    unsafe {
-        matrixmultiply::sgemm(
-            m,
-            k,
-            n,
-            scale,
-            a.data.as_ptr(),
-            stride(a.row),
-            stride(a.column),
-            b.data.as_ptr(),
-            stride(b.row),
-            stride(b.column),
-            beta,
-            out.as_mut_ptr(),
-            stride(out_row),
-            1,
-        );
+    for (row, sums) in (row..).zip(sums) {
+        let sums = &sums[..place.width];
+        // SAFETY: the caller's promise.
+        unsafe {
+            match then {
+                Then::Add => out.add(place.at(row), sums),
+                _ => out.write(place.at(row), sums),
+            }
+        }
     }
 }
 
 multiversion! {
-    /// `out[j] = scale * a . b[j] + beta * out[j]`, the rows of b `apart`.
-    fn dots(factors: (f32, f32), a: &[f32], b: &[f32], apart: usize, out: &mut [f32]) {
-        let (scale, beta) = factors;
-        for (j, out) in out.iter_mut().enumerate() {
-            let mut lanes = [0.0_f32; 16];
-            for (a, b) in a.chunks(16).zip(b[j * apart..].chunks(16)) {
-                for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-                    *lane += a * b;
-                }
-            }
-            let kept = if beta == 0.0 { 0.0 } else { beta * *out };
-            *out = scale * lanes.iter().sum::<f32>() + kept;
-        }
+    /// What sums begin with.
+    fn begin(bias: &[f32], sums: &mut [[f32; PANEL]]) {
+        let mut first = [0.0; PANEL];
+        first[..bias.len()].copy_from_slice(bias);
+        sums.fill(first);
     }
 
-    /// `out = scale * sum_k a[k] b[k] + beta * out`, the rows of b `apart`.
-    fn combination(factors: (f32, f32), a: &[f32], b: &[f32], apart: usize, out: &mut [f32]) {
-        let (scale, beta) = factors;
-        if beta == 0.0 {
-            out.fill(0.0);
-        } else if beta != 1.0 {
-            out.iter_mut().for_each(|x| *x *= beta);
-        }
-        for (k, a) in a.iter().enumerate() {
-            for (out, b) in out.iter_mut().zip(&b[k * apart..]) {
-                *out += scale * a * b;
-            }
+    fn scale(a: &[f32], sums: &mut [f32; PANEL]) {
+        for (sum, a) in sums.iter_mut().zip(a) {
+            *sum *= a;
         }
     }
-}
-
-fn stride(n: usize) -> isize {
-    isize::try_from(n).expect("slices are shorter than isize::MAX")
 }
 
 #[cfg(test)]
@@ -273,11 +285,11 @@ mod tests {
         };
         for bias in [None, Some(&b[..])] {
             let mut out = vec![f32::NAN; rows * columns];
-            product(with, (packed, bias), x, &mut out);
+            product(with, (packed, bias), x, (Then::Store, &mut out));
             for row in 0..rows {
                 let own = &x[row * inner..][..inner];
                 let mut alone = vec![f32::NAN; columns];
-                product(with, (packed, bias), own, &mut alone);
+                product(with, (packed, bias), own, (Then::Store, &mut alone));
                 assert_eq!(alone, out[row * columns..][..columns], "{with:?} row {row}");
                 for column in 0..columns {
                     let w = &w[column * inner..][..inner];

@@ -1,10 +1,11 @@
 //! The device of machines without a GPU: f32, vectorised loops, rayon. A file per operation stem;
-//! `unsafe` stands in `dispatch.rs`, `shared.rs`, `gemm.rs`, `tile.rs`, `pairs.rs`, `attention.rs`,
-//! `attention_grad.rs` and `simd.rs` alone.
+//! `unsafe` stands in `dispatch.rs`, `shared.rs`, `gemm.rs`, `small.rs`, `tile.rs`, `pairs.rs`,
+//! `attention.rs`, `attention_grad.rs` and `simd.rs` alone.
 
 mod activation_grad;
 mod attention;
 mod attention_grad;
+mod attention_tile;
 mod buffer;
 pub mod class_sums;
 pub mod dispatch;
@@ -33,6 +34,7 @@ mod score;
 mod shared;
 mod shift_neurons;
 pub mod simd;
+mod small;
 pub mod statistics;
 mod suffix;
 mod tile;
@@ -43,6 +45,7 @@ pub use gram::Moments;
 pub use probe_bank::Bank;
 
 use self::attention::Source;
+use self::gemm::Then;
 use self::panels::Panels;
 
 use std::sync::Arc;
@@ -172,21 +175,17 @@ impl Ops for CpuDevice {
     }
 
     fn linear(&self, weight: &Matrix, x: &Tensor, then: Epilogue<'_, Tensor>, out: &mut Tensor) {
-        match then {
-            Epilogue::Store => gemm::linear(weight, x, out),
-            Epilogue::Activate(activation) => {
-                gemm::linear(weight, x, out);
-                gated_act::activate_in_place(activation, out);
-            }
+        let then = match then {
+            Epilogue::Store => Then::Store,
+            Epilogue::Activate(activation) => Then::Apply(gated_act::kernel(activation)),
             Epilogue::Multiply(a) => {
-                gemm::linear(weight, x, out);
-                gated_act::multiply_in_place(a, out);
+                assert_eq!((a.rows(), a.cols()), (out.rows(), out.cols()));
+                Then::Multiply(a.values())
             }
-            Epilogue::Add(scratch) => {
-                gemm::linear(weight, x, scratch);
-                residual::add(out, scratch);
-            }
-        }
+            // The sums are added from registers: no room for the product is needed.
+            Epilogue::Add(_) => Then::Add,
+        };
+        gemm::linear(weight, x, then, out);
     }
 
     fn activate(&self, activation: Activation, x: &Tensor, out: &mut Tensor) {

@@ -35,8 +35,7 @@ pub(super) fn norm(norm: &NormWeights<Vec<f32>>, x: &Tensor, out: &mut Tensor) {
     let (norm, cols) = (Norm::of(norm), x.cols());
     let x = x.values();
     out.par_rows(|first, rows| {
-        rows.copy_from_slice(&x[first * cols..][..rows.len()]);
-        norm_rows(norm, rows);
+        norm_copies(norm, &x[first * cols..][..rows.len()], rows);
     });
 }
 
@@ -48,10 +47,7 @@ pub(super) fn add_norm(norm: &NormWeights<Vec<f32>>, x: &Tensor, y: &Tensor, out
     let (x, y) = (x.values(), y.values());
     out.par_rows(|first, rows| {
         let range = first * cols..first * cols + rows.len();
-        for ((out, x), y) in rows.iter_mut().zip(&x[range.clone()]).zip(&y[range]) {
-            *out = x + y;
-        }
-        norm_rows(norm, rows);
+        norm_sums(norm, (&x[range.clone()], &y[range]), rows);
     });
 }
 
@@ -69,17 +65,42 @@ pub(super) fn head_norm(norm: &NormWeights<Vec<f32>>, heads: HeadRange, x: &mut 
 multiversion! {
     /// Norms each run of `weight.len()` values in place.
     fn norm_rows(norm: Norm<'_>, rows: &mut [f32]) {
+        for row in rows.chunks_exact_mut(norm.weight.len()) {
+            norm_row(norm, row);
+        }
+    }
+
+    /// The same of rows that are copied first.
+    fn norm_copies(norm: Norm<'_>, x: &[f32], rows: &mut [f32]) {
         let width = norm.weight.len();
-        for row in rows.chunks_exact_mut(width) {
-            let (mean, inverse) = moments(norm, row);
-            for (x, w) in row.iter_mut().zip(norm.weight) {
-                *x = (*x - mean) * inverse * (w + norm.offset);
+        for (row, x) in rows.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+            row.copy_from_slice(x);
+            norm_row(norm, row);
+        }
+    }
+
+    /// The same of sums of rows.
+    fn norm_sums(norm: Norm<'_>, sums: (&[f32], &[f32]), rows: &mut [f32]) {
+        let width = norm.weight.len();
+        let sums = sums.0.chunks_exact(width).zip(sums.1.chunks_exact(width));
+        for (row, (x, y)) in rows.chunks_exact_mut(width).zip(sums) {
+            for ((out, x), y) in row.iter_mut().zip(x).zip(y) {
+                *out = x + y;
             }
-            if let Some(bias) = norm.bias {
-                for (x, b) in row.iter_mut().zip(bias) {
-                    *x += b;
-                }
-            }
+            norm_row(norm, row);
+        }
+    }
+}
+
+#[inline(always)]
+fn norm_row(norm: Norm<'_>, row: &mut [f32]) {
+    let (mean, inverse) = moments(norm, row);
+    for (x, w) in row.iter_mut().zip(norm.weight) {
+        *x = (*x - mean) * inverse * (w + norm.offset);
+    }
+    if let Some(bias) = norm.bias {
+        for (x, b) in row.iter_mut().zip(bias) {
+            *x += b;
         }
     }
 }

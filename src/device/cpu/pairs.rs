@@ -49,16 +49,10 @@ pub(super) fn half(word: u32, second: bool) -> f32 {
 }
 
 multiversion! {
-    /// Rows of `inner` numbers as rows of words; an odd one is paired with 0.
-    fn pack(inner: usize, values: &[f32], words: &mut [u32]) {
-        for (row, to) in values.chunks_exact(inner).zip(words.chunks_exact_mut(inner.div_ceil(2))) {
-            let both = row.chunks_exact(2);
-            if let [last] = both.remainder() {
-                to[inner / 2] = pair(*last, 0.0);
-            }
-            for (word, both) in to.iter_mut().zip(both) {
-                *word = pair(both[0], both[1]);
-            }
+    /// Two numbers in each word.
+    fn pack(values: &[f32], words: &mut [u32]) {
+        for (word, both) in words.iter_mut().zip(values.as_chunks::<2>().0) {
+            *word = pair(both[0], both[1]);
         }
     }
 
@@ -70,36 +64,56 @@ multiversion! {
     }
 }
 
-/// [`pack`], as a function that threads share work by.
+/// Rows of `inner` numbers as rows of words; an odd one is paired with 0.
 pub(super) fn pack_rows(inner: usize, values: &[f32], words: &mut [u32]) {
     assert_eq!(words.len() * inner, values.len() * inner.div_ceil(2));
-    if inner > 0 {
-        pack(inner, values, words);
+    if inner == 0 {
+        return;
+    }
+    for (row, to) in values.chunks_exact(inner).zip(words.chunks_exact_mut(inner.div_ceil(2))) {
+        let done = pack_vectors(row, to);
+        pack(&row[2 * done..], &mut to[done..]);
+        if let (true, [.., last]) = (inner % 2 == 1, row) {
+            to[inner / 2] = pair(*last, 0.0);
+        }
     }
 }
 
-/// [`round`], likewise.
+/// Packs whole vectors of words where the processor rounds pairs itself, and says how many words. It takes
+/// numbers below the smallest normal one for 0, as its products do.
+fn pack_vectors(values: &[f32], words: &mut [u32]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if available() {
+        // SAFETY: `available` has found the instructions.
+        return unsafe { avx512::pack(values, words) };
+    }
+    let _ = (values, words);
+    0
+}
+
+/// [`round`], as a function that threads share work by.
 pub(super) fn round_rows(values: &[f32], to: &mut [f32]) {
     assert_eq!(values.len(), to.len());
     round(values, to);
 }
 
-/// `sums = a panel`: up to six rows of words, each `stride` after the one before, and a panel
-/// `[stride, 64]` of words; `sums` is `[rows, 64]`. Only where they are [`available`].
-pub(super) fn multiply((a, rows, stride): (&[u32], usize, usize), panel: &[u32], sums: &mut [f32]) {
+/// `sums += a panel`: up to six rows of words, each `stride` after the one before, and a panel
+/// `[steps, 64]` of words; `sums` is `[rows, 64]`. Only where they are [`available`].
+pub(super) fn add((a, rows, stride): (&[u32], usize, usize), panel: &[u32], sums: &mut [f32]) {
     assert!(available(), "pairs on a machine without them");
     assert!((1..=ROWS).contains(&rows) && sums.len() >= rows * WIDTH);
-    assert!(a.len() >= rows * stride && panel.len() >= stride * WIDTH);
+    let steps = panel.len() / WIDTH;
+    assert!(steps == 0 || (rows - 1) * stride + steps <= a.len());
     #[cfg(target_arch = "x86_64")]
     // SAFETY: `available` has found the instructions, and what they read and write was just found inside.
     unsafe {
         match rows {
-            1 => avx512::tile::<1>((a, stride), panel, sums),
-            2 => avx512::tile::<2>((a, stride), panel, sums),
-            3 => avx512::tile::<3>((a, stride), panel, sums),
-            4 => avx512::tile::<4>((a, stride), panel, sums),
-            5 => avx512::tile::<5>((a, stride), panel, sums),
-            _ => avx512::tile::<6>((a, stride), panel, sums),
+            1 => avx512::tile::<1>((a, stride), (panel, steps), sums),
+            2 => avx512::tile::<2>((a, stride), (panel, steps), sums),
+            3 => avx512::tile::<3>((a, stride), (panel, steps), sums),
+            4 => avx512::tile::<4>((a, stride), (panel, steps), sums),
+            5 => avx512::tile::<5>((a, stride), (panel, steps), sums),
+            _ => avx512::tile::<6>((a, stride), (panel, steps), sums),
         }
     }
 }
@@ -107,8 +121,9 @@ pub(super) fn multiply((a, rows, stride): (&[u32], usize, usize), panel: &[u32],
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{
-        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-        _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
+        __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps,
+        _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
+        _mm512_storeu_ps, _mm512_storeu_si512,
     };
 
     use super::WIDTH;
@@ -123,18 +138,51 @@ mod avx512 {
         unsafe { std::mem::transmute(words) }
     }
 
-    /// R rows. The caller has found the instructions, R rows of `stride` words, a panel of as many
-    /// steps, and R rows of sums.
+    /// The other way.
+    #[inline(always)]
+    fn words_of(pairs: __m512bh) -> __m512i {
+        // SAFETY: as above.
+        unsafe { std::mem::transmute(pairs) }
+    }
+
+    /// Two vectors of numbers in one of words, as often as there are two.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn pack(values: &[f32], words: &mut [u32]) -> usize {
+        let (both, _) = values.as_chunks::<32>();
+        let (to, _) = words.as_chunks_mut::<16>();
+        for (to, both) in to.iter_mut().zip(both) {
+            // SAFETY: 32 numbers are there, and neither load needs alignment.
+            let (low, high) =
+                unsafe { (_mm512_loadu_ps(both.as_ptr()), _mm512_loadu_ps(both[16..].as_ptr())) };
+            // SAFETY: 512 bits of pairs, to 16 words.
+            unsafe {
+                _mm512_storeu_si512(
+                    to.as_mut_ptr().cast(),
+                    words_of(_mm512_cvtne2ps_pbh(high, low)),
+                )
+            };
+        }
+        16 * both.len().min(to.len())
+    }
+
+    /// R rows. The caller has found the instructions, R rows of `steps` words, each `stride` after the one
+    /// before, a panel of as many steps, and R rows of sums.
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub(super) unsafe fn tile<const R: usize>(
         (a, stride): (&[u32], usize),
-        panel: &[u32],
+        (panel, steps): (&[u32], usize),
         sums: &mut [f32],
     ) {
         let mut own = [[_mm512_setzero_ps(); VECTORS]; R];
+        for (r, own) in own.iter_mut().enumerate() {
+            for (v, sum) in own.iter_mut().enumerate() {
+                // SAFETY: R rows of sums are there.
+                *sum = unsafe { _mm512_loadu_ps(sums.as_ptr().add(r * WIDTH + v * 16)) };
+            }
+        }
         // Plain counting: builds with little optimisation keep this in registers too.
         let mut k = 0;
-        while k < stride {
+        while k < steps {
             let mut weights = [pairs(_mm512_setzero_si512()); VECTORS];
             let mut v = 0;
             while v < VECTORS {
@@ -146,7 +194,7 @@ mod avx512 {
             }
             let mut r = 0;
             while r < R {
-                // SAFETY: R rows of `stride` words are there.
+                // SAFETY: R rows of so many words are there.
                 let word = unsafe { *a.get_unchecked(r * stride + k) };
                 let x = pairs(_mm512_set1_epi32(word.cast_signed()));
                 let mut v = 0;
