@@ -66,9 +66,12 @@ pub(super) fn run(args: BenchArgs) -> Result<()> {
         rounds: args.rounds,
     };
     let (device, measured) = match devices {
-        Devices::Cpu => (cpu_name(), measure(&processor(dtype), &model, load)?),
+        Devices::Cpu => {
+            let device = processor(dtype);
+            (cpu_name(), measure(&device, &model, load, Some(&|| device.peak_flops()))?)
+        }
         Devices::Cuda(found) => {
-            (device_name(&found[0]), measure(&open(&found[0], dtype)?, &model, load)?)
+            (device_name(&found[0]), measure(&open(&found[0], dtype)?, &model, load, None)?)
         }
     };
     if args.json {
@@ -108,17 +111,21 @@ fn model(shape: &str) -> Result<Model> {
 fn as_text(device: &str, dtype: DtypeArg, measured: &Measured) -> String {
     let copy = measured.copy_bytes_per_s / 1e9;
     let mut out = format!("device  {device}, {dtype}\ncopy    {copy:.1} GB/s\n");
+    if let Some(peak) = measured.peak_flops_per_s {
+        out += &format!("peak    {:.3} TFLOP/s, in registers alone\n", peak / 1e12);
+    }
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let products: Vec<Vec<String>> = measured
         .products
         .iter()
         .map(|product| {
             let [rows, out, inner] = product.shape;
             let rate = format!("{:.3}", product.flops_per_s / 1e12);
-            vec![product.name.to_owned(), format!("{rows} x {out} x {inner}"), rate]
+            let share = product.share_of_peak.map_or_else(|| "-".into(), percent);
+            vec![product.name.to_owned(), format!("{rows} x {out} x {inner}"), rate, share]
         })
         .collect();
-    out += &output::table(&["product", "shape", "TFLOP/s"], &products);
-    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    out += &output::table(&["product", "shape", "TFLOP/s", "of the peak"], &products);
     let passes: Vec<Vec<String>> = measured
         .passes
         .iter()

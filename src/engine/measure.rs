@@ -1,7 +1,8 @@
 //! How fast this machine runs a model, and how near its limits: what `electrode bench` shows.
 //!
 //! Limits are measured beside the workload: a copy of a whole tensor for memory, the model's own
-//! matrix products for arithmetic. Workloads take turns, so that a machine that slows down does so
+//! matrix products for arithmetic, and on a processor what it multiplies and adds in registers alone for
+//! those. Workloads take turns, so that a machine that slows down does so
 //! for all of them; times are medians.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +49,8 @@ pub struct Product {
     pub shape: [usize; 3],
     /// Operations per second, a multiplication and an addition counted as two.
     pub flops_per_s: f64,
+    /// Of what the device does in registers alone, where that is known.
+    pub share_of_peak: Option<f64>,
 }
 
 /// A pass over the batches.
@@ -70,6 +73,8 @@ pub struct Pass {
 pub struct Measured {
     /// Bytes read and written per second by a copy.
     pub copy_bytes_per_s: f64,
+    /// Operations per second in registers alone, where they were measured.
+    pub peak_flops_per_s: Option<f64>,
     /// The model's matrix products.
     pub products: Vec<Product>,
     /// Passes.
@@ -80,8 +85,13 @@ pub struct Measured {
     pub neurons: usize,
 }
 
-/// Measures a device with a model.
-pub fn measure<O: Ops + Clone>(ops: &O, model: &Model, load: Load) -> Result<Measured> {
+/// Measures a device with a model; `peak` measures what it does in registers alone.
+pub fn measure<O: Ops + Clone>(
+    ops: &O,
+    model: &Model,
+    load: Load,
+    peak: Option<&dyn Fn() -> f64>,
+) -> Result<Measured> {
     let spec = &model.spec;
     let sequence = load.sequence.min(spec.max_tokens.unwrap_or(usize::MAX)).min(load.tokens);
     if sequence == 0 || load.rounds == 0 || load.batches == 0 {
@@ -90,7 +100,11 @@ pub fn measure<O: Ops + Clone>(ops: &O, model: &Model, load: Load) -> Result<Mea
     }
     let load = Load { sequence, ..load };
     let copy_bytes_per_s = copy_rate(ops, spec, load)?;
-    let products = products(ops, spec, load)?;
+    let mut products = products(ops, spec, load)?;
+    let peak_flops_per_s = peak.map(|measure| measure());
+    for product in &mut products {
+        product.share_of_peak = peak_flops_per_s.map(|peak| product.flops_per_s / peak);
+    }
     let ceiling = products.iter().map(|product| product.flops_per_s).fold(0.0, f64::max);
     let flops = spec.flops_per_token(sequence);
     let flops_per_token = flops.total() - flops.head;
@@ -112,7 +126,7 @@ pub fn measure<O: Ops + Clone>(ops: &O, model: &Model, load: Load) -> Result<Mea
             }
         })
         .collect();
-    Ok(Measured { copy_bytes_per_s, products, passes, flops_per_token, neurons })
+    Ok(Measured { copy_bytes_per_s, peak_flops_per_s, products, passes, flops_per_token, neurons })
 }
 
 /// Sites under statistics: the neurons of every MLP, and the stream after every block.
@@ -184,7 +198,7 @@ fn products<O: Ops>(ops: &O, spec: &ModelSpec, load: Load) -> Result<Vec<Product
             })?;
             let flops = 2 * load.batches * load.tokens * out * inner;
             let flops_per_s = flops as f64 / seconds[seconds.len() / 2];
-            Ok(Product { name, shape: [load.tokens, out, inner], flops_per_s })
+            Ok(Product { name, shape: [load.tokens, out, inner], flops_per_s, share_of_peak: None })
         })
         .collect()
 }

@@ -17,9 +17,9 @@ use super::panels::{PANEL, Panels, Values};
 use super::shared::SharedMut;
 use super::tile::{self, Rows};
 
-/// Rows of a piece: a stretch of them stays in the second cache beside that of a panel.
+/// Rows of a piece: a stretch of them stays in the second cache beside that of a panel, and their sums.
 const ROWS: usize = 96;
-/// Panels of a piece.
+/// Panels of a piece: the rows are fetched once for all of them.
 const PANELS: usize = 4;
 /// Steps along the inner dimension before the next tile of rows has its turn.
 const STRETCH: usize = 512;
@@ -92,8 +92,8 @@ fn product(
 thread_local! {
     /// The left side of the last product in pairs: its memory is used again by the next one.
     static WORDS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
-    /// The sums of a piece in the columns of one panel.
-    static SUMS: RefCell<[[f32; PANEL]; ROWS]> = const { RefCell::new([[0.0; PANEL]; ROWS]) };
+    /// The sums of a piece, panel by panel, where they wait for another stretch.
+    static SUMS: RefCell<Vec<[f32; PANEL]>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Of a product: of its result, and the steps along the inner dimension.
@@ -122,22 +122,26 @@ fn tiles(
         .flat_map(|row| (0..panels).step_by(PANELS).map(move |panel| (row, panel)))
         .collect();
     let stretches = steps.div_ceil(STRETCH).max(1);
-    let piece = |(first_row, first_panel), sums: &mut [[f32; PANEL]; ROWS]| {
+    let piece = |(first_row, first_panel), sums: &mut Vec<[f32; PANEL]>| {
         let piece: Range<usize> = first_row..rows.min(first_row + ROWS);
-        for panel in first_panel..panels.min(first_panel + PANELS) {
-            let column = panel * PANEL;
-            let width = PANEL.min(columns - column);
-            let place = Place { column, width, columns };
-            let bias = bias.map_or(&[][..], |bias| &bias[column..][..width]);
-            for stretch in 0..stretches {
-                let steps = stretch * STRETCH..steps.min((stretch + 1) * STRETCH);
+        // Sums that are done at once need no place of their own.
+        let apart = if stretches == 1 { 0 } else { piece.len() };
+        sums.resize(tile::ROWS.max(apart * PANELS), [0.0; PANEL]);
+        for stretch in 0..stretches {
+            let steps = stretch * STRETCH..steps.min((stretch + 1) * STRETCH);
+            let last = stretch + 1 == stretches;
+            for panel in first_panel..panels.min(first_panel + PANELS) {
+                let column = panel * PANEL;
+                let width = PANEL.min(columns - column);
+                let place = Place { column, width, columns };
+                let bias = bias.map_or(&[][..], |bias| &bias[column..][..width]);
                 for row in piece.clone().step_by(tile::ROWS) {
                     let tall = tile::ROWS.min(piece.end - row);
-                    let sums = &mut sums[row - first_row..][..tall];
+                    let own = (panel - first_panel) * apart + (row - first_row).min(apart);
+                    let sums = &mut sums[own..][..tall];
                     if stretch == 0 {
                         begin(bias, sums);
                     }
-                    let last = stretch + 1 == stretches;
                     if last {
                         // What is written comes into the cache while the tile is computed.
                         (row..row + tall).for_each(|row| target.expect(place.at(row), width));

@@ -7,6 +7,7 @@ mod attention;
 mod attention_grad;
 mod attention_tile;
 mod buffer;
+mod ceiling;
 pub mod class_sums;
 pub mod dispatch;
 mod edit;

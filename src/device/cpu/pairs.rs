@@ -118,12 +118,25 @@ pub(super) fn add((a, rows, stride): (&[u32], usize, usize), panel: &[u32], sums
     }
 }
 
+/// As [`tile::bare`](super::tile::bare), of pairs; 0 where the processor has none.
+pub(super) fn bare(steps: usize, factors: [f32; 2]) -> (usize, f32) {
+    #[cfg(target_arch = "x86_64")]
+    if available() {
+        // SAFETY: `available` has found the instructions.
+        return (2 * steps * ROWS * WIDTH, unsafe {
+            avx512::bare(steps, pair(factors[0], factors[1]))
+        });
+    }
+    let _ = (steps, factors);
+    (0, 0.0)
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{
         __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps,
-        _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
-        _mm512_storeu_ps, _mm512_storeu_si512,
+        _mm512_loadu_si512, _mm512_reduce_add_ps, _mm512_set1_epi32, _mm512_setzero_ps,
+        _mm512_setzero_si512, _mm512_storeu_ps, _mm512_storeu_si512,
     };
 
     use super::WIDTH;
@@ -143,6 +156,27 @@ mod avx512 {
     fn words_of(pairs: __m512bh) -> __m512i {
         // SAFETY: as above.
         unsafe { std::mem::transmute(pairs) }
+    }
+
+    /// See [`super::bare`].
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn bare(steps: usize, word: u32) -> f32 {
+        let x = pairs(_mm512_set1_epi32(word.cast_signed()));
+        let mut own = [[_mm512_setzero_ps(); VECTORS]; super::ROWS];
+        let mut k = 0;
+        while k < steps {
+            let mut r = 0;
+            while r < super::ROWS {
+                let mut v = 0;
+                while v < VECTORS {
+                    own[r][v] = _mm512_dpbf16_ps(own[r][v], x, x);
+                    v += 1;
+                }
+                r += 1;
+            }
+            k += 1;
+        }
+        own.into_iter().flatten().map(|sum| _mm512_reduce_add_ps(sum)).sum()
     }
 
     /// Two vectors of numbers in one of words, as often as there are two.

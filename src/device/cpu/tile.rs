@@ -52,6 +52,25 @@ pub(super) fn add(with: Level, a: Rows<'_>, panel: (&[f32], usize), sums: &mut [
     portable(a, panel, sums);
 }
 
+/// Products and sums in registers alone, `steps` of a whole tile each, to see how fast they can be; gives
+/// their number and a result that depends on all of them.
+pub(super) fn bare(with: Level, steps: usize, factors: [f32; 2]) -> (usize, f32) {
+    assert!(with <= level(), "{with:?} on a machine without it");
+    #[cfg(target_arch = "x86_64")]
+    match with {
+        // SAFETY: `level` has found these instructions on this processor.
+        Level::Avx512 => return (steps * ROWS * 4 * 16, unsafe { avx512::bare(steps, factors) }),
+        // SAFETY: as above.
+        Level::Avx2 => return (steps * ROWS * 2 * 8, unsafe { avx2::bare(steps, factors) }),
+        Level::Portable => {}
+    }
+    let mut sums = [0.0; 4 * LANES];
+    for _ in 0..steps {
+        sums.iter_mut().for_each(|sum| *sum += factors[0] * factors[1]);
+    }
+    (steps * sums.len(), sums.iter().sum())
+}
+
 /// A tile in plain Rust.
 fn portable(a: Rows<'_>, (panel, width): (&[f32], usize), sums: &mut [f32]) {
     let steps = a.steps((panel, width), sums);
@@ -87,6 +106,34 @@ macro_rules! tiles {
                     5 => stripes::<5>(a, panel, sums),
                     _ => stripes::<6>(a, panel, sums),
                 }
+            }
+
+            /// As many products and sums as tiles of so many steps have, in registers alone.
+            #[target_feature(enable = $features)]
+            pub(super) fn bare(steps: usize, factors: [f32; 2]) -> f32 {
+                let [x, w] = factors.map(|factor| $splat(factor));
+                let mut own = [[$zero(); $vectors]; super::ROWS];
+                let mut k = 0;
+                while k < steps {
+                    let mut r = 0;
+                    while r < super::ROWS {
+                        let mut v = 0;
+                        while v < $vectors {
+                            own[r][v] = $fma(x, w, own[r][v]);
+                            v += 1;
+                        }
+                        r += 1;
+                    }
+                    k += 1;
+                }
+                let mut lanes = [0.0; $lanes];
+                for sum in own.into_iter().flatten() {
+                    let mut kept = [0.0; $lanes];
+                    // SAFETY: one vector has so many lanes.
+                    unsafe { $store(kept.as_mut_ptr(), sum) };
+                    lanes.iter_mut().zip(kept).for_each(|(lane, x)| *lane += x);
+                }
+                lanes.iter().sum()
             }
 
             #[target_feature(enable = $features)]
