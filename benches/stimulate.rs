@@ -1,4 +1,4 @@
-//! Sweeps and attributions, timed as the scripts for other tools time them (`side_by_side.py` runs both);
+//! Sweeps and attributions, timed as the scripts for other tools time them (`compare.py` runs both);
 //! one JSON line each. Prompts are random ids of one length: speed does not depend on them.
 //!
 //! `w3`: every MLP neuron of one layer set to 0 on all prompts; cosine and distance of the mean final
@@ -50,6 +50,9 @@ struct Args {
     repeat: usize,
     #[arg(long, default_value_t = 4096)]
     batch_tokens: usize,
+    /// Products of bfloat16.
+    #[arg(long)]
+    bf16: bool,
     /// Given by `cargo bench`.
     #[arg(long)]
     bench: bool,
@@ -87,8 +90,9 @@ fn main() {
     let batch = QuestionBatch::new(&questions);
     let limits = Limits { tokens: args.batch_tokens.max(batch.tokens.len()), sequence: longest };
     let answers = model.spec.classes().is_some();
-    let mut run = Differentiable::new(CpuDevice::F32, &model, limits, (&BTreeSet::new(), answers))
-        .expect("fits");
+    let device = if args.bf16 { CpuDevice::Bf16 } else { CpuDevice::F32 };
+    let mut run =
+        Differentiable::new(device, &model, limits, (&BTreeSet::new(), answers)).expect("fits");
     let (mut walls, mut check) = (Vec::new(), Vec::new());
     for _ in 0..=args.repeat {
         let clock = Instant::now();
