@@ -2,7 +2,7 @@
 //!
 //! `w1`: mean, variance, minimum, maximum and 20 top contexts of every hidden state and MLP neuron
 //! over the words of a CoNLL-U file (last subword of each). Tokenising is timed, loading is not,
-//! as in the scripts for other tools that `benches/w1.py` runs beside it.
+//! as in the scripts for other tools that `benches/compare.py` runs beside it.
 //!
 //! `cargo bench --bench engine -- w1 --model DIR --conllu FILE [--words N] [--threads T] [--repeat R]`
 
