@@ -249,7 +249,7 @@ def measure(a, row, commands):
         for number in range(a.rounds):
             # Between the two, threads that wait in a spin come to rest.
             time.sleep(0.5)
-            one = ours.line()
+            one = dict(ours.line(), load=os.getloadavg()[0])
             time.sleep(0.5)
             rounds.append((one, theirs.line()))
             print("  round %d: %.3f s, peer %.3f s" % (number + 1, *map(seconds, rounds[-1])), file=sys.stderr)
@@ -280,7 +280,10 @@ def result(row, rounds):
     cpu = [both[1]["cpu_s"] / both[0]["cpu_s"] for both in rounds if both[0].get("cpu_s") and "cpu_s" in both[1]]
     mine, other, ratio = map(statistics.median, (ours, theirs, ratios))
     wrong = unequal(first, last)
-    notes = [wrong, last.get("note"), " ".join(filter(None, [last.get("way"), "batch %s" % last["batch"]]))
+    # The two sides themselves keep about as many threads running as they have.
+    load = max(both[0]["load"] for both in rounds)
+    busy = "busy machine, load %.0f" % load if load > first["threads"] + 1 else ""
+    notes = [wrong, busy, last.get("note"), " ".join(filter(None, [last.get("way"), "batch %s" % last["batch"]]))
              if "batch" in last else ""]
     return dict(workload=row.workload, model=row.model.name, dtype=row.dtype, peer=row.peer, rounds=len(rounds),
                 ours_s="%.4f" % mine, peer_s="%.4f" % other, ours_per_s="%.4g" % (work / mine),
