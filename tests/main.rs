@@ -7,6 +7,7 @@ mod bench;
 mod cli;
 mod corpus;
 mod engine {
+    mod devices;
     mod segment;
 }
 mod extract;

@@ -23,7 +23,7 @@ pub trait Merge: Sized {
 }
 
 /// What one block, or an aligned run of blocks, leaves: it merges, and waits on disk as bytes.
-pub trait State: Merge + Send {
+pub trait State: Merge + Send + Sync {
     /// What it takes to read the bytes again.
     type Plan: Send + Sync;
     /// What was read and what was lost.

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::codec::{Reader, put, put_len};
 use super::site::{RunPlan, SiteAccumulator};
 use super::summary::SiteSummary;
@@ -90,7 +92,8 @@ impl Merge for RunStatistics {
     fn merge(&mut self, later: Self) -> Result<()> {
         assert_eq!(self.sites.len(), later.sites.len(), "only states of one run merge");
         self.counts += later.counts;
-        self.sites.iter_mut().zip(later.sites).try_for_each(|(site, later)| site.merge(later))
+        // Sites know nothing of each other, and one thread takes in the blocks of all devices.
+        self.sites.par_iter_mut().zip(later.sites).try_for_each(|(site, later)| site.merge(later))
     }
 }
 

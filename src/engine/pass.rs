@@ -62,6 +62,7 @@ pub fn run_pass<O: Device, P: Send, W: BlockWork<P>>(
     blocks: impl Iterator<Item = Result<W::Block>> + Send,
     (stop, mut report): (&AtomicBool, impl FnMut(PassProgress)),
 ) -> Result<()> {
+    states.keep(fleet.len());
     let mut tokens = states.tokens();
     let mut done = f64::from(work.blocks()) - states.missing(work.blocks()).len() as f64;
     let mut running = vec![(0, 0.0); fleet.len()];

@@ -99,6 +99,29 @@ pub(super) fn record_hash(node: Node, counts: &Counts, payload: &[u8]) -> [u8; 3
     *blake3::Hasher::new().update(&place(node, counts)).update(payload).finalize().as_bytes()
 }
 
+/// A record as it will be stored: made without the file, by any thread.
+pub(super) struct Packed {
+    head: RecordHead,
+    stored: Vec<u8>,
+}
+
+impl Packed {
+    /// The state of a node.
+    pub(super) fn new(node: Node, counts: &Counts, payload: &[u8]) -> io::Result<Self> {
+        assert!(node.is_valid(), "{node:?} is no place in the tree");
+        // Level 1: histograms and empty classes are mostly zeros, and shrink several times.
+        let stored = zstd::bulk::compress(payload, 1)?;
+        let head = RecordHead {
+            stored: stored.len() as u64,
+            length: payload.len() as u64,
+            node,
+            counts: *counts,
+            hash: record_hash(node, counts, payload),
+        };
+        Ok(Self { head, stored })
+    }
+}
+
 /// Appends records to a segment of its own.
 ///
 /// After any failed write or sync it refuses all further work: what the system holds of the file
@@ -151,18 +174,13 @@ impl SegmentWriter {
 
     /// Appends the state of a node. It is safe only after [`Self::sync`].
     pub fn append(&mut self, node: Node, counts: &Counts, payload: &[u8]) -> Result<()> {
-        assert!(node.is_valid(), "{node:?} is no place in the tree");
-        // Level 1: histograms and empty classes are mostly zeros, and shrink several times.
-        let stored =
-            zstd::bulk::compress(payload, 1).map_err(Error::io(&self.path, "compress for"))?;
-        let head = RecordHead {
-            stored: stored.len() as u64,
-            length: payload.len() as u64,
-            node,
-            counts: *counts,
-            hash: record_hash(node, counts, payload),
-        };
-        self.append_stored(&head, &stored)
+        let packed = Packed::new(node, counts, payload);
+        self.append_packed(packed.map_err(Error::io(&self.path, "compress for"))?)
+    }
+
+    /// The same, packed beforehand.
+    pub(super) fn append_packed(&mut self, packed: Packed) -> Result<()> {
+        self.append_stored(&packed.head, &packed.stored)
     }
 
     /// Appends a record whose payload is compressed already.

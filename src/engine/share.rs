@@ -2,7 +2,7 @@
 //! is done by another. One thread takes in what comes of the pieces.
 
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -98,12 +98,12 @@ pub(super) fn share_out<O: Device, P: Send, T: Send, R: Send>(
     let queue = Queue::new(pieces);
     let names: Vec<String> = fleet.members_mut().map(|member| member.name().to_owned()).collect();
     let mut lost = Vec::new();
+    let unheard = &AtomicUsize::new(0);
     let (outcome, ends) = thread::scope(|scope| {
         let _guard = HaltOnPanic(&queue);
-        // Without room of its own: a worker that is ahead waits, so that results do not pile up.
-        let (sender, receiver) = sync_channel(0);
+        let (sender, receiver) = sync_channel(room(names.len()));
         let start = |(place, member)| {
-            let line = Line { place, sender: sender.clone() };
+            let line = Line { place, sender: sender.clone(), unheard };
             let (queue, work) = (&queue, &work);
             // What workers log belongs to whatever they were started for.
             let span = tracing::Span::current();
@@ -111,7 +111,7 @@ pub(super) fn share_out<O: Device, P: Send, T: Send, R: Send>(
         };
         let workers: Vec<_> = fleet.members_mut().enumerate().map(start).collect();
         drop(sender);
-        let outcome = collect(receiver, (&names, &mut lost), take);
+        let outcome = collect((receiver, unheard), (&names, &mut lost), take);
         queue.halt();
         let ends: Vec<thread::Result<()>> = workers.into_iter().map(|w| w.join()).collect();
         (outcome, ends)
@@ -122,21 +122,35 @@ pub(super) fn share_out<O: Device, P: Send, T: Send, R: Send>(
     }
 }
 
-/// A worker's line to the one who collects.
-struct Line<R> {
-    place: usize,
-    sender: SyncSender<(usize, Message<R>)>,
+/// Messages that may wait for the one who collects. A result for each of several devices, so that they go on
+/// while states are written to the disk; one device has to wait, for nobody else could be in its way,
+/// and memory then holds one result less.
+fn room(devices: usize) -> usize {
+    if devices > 1 { devices } else { 0 }
 }
 
-impl<R> Line<R> {
-    /// Waits until it is heard; false if nobody listens any more.
+/// A worker's line to the one who collects.
+struct Line<'a, R> {
+    place: usize,
+    sender: SyncSender<(usize, Message<R>)>,
+    /// Messages on all lines that nobody has taken yet.
+    unheard: &'a AtomicUsize,
+}
+
+impl<R> Line<'_, R> {
+    /// Waits until there is room for it; false if nobody listens any more.
     fn tell(&self, message: Message<R>) -> bool {
+        self.unheard.fetch_add(1, Ordering::Relaxed);
         self.sender.send((self.place, message)).is_ok()
     }
 
-    /// Told if somebody is listening right now: progress is not worth waiting for.
+    /// Told if whoever listens has nothing else to do: progress takes no room from results.
     fn mention(&self, message: Message<R>) {
-        let _ = self.sender.try_send((self.place, message));
+        if self.unheard.fetch_add(1, Ordering::Relaxed) > 0
+            || self.sender.try_send((self.place, message)).is_err()
+        {
+            self.unheard.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -145,7 +159,7 @@ fn take_turns<O: Device, P, T, R, I: Iterator<Item = Result<T>>>(
     member: &mut Member<'_, O, P>,
     (queue, stop): (&Queue<T, I>, &AtomicBool),
     work: &impl Fn(&mut P, &T, &Underway<'_>) -> Result<R>,
-    line: &Line<R>,
+    line: &Line<'_, R>,
 ) {
     let _guard = HaltOnPanic(queue);
     let name = member.name().to_owned();
@@ -181,11 +195,12 @@ fn take_turns<O: Device, P, T, R, I: Iterator<Item = Result<T>>>(
 
 /// Listens to the workers until the last has gone, or something ends the work.
 fn collect<R>(
-    messages: Receiver<(usize, Message<R>)>,
+    (messages, unheard): (Receiver<(usize, Message<R>)>, &AtomicUsize),
     (names, lost): (&[String], &mut Vec<(usize, Error)>),
     mut take: impl FnMut(usize, Told<R>) -> Result<()>,
 ) -> Result<()> {
     for (place, message) in messages {
+        unheard.fetch_sub(1, Ordering::Relaxed);
         match message {
             Message::Told(told) => take(place, told)?,
             Message::Lost(error) => {

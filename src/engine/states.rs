@@ -1,13 +1,16 @@
 //! The states of one pass over blocks: what earlier attempts left, and what this one adds. At most one
-//! finished node stays in memory beside the running block; the others wait in segment files until
-//! their other half is there, so that memory does not grow with the corpus.
+//! finished node for each device stays in memory beside the running blocks; the others wait in segment
+//! files until their other half is there, so that memory does not grow with the corpus.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
+
 use super::merge::{Node, Tree};
-use super::segment::{RunId, SegmentWriter};
+use super::segment::{Packed, RunId, SegmentWriter};
 use super::segment_reader::{Loaded, StoredNode, load_folder, load_folders};
 use crate::accumulate::{Merge, State};
 use crate::corpus::block::Counts;
@@ -15,8 +18,8 @@ use crate::error::{Error, Result};
 
 /// At most this long between two states on disk, unless the run file says otherwise.
 pub const COMMIT_INTERVAL: Duration = Duration::from_secs(20);
-/// Finished nodes kept in memory.
-const RESIDENT: usize = 1;
+/// States packed for the disk at a time: each takes its size once more.
+const TOGETHER: usize = 4;
 /// The same while stored ones are merged, which come in the order of their blocks: of n blocks without a
 /// gap log2 n are waiting at a time, and with gaps never more than twice this.
 const LOADED: usize = 24;
@@ -29,6 +32,8 @@ pub struct States<S: State> {
     writer: Option<SegmentWriter>,
     last_commit: Instant,
     interval: Duration,
+    /// Finished nodes that may stay in memory.
+    keep: usize,
 }
 
 /// What it takes to read a state from its file.
@@ -45,7 +50,8 @@ struct Held<S: State> {
 }
 
 enum Place<S> {
-    Memory(S),
+    /// And where it stands on disk, if it does.
+    Memory(S, Option<Box<StoredNode>>),
     Disk(Box<StoredNode>),
     /// While it is merged.
     Nowhere,
@@ -54,13 +60,24 @@ enum Place<S> {
 impl<S: State> Held<S> {
     fn load(self) -> Result<S> {
         match self.place {
-            Place::Memory(state) => Ok(state),
+            Place::Memory(state, _) => Ok(state),
             Place::Disk(stored) => {
                 let payload = stored.payload(self.reading.run_id)?;
                 S::decode(&self.reading.plan, &payload)
             }
             Place::Nowhere => unreachable!("a state is merged into one node"),
         }
+    }
+}
+
+impl<S: State> Held<S> {
+    /// A state in memory as its record.
+    fn pack(&self, node: Node) -> io::Result<Packed> {
+        let mut payload = Vec::new();
+        if let Place::Memory(state, _) = &self.place {
+            state.encode(&mut payload);
+        }
+        Packed::new(node, &self.counts, &payload)
     }
 }
 
@@ -82,7 +99,7 @@ impl<S: State> Merge for Held<S> {
         };
         let mut state = state?;
         state.merge(later?)?;
-        *self = Self { counts: state.counts(), place: Place::Memory(state), reading };
+        *self = Self { counts: state.counts(), place: Place::Memory(state, None), reading };
         Ok(())
     }
 }
@@ -115,6 +132,7 @@ impl<S: State> States<S> {
             writer: None,
             last_commit: Instant::now(),
             interval: COMMIT_INTERVAL,
+            keep: 1,
         };
         let mut merged = 0;
         for stored in nodes {
@@ -134,7 +152,13 @@ impl<S: State> States<S> {
 
     /// Nodes whose states are in memory.
     fn resident(&self) -> usize {
-        self.tree.nodes().filter(|(_, held)| matches!(held.place, Place::Memory(_))).count()
+        self.tree.nodes().filter(|(_, held)| matches!(held.place, Place::Memory(..))).count()
+    }
+
+    /// How many devices add blocks at once: as many finished nodes may stay in memory. Blocks come out of
+    /// order then, so that with fewer places nearly each would go to the disk and be read again.
+    pub(super) fn keep(&mut self, devices: usize) {
+        self.keep = devices.max(1);
     }
 
     /// Another time between two states on disk; zero for a state after every block.
@@ -157,30 +181,30 @@ impl<S: State> States<S> {
     /// Takes a finished block in; writes to disk when it is time.
     pub fn add(&mut self, block: u32, state: S) -> Result<()> {
         let reading = Arc::clone(&self.reading);
-        let held = Held { counts: state.counts(), place: Place::Memory(state), reading };
+        let held = Held { counts: state.counts(), place: Place::Memory(state, None), reading };
         self.tree.insert(Node::block(block), held)?;
-        if self.resident() > RESIDENT || self.last_commit.elapsed() >= self.interval {
+        if self.resident() > self.keep || self.last_commit.elapsed() >= self.interval {
             self.commit()?;
         }
         Ok(())
     }
 
-    /// Puts every state that is only in memory on disk, and lets it go.
+    /// Puts every state that is only in memory on disk, and lets go of most.
     pub fn commit(&mut self) -> Result<()> {
-        let in_memory = |held: &Held<S>| matches!(held.place, Place::Memory(_));
-        if !self.tree.nodes().any(|(_, held)| in_memory(held)) {
+        let nodes = self.tree.nodes();
+        let new: Vec<_> =
+            nodes.filter(|(_, held)| matches!(held.place, Place::Memory(_, None))).collect();
+        if new.is_empty() {
             return Ok(());
         }
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
             None => SegmentWriter::create(&self.folder, self.reading.run_id)?,
         };
-        let mut payload = Vec::new();
-        for (node, held) in self.tree.nodes() {
-            if let Place::Memory(state) = &held.place {
-                payload.clear();
-                state.encode(&mut payload);
-                writer.append(node, &held.counts, &payload)?;
+        for some in new.chunks(TOGETHER) {
+            for packed in some.par_iter().map(|(node, held)| held.pack(*node)).collect::<Vec<_>>() {
+                let packed = packed.map_err(Error::io(writer.path(), "compress for"))?;
+                writer.append_packed(packed)?;
             }
         }
         writer.sync()?;
@@ -188,14 +212,48 @@ impl<S: State> States<S> {
         let writer = if rotated { writer.rotate()? } else { writer };
         for (node, held) in self.tree.nodes_mut() {
             // The others stand where they stood, unless their file has gone.
-            let moved = rotated || matches!(held.place, Place::Memory(_));
-            if moved && let Some(stored) = writer.stored(node) {
-                held.place = Place::Disk(Box::new(stored));
+            match &mut held.place {
+                Place::Memory(_, stored) if rotated || stored.is_none() => {
+                    *stored = writer.stored(node).map(Box::new);
+                }
+                Place::Disk(stored) if rotated => {
+                    if let Some(moved) = writer.stored(node) {
+                        **stored = moved;
+                    }
+                }
+                _ => {}
             }
         }
         self.writer = Some(writer);
         self.last_commit = Instant::now();
+        self.let_go();
         Ok(())
+    }
+
+    /// Lets go of states that are on disk, of the most blocks first: they wait longest for their other
+    /// half. Half the places are then free, and with one place none is taken.
+    fn let_go(&mut self) {
+        let mut levels: Vec<u8> = self
+            .tree
+            .nodes()
+            .filter(|(_, held)| matches!(held.place, Place::Memory(..)))
+            .map(|(node, _)| node.level)
+            .collect();
+        levels.sort_unstable();
+        let mut over = levels.len().saturating_sub(self.keep / 2);
+        for level in levels.split_off(levels.len() - over).into_iter().rev() {
+            let on_disk = |(node, held): &(Node, &mut Held<S>)| {
+                node.level == level && matches!(held.place, Place::Memory(_, Some(_)))
+            };
+            if let Some((_, held)) = self.tree.nodes_mut().find(on_disk)
+                && let Place::Memory(_, Some(stored)) =
+                    std::mem::replace(&mut held.place, Place::Nowhere)
+            {
+                held.place = Place::Disk(stored);
+                over -= 1;
+            }
+        }
+        debug_assert_eq!(over, 0, "all of them are on disk");
     }
 
     /// Takes back what this attempt has put on the disk: its blocks count as not done.

@@ -6,9 +6,13 @@ use crate::config::Dtype;
 use crate::device::sizes::forward_columns;
 use crate::error::Result;
 
-/// States on the host beside those of the devices: a finished node, the one that comes in, the half
-/// it merges with, and a node as bytes.
-const STATES: u64 = 4;
+/// States on the host for so many devices. Each has one in the making, and one finished node may stay for each;
+/// of several, each may have one more that waits to be taken in. One comes in, meets the half it merges
+/// with, and up to four are packed for the disk at a time.
+fn states_of(devices: u64) -> u64 {
+    let waiting = if devices > 1 { devices } else { 0 };
+    2 * devices + waiting + 2 + devices.min(4)
+}
 
 /// Bytes by purpose; all fixed by the run file and the devices, none by the length of the corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +29,7 @@ pub struct MemoryPlan {
     pub statistics: u64,
     /// What one block leaves on the host.
     pub state: u64,
-    /// How many of those the host may hold at once, see `STATES`.
+    /// How many of those the host may hold at once.
     pub states: u64,
     /// The GPUs; none where the host's memory is the device's.
     pub gpus: Vec<Room>,
@@ -92,7 +96,7 @@ pub(super) fn rooms(devices: &Devices) -> (Vec<Room>, u64) {
             found.iter().map(|gpu| Room { device: device_name(gpu), free: gpu.free }).collect()
         }
     };
-    let states = STATES + gpus.len().max(1) as u64;
+    let states = states_of(gpus.len().max(1) as u64);
     (gpus, states)
 }
 
