@@ -278,6 +278,34 @@ mod tests {
         }
     }
 
+    /// What is done to the sums on their way has the bits of the same done afterwards, over every remainder
+    /// and every number of stretches.
+    #[test]
+    fn sums_are_finished_on_their_way_out() {
+        for (rows, inner, columns) in SHAPES {
+            let (x, w) = (numbers(rows * inner, 1), numbers(columns * inner, 2));
+            let (a, b) = (numbers(rows * columns, 3), numbers(columns, 4));
+            for device in [CpuDevice::F32, CpuDevice::Bf16] {
+                let packed = Panels::pack(device, (columns, inner), |o, i| w[o * inner + i]);
+                let of = |then: Then<'_>, mut out: Vec<f32>| {
+                    product(level(), (&packed, Some(&b)), &x, (then, &mut out));
+                    out
+                };
+                let plain = of(Then::Store, vec![f32::NAN; rows * columns]);
+                let twice: fn(&mut [f32]) = |x| x.iter_mut().for_each(|x| *x = 2.0 * *x + 1.0);
+                let mut applied = plain.clone();
+                twice(&mut applied);
+                assert_eq!(of(Then::Apply(twice), vec![f32::NAN; rows * columns]), applied);
+                let by = |f: fn(f32, f32) -> f32| -> Vec<f32> {
+                    plain.iter().zip(&a).map(|(x, a)| f(*x, *a)).collect()
+                };
+                let product = of(Then::Multiply(&a), vec![f32::NAN; rows * columns]);
+                assert_eq!(product, by(|x, a| x * a));
+                assert_eq!(of(Then::Add, a.clone()), by(|x, a| a + x));
+            }
+        }
+    }
+
     /// `w` as it is multiplied.
     fn against_a_loop((with, packed): (Level, &Panels), x: &[f32], w: &[f32]) {
         let (inner, columns) = (packed.inputs(), packed.outputs());

@@ -1,8 +1,10 @@
-//! Attention over packed sequences: every option, widths of every path, and probabilities.
+//! Attention over packed sequences: every option, widths of every path, and probabilities; the processor's
+//! too.
 //! Oracle: the definition in f64. Bound: twice the error of the definition in f32 (and no less than
 //! four roundings of the largest value); in bf16, besides, half a unit of each weight, where the
 //! weights are rounded for the matrix units, and of the result.
 
+use electrode::device::cpu::CpuDevice;
 use electrode::device::cuda::Element;
 use electrode::device::ops::Ops;
 
@@ -61,10 +63,19 @@ fn attend<O: Ops>(ops: &O, case: &Case, qkv: &[f32]) -> [Vec<f32>; 2] {
     [read(ops, &mut z, case.tokens()), read(ops, &mut probs, case.cells())]
 }
 
+/// Holds a GPU to the definition, and in f32 the processor.
 fn check(element: Element, case: &Case) {
-    let Some(gpu) = device(element) else { return };
+    if element == Element::F32 {
+        hold(&CpuDevice::F32, element, case);
+    }
+    if let Some(gpu) = device(element) {
+        hold(&gpu, element, case);
+    }
+}
+
+fn hold<O: Ops>(ops: &O, element: Element, case: &Case) {
     let qkv = random(3, case.tokens() * case.cols(), element);
-    let [z, probs] = attend(&gpu, case, &qkv);
+    let [z, probs] = attend(ops, case, &qkv);
     let exact = by_definition(case, &qkv, |x| x);
     let single = by_definition(case, &qkv, |x| f64::from(x as f32));
     let half_unit = if element == Element::Bf16 { HALF_UNIT } else { 0.0 };
@@ -152,35 +163,58 @@ fn a_sequence_has_the_same_bits_in_any_company() {
         Case { causal: false, bias: Bias::Slopes, ..plain(&LENGTHS, (2, 2, 32)) },
         Case { window: Some(33), ..plain(&[65, 130], (1, 1, 20)) },
     ];
-    for element in ELEMENTS {
-        let Some(gpu) = device(element) else { return };
-        for case in &cases {
-            let qkv = random(9, case.tokens() * case.cols(), element);
-            let [z, probs] = attend(&gpu, case, &qkv);
-            let (mut token, mut cell) = (0, 0);
-            for &n in &case.lengths {
-                let alone = Case { lengths: vec![n], ..case.clone() };
-                let part = &qkv[token * case.cols()..][..n * case.cols()];
-                let [z_alone, probs_alone] = attend(&gpu, &alone, part);
-                let cols = case.heads * case.width;
-                assert_bits(&z[token * cols..][..n * cols], &z_alone, "z");
-                assert_bits(&probs[cell..][..alone.cells()], &probs_alone, "probabilities");
-                (token, cell) = (token + n, cell + alone.cells());
-            }
+    for case in &cases {
+        has_bits_alone(&CpuDevice::F32, Element::F32, case);
+        for element in ELEMENTS {
+            let Some(gpu) = device(element) else { return };
+            has_bits_alone(&gpu, element, case);
+        }
+    }
+}
+
+fn has_bits_alone<O: Ops>(ops: &O, element: Element, case: &Case) {
+    let qkv = random(9, case.tokens() * case.cols(), element);
+    let [z, probs] = attend(ops, case, &qkv);
+    let (mut token, mut cell) = (0, 0);
+    for &n in &case.lengths {
+        let alone = Case { lengths: vec![n], ..case.clone() };
+        let part = &qkv[token * case.cols()..][..n * case.cols()];
+        let [z_alone, probs_alone] = attend(ops, &alone, part);
+        let cols = case.heads * case.width;
+        assert_bits(&z[token * cols..][..n * cols], &z_alone, "z");
+        assert_bits(&probs[cell..][..alone.cells()], &probs_alone, "probabilities");
+        (token, cell) = (token + n, cell + alone.cells());
+    }
+}
+
+/// More queries than share a packing of their keys, on the processor.
+#[test]
+fn the_processor_takes_long_sequences_in_runs() {
+    for causal in [true, false] {
+        for (window, bias) in [(None, Bias::Slopes), (Some(100), Bias::None)] {
+            let case = plain(&[256, 257, 530], (2, 1, 20));
+            let case = Case { causal, window, bias, ..case };
+            hold(&CpuDevice::F32, Element::F32, &case);
+            has_bits_alone(&CpuDevice::F32, Element::F32, &case);
         }
     }
 }
 
 #[test]
 fn a_value_that_is_no_number_stays_in_its_sequence() {
+    keeps_apart(&CpuDevice::F32, Element::F32);
     for element in ELEMENTS {
         let Some(gpu) = device(element) else { return };
-        let case = plain(&[65, 65], (1, 1, 64));
-        let mut qkv = random(4, case.tokens() * case.cols(), element);
-        qkv[64 * case.cols() + 70] = f32::NAN;
-        let [z, _] = attend(&gpu, &case, &qkv);
-        // The last query of the first sequence sees the last key, and nobody else has to.
-        assert!(z[64 * 64..65 * 64].iter().all(|x| x.is_nan()));
-        assert!(z[65 * 64..].iter().all(|x| x.is_finite()));
+        keeps_apart(&gpu, element);
     }
+}
+
+fn keeps_apart<O: Ops>(ops: &O, element: Element) {
+    let case = plain(&[65, 65], (1, 1, 64));
+    let mut qkv = random(4, case.tokens() * case.cols(), element);
+    qkv[64 * case.cols() + 70] = f32::NAN;
+    let [z, _] = attend(ops, &case, &qkv);
+    // The last query of the first sequence sees the last key, and nobody else has to.
+    assert!(z[64 * 64..65 * 64].iter().all(|x| x.is_nan()));
+    assert!(z[65 * 64..].iter().all(|x| x.is_finite()));
 }

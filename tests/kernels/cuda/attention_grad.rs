@@ -3,6 +3,7 @@
 //! four roundings of the largest value), of queries, keys and values each; in bf16, besides, half a
 //! unit of the result.
 
+use electrode::device::cpu::CpuDevice;
 use electrode::device::cuda::Element;
 use electrode::device::gradient_ops::GradientOps;
 
@@ -67,10 +68,19 @@ fn gradient<O: GradientOps>(ops: &O, case: &Case, [qkv, g]: [&[f32]; 2]) -> Vec<
     read(ops, &mut out, case.tokens())
 }
 
+/// Holds a GPU to the definition, and in f32 the processor.
 fn check(element: Element, case: &Case) {
-    let Some(gpu) = device(element) else { return };
+    if element == Element::F32 {
+        hold(&CpuDevice::F32, element, case);
+    }
+    if let Some(gpu) = device(element) {
+        hold(&gpu, element, case);
+    }
+}
+
+fn hold<O: GradientOps>(ops: &O, element: Element, case: &Case) {
     let [qkv, g] = inputs(case, element);
-    let ours = gradient(&gpu, case, [&qkv, &g]);
+    let ours = gradient(ops, case, [&qkv, &g]);
     let exact = by_definition(case, &qkv, &g, |x| x);
     let single = by_definition(case, &qkv, &g, |x| f64::from(x as f32));
     judge((element, case), &ours, [&exact, &single]);

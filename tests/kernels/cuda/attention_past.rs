@@ -2,7 +2,8 @@
 //! Oracle: the definitions of `attention.rs` and `attention_grad.rs` over the whole sequences, with no
 //! gradient at the past's queries. Bounds: theirs.
 
-use electrode::device::cuda::{CudaDevice, Element};
+use electrode::device::cpu::CpuDevice;
+use electrode::device::cuda::Element;
 use electrode::device::gradient_ops::GradientOps;
 use electrode::device::ops::{AttentionArgs, Ops};
 use electrode::device::suffix_ops::{Past, SuffixOps};
@@ -54,7 +55,7 @@ fn picked<T: Copy>(values: &[T], cols: usize, rows: &[u32]) -> Vec<T> {
 
 impl Cut {
     /// Results of the tokens that are not past, and the gradient of their queries, keys and values.
-    fn run(&self, gpu: &CudaDevice) -> [Vec<f32>; 2] {
+    fn run<O: SuffixOps>(&self, gpu: &O) -> [Vec<f32>; 2] {
         let Self { case, pasts, .. } = self;
         let (cols, heads, n) = (case.cols(), case.heads * case.width, self.new.len());
         // Rows 3 and up of the past are used.
@@ -87,10 +88,19 @@ impl Cut {
         [read(gpu, &mut z, n), read(gpu, &mut out, n)]
     }
 
+    /// Holds a GPU to the definitions, and in f32 the processor.
     fn check(&self, element: Element) {
-        let Some(gpu) = device(element) else { return };
+        if element == Element::F32 {
+            self.hold(&CpuDevice::F32, element);
+        }
+        if let Some(gpu) = device(element) {
+            self.hold(&gpu, element);
+        }
+    }
+
+    fn hold<O: SuffixOps>(&self, ops: &O, element: Element) {
         let Self { case, qkv, .. } = self;
-        let [z, out] = self.run(&gpu);
+        let [z, out] = self.run(ops);
         let rounds: [fn(f64) -> f64; 2] = [|x| x, |x| f64::from(x as f32)];
         let heads = case.heads * case.width;
         let [exact, single] = rounds
