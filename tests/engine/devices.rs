@@ -1,6 +1,6 @@
 //! Sixty-four devices that only take time. Oracle: a clock that goes from one end of a block to the next,
 //! so that how busy the devices are is exact whatever else the machine does; for the bits, one device.
-//! `benches/scaling.rs` measures the same with states of real size on the real clock.
+//! `benches/scaling` measures the same with states of real size on the real clock.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

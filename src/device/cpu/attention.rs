@@ -1,7 +1,7 @@
 //! attention: softmax(q k^T) v over each packed sequence, one head and a run of queries at a time, whose
-//! keys and values are packed once. Keys that no query of a tile may see are never multiplied. A sequence
-//! may go on from a past whose keys and values are kept elsewhere: keys are then counted from the past's
-//! first.
+//! keys and values are packed once. Panels of 64 keys of which no query of a tile sees one are never
+//! multiplied. A sequence may go on from a past whose keys and values are kept elsewhere: keys are then
+//! counted from the past's first.
 #![expect(unsafe_code, reason = "tiles of different heads write interleaved columns of one tensor")]
 
 use std::cell::RefCell;

@@ -29,7 +29,8 @@ pub(super) struct Packed {
     origin: usize,
     /// Columns, a multiple of 16.
     wide: usize,
-    /// So few queries that packing would cost more than the products.
+    /// So few queries that packing would cost more than the products: nothing is, and keys and values
+    /// are read where they lie.
     few: bool,
 }
 
@@ -89,7 +90,7 @@ impl Packed {
         out: &mut [f32],
     ) {
         let (width, wide, rows) = (args.head_width, self.wide, tile.queries.len());
-        if self.is_empty() {
+        if self.few {
             let before = probs.first_column(args, tile);
             let mut so_far = 0.0;
             for (place, values) in source.visible(args, tile, Role::Value) {
@@ -122,11 +123,6 @@ impl Packed {
     fn columns(&self, keys: Range<usize>) -> Range<usize> {
         let first = (keys.start - self.origin) / PANEL * PANEL;
         first..(keys.end - self.origin).next_multiple_of(PANEL).min(self.wide)
-    }
-
-    /// Nothing was packed: so few queries read keys and values where they lie.
-    fn is_empty(&self) -> bool {
-        self.few
     }
 }
 
@@ -180,7 +176,7 @@ impl Probabilities {
         (packed, tile): (&Packed, &Tile),
     ) -> Range<usize> {
         let (width, wide, q) = (args.head_width, packed.wide, source.queries(args, tile));
-        if packed.is_empty() {
+        if packed.few {
             let before = self.first_column(args, tile);
             self.values.fill(0.0);
             for (place, k) in source.visible(args, tile, Role::Key) {

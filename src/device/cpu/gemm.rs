@@ -23,6 +23,7 @@ const ROWS: usize = 96;
 const PANELS: usize = 4;
 /// Steps along the inner dimension before the next tile of rows has its turn.
 const STRETCH: usize = 512;
+
 /// What is done to a product's sums on their way out.
 #[derive(Clone, Copy)]
 pub(super) enum Then<'a> {
@@ -126,7 +127,10 @@ fn tiles(
         let piece: Range<usize> = first_row..rows.min(first_row + ROWS);
         // Sums that are done at once need no place of their own.
         let apart = if stretches == 1 { 0 } else { piece.len() };
-        sums.resize(tile::ROWS.max(apart * PANELS), [0.0; PANEL]);
+        let room = tile::ROWS.max(apart * PANELS);
+        if sums.len() < room {
+            sums.resize(room, [0.0; PANEL]);
+        }
         for stretch in 0..stretches {
             let steps = stretch * STRETCH..steps.min((stretch + 1) * STRETCH);
             let last = stretch + 1 == stretches;

@@ -40,7 +40,7 @@ pub(super) fn tanh(x: f32) -> f32 {
 }
 
 /// erf(x), within 6e-7: x P(x^2) / Q(x^2), a quotient of polynomials fitted on [-4, 4], beyond which f32
-/// has no more digits of 1 - |erf|.
+/// has no more digits of 1 - |erf|. The coefficients are those that Eigen and XLA publish for float32.
 #[inline(always)]
 pub(super) fn erf(x: f32) -> f32 {
     let clamped = if x > 4.0 { 4.0 } else { x };
