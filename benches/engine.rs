@@ -13,9 +13,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Parser;
-use electrode::config::{Policy, Pool, StatisticsConfig};
+use electrode::config::{Pool, StatisticsConfig};
 use electrode::corpus::align::RowRules;
-use electrode::corpus::config::{CorpusConfig, LongText};
+use electrode::corpus::config::CorpusConfig;
 use electrode::corpus::labels::LabelIndex;
 use electrode::corpus::plan::Plan;
 use electrode::corpus::stream::{BlockRules, BlockStream, documents, tokenize_documents};
@@ -149,13 +149,7 @@ fn once(
         ..StatisticsConfig::default()
     };
     let plan = Plan::make(corpus, &[], statistics.calibration_rows, 0).expect("plan");
-    let rules = RowRules {
-        pool: Pool::Last,
-        special_tokens: Policy::Exclude,
-        first_position: true,
-        max_tokens: Some(longest),
-        long: LongText::Split,
-    };
+    let rules = RowRules::of_words(Pool::Last, longest);
     let chosen = plan.calibration.iter().copied().collect();
     let sample = documents(&plan, corpus, &chosen).expect("documents");
     let (sequences, _) =

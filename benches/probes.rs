@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
-use electrode::config::{Policy, Pool};
+use electrode::config::Pool;
 use electrode::corpus::align::RowRules;
-use electrode::corpus::config::{ConceptConfig, CorpusConfig, LongText, Missing};
+use electrode::corpus::config::{ConceptConfig, CorpusConfig, Missing};
 use electrode::corpus::plan::Plan;
 use electrode::corpus::stream::BlockRules;
 use electrode::device::cpu::CpuDevice;
@@ -215,12 +215,6 @@ fn rules(model: &Model, conllu: &std::path::Path) -> electrode::error::Result<Bl
         config,
         concepts: vec![concept],
         tokenizer: Arc::new(tokenizer),
-        rows: RowRules {
-            pool: Pool::Last,
-            special_tokens: Policy::Exclude,
-            first_position: true,
-            max_tokens: Some(longest),
-            long: LongText::Split,
-        },
+        rows: RowRules::of_words(Pool::Last, longest),
     })
 }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use electrode::config::{Policy, Pool, StatisticsConfig};
+use electrode::config::{Pool, StatisticsConfig};
 use electrode::corpus::align::RowRules;
 use electrode::corpus::batch::{Batch, pack};
-use electrode::corpus::config::{ConceptConfig, CorpusConfig, LongText, Missing};
+use electrode::corpus::config::{ConceptConfig, CorpusConfig, Missing};
 use electrode::corpus::plan::Plan;
 use electrode::corpus::stream::{BlockRules, BlockStream};
 use electrode::device::cpu::CpuDevice;
@@ -220,13 +220,7 @@ fn batches(args: &Methods, model: &Model, classes: usize) -> (Packed, usize) {
                 .or_else(|_| open_tokenizer(model, false))
                 .expect("a tokenizer"),
         ),
-        rows: RowRules {
-            pool: Pool::Last,
-            special_tokens: Policy::Exclude,
-            first_position: true,
-            max_tokens: Some(longest),
-            long: LongText::Split,
-        },
+        rows: RowRules::of_words(Pool::Last, longest),
     };
     let (mut sequences, mut tokens) = (Vec::new(), 0);
     for block in BlockStream::start(rules, blocks).expect("a corpus") {

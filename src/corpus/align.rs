@@ -33,6 +33,19 @@ pub struct RowRules {
     pub long: LongText,
 }
 
+impl RowRules {
+    /// Rows of the words of sequences of at most so many tokens; longer ones are split.
+    pub fn of_words(pool: Pool, longest: usize) -> Self {
+        Self {
+            pool,
+            special_tokens: Policy::Exclude,
+            first_position: true,
+            max_tokens: Some(longest),
+            long: LongText::Split,
+        }
+    }
+}
+
 /// The sequences of a document and what was lost on the way. `counts.bad` is left at 0.
 pub fn align(
     document: &Document,

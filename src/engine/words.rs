@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::artifact::words::check_columns;
 use crate::capture::intervention::Intervention;
-use crate::config::{Policy, Pool};
+use crate::config::Pool;
 use crate::corpus::align::RowRules;
 use crate::corpus::batch::{Batch, pack};
 use crate::corpus::block::{Counts, Sequence};
@@ -148,13 +148,8 @@ impl<'a> Extraction<'a> {
             return Err(Error::config("--sites", what, "try layers.*.resid_post"));
         }
         let longest = model.spec.sequence_limit(request.corpus.max_tokens);
-        let rules = RowRules {
-            pool: request.pool,
-            special_tokens: Policy::Exclude,
-            first_position: true,
-            max_tokens: Some(longest),
-            long: request.corpus.long,
-        };
+        let of_words = RowRules::of_words(request.pool, longest);
+        let rules = RowRules { long: request.corpus.long, ..of_words };
         Ok(Self { request, tokenizer, rules, sites, longest })
     }
 
