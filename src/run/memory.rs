@@ -3,6 +3,7 @@
 use super::devices::{Devices, device_name};
 use super::prepare::Prepared;
 use crate::config::Dtype;
+use crate::device::cpu::waiting_bins;
 use crate::device::sizes::forward_columns;
 use crate::error::Result;
 
@@ -23,7 +24,7 @@ pub struct MemoryPlan {
     pub transposed: u64,
     /// Buffers of the forward pass, and of the way back, on each device.
     pub workspace: u64,
-    /// What is kept of a batch beside those buffers, on each device.
+    /// What is kept of batches beside those buffers, on each device.
     pub kept: u64,
     /// The statistics of one block, on each device while they are filled.
     pub statistics: u64,
@@ -107,13 +108,20 @@ pub fn memory_plan(prepared: &Prepared, tokens: usize) -> Result<MemoryPlan> {
     let number = number_bytes(prepared.config.model.dtype);
     let (gpus, states) = rooms(&prepared.devices);
     let sites = prepared.sites.iter();
-    let statistics =
-        sites.map(|site| statistics_bytes(prepared, spec.site_width(*site) as u64)).sum();
+    let neurons: Vec<u64> = sites.map(|site| spec.site_width(*site) as u64).collect();
+    let statistics = neurons.iter().map(|&neurons| statistics_bytes(prepared, neurons)).sum();
+    let waiting = match prepared.devices {
+        Devices::Cpu => {
+            let groups1 = prepared.plan.labels.groups() + 1;
+            waiting_bins::bytes(groups1, prepared.config.statistics.bins) as u64
+        }
+        Devices::Cuda(_) => 0,
+    };
     Ok(MemoryPlan {
         weights: prepared.model.cost(prepared.limits.sequence)?.parameters * number,
         transposed: 0,
         workspace: tokens * number * forward_columns(spec) as u64,
-        kept: 0,
+        kept: waiting * neurons.iter().sum::<u64>(),
         statistics,
         state: statistics,
         states,

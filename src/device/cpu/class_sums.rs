@@ -6,6 +6,8 @@
 //! Cost per value and group: 2 conversions, 2 differences, 2 products, 4 sums (in vectors of 8),
 //! min, max and a compare.
 
+use std::ops::Range;
+
 use super::simd::{ColumnBlock, split_columns};
 use super::statistics::{CHUNK, Packed};
 use crate::device::rows::Tile;
@@ -110,6 +112,9 @@ impl<'a> ClassSums<'a> {
     fn update_lanes<const L: usize>(&mut self, tile: &Tile, x: Packed<'_>, at: usize) {
         for group in 0..tile.groups1() {
             let members = tile.members(group);
+            if group + 1 < tile.groups1() {
+                self.expect(group + 1, at..at + L);
+            }
             // Group 0 sees every row: were all its values finite, so are those of the others.
             if !members.is_empty() && !self.add_finite::<L>(group, members, x, at) {
                 return self.update_checked::<L>(tile, x, at);
@@ -185,6 +190,16 @@ impl<'a> ClassSums<'a> {
         self.min.row(group)[neuron] = one.min[0];
         self.max.row(group)[neuron] = one.max[0];
         self.firing.row(group)[neuron] += u64::from(one.firing[0]);
+    }
+
+    /// The rows of groups lie pages apart: the processor does not ask for the next one by itself.
+    #[inline(always)]
+    fn expect(&self, group: usize, columns: Range<usize>) {
+        self.sum.expect(group, columns.clone());
+        self.square.expect(group, columns.clone());
+        self.min.expect(group, columns.clone());
+        self.max.expect(group, columns.clone());
+        self.firing.expect(group, columns);
     }
 
     #[inline(always)]

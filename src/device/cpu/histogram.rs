@@ -5,6 +5,7 @@
 
 use super::simd::{PADDED_EDGES, search_bins};
 use super::statistics::{CHUNK, Packed};
+use super::waiting_bins::{NO_BIN, WaitingBins, WaitingChunk};
 use crate::device::rows::Tile;
 use crate::device::statistics::StatisticsPlan;
 
@@ -38,14 +39,21 @@ pub(crate) struct Histogram<'a> {
     edges: &'a [f32],
     /// `[neurons, G1, B]`.
     counts: &'a mut [u32],
+    /// Where bins go that are counted later.
+    waiting: Option<WaitingChunk<'a>>,
 }
 
 impl<'a> Histogram<'a> {
     /// Cuts the counts of a site into chunks of neurons; none without bins.
-    pub(crate) fn split(plan: &'a StatisticsPlan, counts: &'a mut [u32]) -> Vec<Self> {
+    pub(crate) fn split(
+        plan: &'a StatisticsPlan,
+        counts: &'a mut [u32],
+        waiting: Option<&'a mut WaitingBins>,
+    ) -> Vec<Self> {
         if plan.bins == 0 {
             return Vec::new();
         }
+        let mut waiting = waiting.map(|waiting| waiting.chunks(CHUNK));
         let edges = plan.bins - 1;
         counts
             .chunks_mut(CHUNK * (plan.groups + 1) * plan.bins)
@@ -53,7 +61,12 @@ impl<'a> Histogram<'a> {
             .map(|(chunk, counts)| {
                 let first = chunk * CHUNK;
                 let last = (first + CHUNK).min(plan.neurons);
-                Self { bins: plan.bins, edges: &plan.edges[first * edges..last * edges], counts }
+                Self {
+                    bins: plan.bins,
+                    edges: &plan.edges[first * edges..last * edges],
+                    counts,
+                    waiting: waiting.as_mut().and_then(Iterator::next),
+                }
             })
             .collect()
     }
@@ -74,8 +87,14 @@ impl<'a> Histogram<'a> {
                 let start = (neuron - at) * *stride;
                 let values = &values[start..start + bins.len()];
                 let finite = self.find_bins(neuron, values, bins);
-                self.count(neuron, bins, tile, finite);
+                match &mut self.waiting {
+                    Some(waiting) => keep(bins, waiting.places(neuron, bins.len())),
+                    None => self.count(neuron, bins, tile, finite),
+                }
             }
+        }
+        if let Some(waiting) = &mut self.waiting {
+            waiting.advance(bins.len());
         }
     }
 
@@ -129,6 +148,14 @@ impl<'a> Histogram<'a> {
         for &(row, group) in &tile.other_groups {
             counts[group as usize * width + bins[row as usize] as usize] += 1;
         }
+    }
+}
+
+/// Bins as bytes, of which there are enough where bins wait.
+#[inline(always)]
+fn keep(bins: &[u32], out: &mut [u8]) {
+    for (out, &bin) in out.iter_mut().zip(bins) {
+        *out = bin.min(u32::from(NO_BIN)) as u8;
     }
 }
 

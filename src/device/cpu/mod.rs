@@ -40,6 +40,7 @@ pub mod statistics;
 mod suffix;
 mod tile;
 pub mod top_tokens;
+pub mod waiting_bins;
 
 pub use buffer::{Matrix, Table, Tensor};
 pub use gram::Moments;
@@ -80,7 +81,7 @@ impl Ops for CpuDevice {
     type Matrix = Matrix;
     type Table = Table;
     type Vector = Vec<f32>;
-    type Statistics = (Arc<StatisticsPlan>, SiteStatistics);
+    type Statistics = statistics::Running;
 
     fn tensor(&self, rows: usize, cols: usize) -> Result<Tensor> {
         Ok(Tensor::new(rows, cols))
@@ -222,20 +223,14 @@ impl Ops for CpuDevice {
     }
 
     fn statistics(&self, plan: &Arc<StatisticsPlan>) -> Result<Self::Statistics> {
-        Ok((Arc::clone(plan), SiteStatistics::new(plan)))
+        Ok(statistics::Running::new(plan))
     }
 
-    fn update_statistics(
-        &self,
-        (plan, statistics): &mut Self::Statistics,
-        rows: &BatchRows,
-        x: &Tensor,
-    ) {
-        let x = statistics::Activations { x: x.values(), stride: x.cols() };
-        statistics::update_all(plan, statistics, rows, x);
+    fn update_statistics(&self, statistics: &mut Self::Statistics, rows: &BatchRows, x: &Tensor) {
+        statistics.update(rows, statistics::Activations { x: x.values(), stride: x.cols() });
     }
 
-    fn take_statistics(&self, (_, statistics): Self::Statistics) -> Result<SiteStatistics> {
-        Ok(statistics)
+    fn take_statistics(&self, statistics: Self::Statistics) -> Result<SiteStatistics> {
+        Ok(statistics.finish())
     }
 }

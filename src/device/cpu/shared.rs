@@ -18,15 +18,9 @@ impl SharedMut {
         Self(values.as_mut_ptr())
     }
 
-    /// Asks for the memory of elements that are soon written: it comes into this core's cache.
+    /// [`expect`] of some elements.
     pub(super) fn expect(self, at: usize, count: usize) {
-        #[cfg(target_arch = "x86_64")]
-        for line in (at..at + count).step_by(64 / size_of::<f32>()) {
-            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-            // SAFETY: any address may be asked for; nothing is read through it.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(self.0.wrapping_add(line).cast()) };
-        }
-        let _ = (at, count);
+        expect(self.0.wrapping_add(at), count);
     }
 
     /// # Safety
@@ -49,6 +43,18 @@ impl SharedMut {
         // SAFETY: the caller's promise; all-zero bytes are 0.0.
         unsafe { std::ptr::write_bytes(self.0.add(at), 0, count) }
     }
+}
+
+/// Asks for the memory of elements that are soon written: it comes into this core's cache.
+#[inline(always)]
+pub(super) fn expect<T>(first: *const T, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..count).step_by(64 / size_of::<T>()) {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        // SAFETY: any address may be asked for; nothing is read through it.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(first.wrapping_add(line).cast()) };
+    }
+    let _ = (first, count);
 }
 
 multiversion! {

@@ -6,9 +6,11 @@
 )]
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::dispatch::{Level, level};
+use super::shared::expect;
 
 /// Neighbouring columns of a row-major matrix, lent to one thread while others hold the rest.
 pub(crate) struct ColumnBlock<'a, T> {
@@ -30,6 +32,12 @@ impl<T> ColumnBlock<'_, T> {
         // SAFETY: row < rows, so the elements lie inside the matrix that `split_columns` borrowed;
         // no other block holds these columns, and `&mut self` keeps this one from lending twice.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.stride), self.columns) }
+    }
+
+    /// Asks for the memory of some elements of a row that are soon used.
+    #[inline(always)]
+    pub(crate) fn expect(&self, row: usize, columns: Range<usize>) {
+        expect(self.first.wrapping_add(row * self.stride + columns.start), columns.len());
     }
 }
 

@@ -1,15 +1,19 @@
 //! One batch of one site into its running statistics. Threads share the columns: each walks all
 //! rows in order for its own neurons, so the bits do not depend on the number of threads.
 
-use rayon::prelude::*;
 use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use super::class_sums::ClassSums;
 use super::dispatch::{Kernel, Level, dispatch, level};
 use super::histogram::{Histogram, HistogramScratch};
 use super::sample_rows;
 use super::top_tokens::TopChunk;
-use crate::device::rows::{BatchRows, TILE};
+use super::waiting_bins::WaitingBins;
+use crate::device::rows::{BatchRows, TILE, Tile};
 use crate::device::statistics::{SiteStatistics, StatisticsPlan};
 
 /// Neurons per task.
@@ -46,6 +50,60 @@ thread_local! {
     });
 }
 
+/// The statistics of a site while rows are added to them.
+pub struct Running {
+    plan: Arc<StatisticsPlan>,
+    statistics: SiteStatistics,
+    waiting: Option<WaitingBins>,
+}
+
+impl Running {
+    /// Of no row.
+    pub fn new(plan: &Arc<StatisticsPlan>) -> Self {
+        let waiting = WaitingBins::new(plan);
+        Self { plan: Arc::clone(plan), statistics: SiteStatistics::new(plan), waiting }
+    }
+
+    /// Adds one batch. Rows are added one after the other, so cutting the same rows into other
+    /// batches gives the same bits, as does any number of threads.
+    ///
+    /// # Panics
+    /// If the shapes do not belong together.
+    pub fn update(&mut self, rows: &BatchRows, x: Activations<'_>) {
+        self.update_at(level(), rows, x);
+    }
+
+    /// [`Self::update`] with a given instruction set.
+    fn update_at(&mut self, with: Level, rows: &BatchRows, x: Activations<'_>) {
+        let Self { plan, statistics, waiting } = self;
+        let Some(waiting) = waiting else {
+            return update_at(with, plan, statistics, (rows, x));
+        };
+        if !begin(plan, statistics, rows, x) {
+            return;
+        }
+        let mut tiles = 0..rows.tiles.len();
+        while !tiles.is_empty() {
+            let fit = tiles.start..tiles.start + waiting.fit(rows, tiles.clone());
+            if fit.is_empty() {
+                waiting.count(plan, &mut statistics.histogram);
+                continue;
+            }
+            update_tiles(with, &mut chunks(plan, statistics, Some(waiting)), &fit, (rows, x));
+            waiting.push(rows, fit.clone());
+            tiles.start = fit.end;
+        }
+    }
+
+    /// All of it, with nothing left to count.
+    pub fn finish(mut self) -> SiteStatistics {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.count(&self.plan, &mut self.statistics.histogram);
+        }
+        self.statistics
+    }
+}
+
 /// All statistics of some neighbouring neurons.
 struct Chunk<'a> {
     sums: ClassSums<'a>,
@@ -57,10 +115,11 @@ struct Chunk<'a> {
     len: usize,
 }
 
-/// The work of one thread: a chunk over all rows of the batch.
+/// The work of one thread: a chunk over some tiles of the batch.
 struct ChunkUpdate<'a, 'b> {
     chunk: &'b mut Chunk<'a>,
     rows: &'b BatchRows,
+    tiles: &'b [Tile],
     x: Activations<'b>,
     scratch: &'b mut Scratch,
 }
@@ -69,7 +128,7 @@ impl Kernel for ChunkUpdate<'_, '_> {
     #[inline(always)]
     fn run(self) {
         let Chunk { sums, histogram, top, bottom, first, len } = self.chunk;
-        for tile in &self.rows.tiles {
+        for tile in self.tiles {
             let source = &self.rows.source[tile.rows.clone()];
             for (packed, &row) in self.scratch.packed.iter_mut().zip(source) {
                 let start = row as usize * self.x.stride + *first;
@@ -95,10 +154,7 @@ impl Kernel for ChunkUpdate<'_, '_> {
     }
 }
 
-/// Adds one batch of a site to its statistics.
-///
-/// Rows are added one after the other, so cutting the same rows into other batches gives the same
-/// bits, as does any number of threads.
+/// Adds one batch to the finished statistics of a site: [`Running::update`] where nothing waits.
 ///
 /// # Panics
 /// If the shapes do not belong together.
@@ -118,10 +174,23 @@ fn update_at(
     statistics: &mut SiteStatistics,
     (rows, x): (&BatchRows, Activations<'_>),
 ) {
+    if begin(plan, statistics, rows, x) {
+        let chunks = &mut chunks(plan, statistics, None);
+        update_tiles(with, chunks, &(0..rows.tiles.len()), (rows, x));
+    }
+}
+
+/// Looks at the shapes and adds what is not a neuron's own; false if there is nothing more to add.
+fn begin(
+    plan: &StatisticsPlan,
+    statistics: &mut SiteStatistics,
+    rows: &BatchRows,
+    x: Activations<'_>,
+) -> bool {
     assert_eq!(rows.counts.len(), plan.groups + 1);
     assert!(x.stride >= plan.neurons);
     if rows.is_empty() || plan.neurons == 0 {
-        return;
+        return false;
     }
     let last = *rows.source.iter().max().expect("there is a row") as usize;
     assert!(x.x.len() >= last * x.stride + plan.neurons, "a row lies beyond the activations");
@@ -129,15 +198,32 @@ fn update_at(
         *count += add;
     }
     sample_rows::update(plan, &mut statistics.sample, rows, x);
-    chunks(plan, statistics).par_iter_mut().for_each(|chunk| {
+    true
+}
+
+/// Adds some tiles to every chunk.
+fn update_tiles(
+    with: Level,
+    chunks: &mut [Chunk<'_>],
+    tiles: &Range<usize>,
+    (rows, x): (&BatchRows, Activations<'_>),
+) {
+    chunks.par_iter_mut().for_each(|chunk| {
+        let tiles = &rows.tiles[tiles.clone()];
         // Nothing below asks for other tasks, so no thread borrows its scratch twice.
-        SCRATCH.with_borrow_mut(|scratch| dispatch(with, ChunkUpdate { chunk, rows, x, scratch }));
+        SCRATCH.with_borrow_mut(|scratch| {
+            dispatch(with, ChunkUpdate { chunk, rows, tiles, x, scratch });
+        });
     });
 }
 
 /// Cuts the arrays of the statistics by neurons.
-fn chunks<'a>(plan: &'a StatisticsPlan, statistics: &'a mut SiteStatistics) -> Vec<Chunk<'a>> {
-    let mut histograms = Histogram::split(plan, &mut statistics.histogram).into_iter();
+fn chunks<'a>(
+    plan: &'a StatisticsPlan,
+    statistics: &'a mut SiteStatistics,
+    waiting: Option<&'a mut WaitingBins>,
+) -> Vec<Chunk<'a>> {
+    let mut histograms = Histogram::split(plan, &mut statistics.histogram, waiting).into_iter();
     let mut tops = TopChunk::split(&mut statistics.top, CHUNK).into_iter();
     let mut bottoms = TopChunk::split(&mut statistics.bottom, CHUNK).into_iter();
     let sums = ClassSums::split(
@@ -191,11 +277,11 @@ mod tests {
             sample_seed: 0,
         };
         let rows = BatchRows::new(&batch, None, 5);
+        let plan = Arc::new(plan);
         let at = |level| {
-            let mut statistics = SiteStatistics::new(&plan);
-            let x = Activations { x: &x, stride: neurons };
-            update_at(level, &plan, &mut statistics, (&rows, x));
-            statistics
+            let mut running = Running::new(&plan);
+            running.update_at(level, &rows, Activations { x: &x, stride: neurons });
+            running.finish()
         };
         let want = at(Level::Portable);
         assert_eq!(want.non_finite.iter().sum::<u32>(), 2);
